@@ -1,0 +1,93 @@
+"""Every error that busmon raises on purpose: one tree under `BusmonError`.
+
+Libraries' errors are translated at the edge where they arise, with `from`. A `UserError` carries one line that names
+what is wrong, where it was said and what is accepted; the command line prints that line and exits with status 2.
+"""
+
+
+class BusmonError(Exception):
+    """The root; its message is one line for a person. The command line exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class UserError(BusmonError):
+    """Only the user can mend this: trying again is of no use."""
+
+    exit_status = 2
+
+
+class SettingsError(UserError):
+    """A setting has a value that isn't accepted; the message names the setting and where it came from."""
+
+
+class CatalogueError(UserError):
+    """A catalogue file is wrong; the message names the file, the key and what was expected."""
+
+
+class TopologyError(UserError):
+    """A topology file is wrong, or the broker can't give what it asks for."""
+
+
+class ShardOwnedError(UserError):
+    """Another process holds this shard's lock."""
+
+
+class FleetRunningError(UserError):
+    """Another supervisor, or what is left of one, holds the registry directory; the message names its process."""
+
+
+class RegistryError(BusmonError):
+    """The registry directory can't be used: its permissions, a full disk, a file of another version."""
+
+
+class BusError(BusmonError):
+    """Something the broker said or failed to say."""
+
+
+class BrokerUnreachableError(BusError):
+    """No connection, or it was lost; worth trying again."""
+
+
+class BrokerRefusedError(BusError):
+    """The broker answered no: credentials, permission, a missing or a different object."""
+
+
+class PublishRefusedError(BusError):
+    """The broker returned or nacked a publish, so the body is not stored anywhere."""
+
+
+class EnvelopeError(BusmonError):
+    """A body is no envelope and goes to quarantine whole.
+
+    Attributes:
+        reason: a constant word for a label value, for example `invalid_json`.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class AdoptionError(BusmonError):
+    """A metric that no catalogue names can't be taken up.
+
+    Attributes:
+        reason: a constant word for a label value, for example `name_clash`.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class ListenError(UserError):
+    """The exporter's address can't be listened on; the message names it."""
+
+
+class ExporterUnreachableError(BusmonError):
+    """No exporter answers at the address, or none that is understood; the message names it and the next command."""
+
+
+class DemoError(BusmonError):
+    """The demo can't start or go on; the message says what is missing or what stopped."""

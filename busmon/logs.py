@@ -1,0 +1,68 @@
+"""Logging of the fleet's processes, set up once by the command that starts one; importing this changes nothing.
+
+Everything goes to stderr through `logging`: a log line that can't be written, because the terminal or the reader of a
+pipe is gone, is dropped there and never raises into a worker. Every line carries the process it comes from.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from busmon.settings import Settings
+
+
+def configure(settings: Settings, process: str, **bound: Any) -> None:
+    """Log this process's lines as the settings say.
+
+    Args:
+        settings: `log_level` and `log_format` are used.
+        process: `supervisor`, `worker` or `exporter`.
+        bound: what else stands in each line, such as the worker's number.
+    """
+    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _binder({"process": process, **bound}),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_ending(console=console)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [output]
+    root.setLevel(settings.log_level.upper())
+    # pika reports at ERROR, with tracebacks, what it then raises; the bus names each of those once, in words.
+    logging.getLogger("pika").setLevel(logging.INFO if settings.log_level == "debug" else logging.CRITICAL)
+
+
+def _binder(bound: dict[str, Any]) -> Processor:
+    """A processor, not context variables: those don't reach a thread that starts later."""
+
+    def bind(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+        return {**bound, **line}
+
+    return bind
+
+
+def _ending(*, console: bool) -> list[Processor]:
+    if not console:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # The pretty formatter would show local variables, and so a broker's password.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

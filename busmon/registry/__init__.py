@@ -1,0 +1,1 @@
+"""Envelopes folded into shard files, and shard files into an exposition."""

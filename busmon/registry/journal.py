@@ -1,0 +1,151 @@
+"""The redo journal of one shard: an append-only log of what each batch changes, as absolute values.
+
+A file opens with a header (`marked`, `applied`: offsets), then a snapshot record, then one record per commit. A
+commit is append → mark → apply → clear: a record counts once `marked` covers it, and until `applied` reaches it the
+value files may hold only part of it. Records stay until the next checkpoint, so an opener can replay them all and a
+reader that saw the header before and after it read the values can lay the records between over them. Only the shard's
+owner writes.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from busmon.errors import RegistryError
+
+_HEADER = struct.Struct("<8sQQ")
+_OFFSET = struct.Struct("<Q")
+_RECORD = struct.Struct("<II")
+_MAGIC = b"busmonJ1"
+_MARKED_AT = 8
+_APPLIED_AT = 16
+_START = _HEADER.size
+
+CAPACITY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where the last whole record ends, and how far the value files are known to hold them."""
+
+    marked: int
+    applied: int
+
+
+class Journal:
+    """One journal file, open for its shard's owner or for a reader."""
+
+    def __init__(self, descriptor: int, marks: Marks) -> None:
+        self.descriptor = descriptor
+        self._opened = marks
+        self._marked = marks.marked
+        self._capacity = os.fstat(descriptor).st_size
+
+    @classmethod
+    def create(cls, path: Path, snapshot: bytes, *, fsync: bool) -> Self:
+        """Put a journal that starts with this snapshot in the place of the one at `path`, atomically.
+
+        Raises:
+            OSError: there is no room for it; the old journal still stands.
+        """
+        draft = path.with_suffix(".tmp")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            end = _START + _RECORD.size + len(snapshot)
+            os.posix_fallocate(descriptor, 0, end + CAPACITY_BYTES)
+            os.pwrite(descriptor, _HEADER.pack(_MAGIC, end, end) + _framed(snapshot), 0)
+            if fsync:
+                os.fsync(descriptor)
+            draft.replace(path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, Marks(end, end))
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool) -> Self:
+        """The journal that stands at `path`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RegistryError: what stands there is no journal of this version.
+        """
+        descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            return cls(descriptor, _read_marks(descriptor))
+        except RegistryError as error:
+            os.close(descriptor)
+            raise RegistryError(f"{path}: {error}") from error
+
+    def has_room(self, payload: bytes) -> bool:
+        """Whether a record of this payload fits before a checkpoint is due."""
+        return self._marked + _RECORD.size + len(payload) <= self._capacity
+
+    def commit(self, payload: bytes, *, fsync: bool) -> None:
+        """Append the record and mark it: from here on it happened, whatever dies."""
+        record = _framed(payload)
+        os.pwrite(self.descriptor, record, self._marked)
+        marked = self._marked + len(record)
+        os.pwrite(self.descriptor, _OFFSET.pack(marked), _MARKED_AT)
+        if fsync:
+            os.fdatasync(self.descriptor)
+        self._marked = marked
+
+    def clear(self) -> None:
+        """Say that the value files hold every marked record."""
+        os.pwrite(self.descriptor, _OFFSET.pack(self._marked), _APPLIED_AT)
+
+    @property
+    def unapplied(self) -> bool:
+        """Whether, when it was opened, the value files may have held only part of the last record."""
+        return self._opened.applied < self._opened.marked
+
+    def records(self) -> Iterator[bytes]:
+        """The payloads of the snapshot and of every commit since, in order.
+
+        Raises:
+            RegistryError: a record is torn, as a power cut without `fsync` can leave it.
+        """
+        return self._records(_START, self._marked)
+
+    def records_since_opened(self) -> Iterator[bytes]:
+        """The payloads that the value files may have lacked at any time since this reader opened the journal.
+
+        Raises:
+            RegistryError: a record is torn.
+        """
+        return self._records(self._opened.applied, _read_marks(self.descriptor).marked)
+
+    def _records(self, offset: int, end: int) -> Iterator[bytes]:
+        while offset < end:
+            size, checksum = _RECORD.unpack(os.pread(self.descriptor, _RECORD.size, offset))
+            payload = os.pread(self.descriptor, size, offset + _RECORD.size)
+            if len(payload) != size or zlib.crc32(payload) != checksum:
+                raise RegistryError(f"the journal's record at byte {offset} is torn")
+            yield payload
+            offset += _RECORD.size + size
+
+    def close(self) -> None:
+        """Close the file; its contents are complete at any time."""
+        os.close(self.descriptor)
+
+
+def _read_marks(descriptor: int) -> Marks:
+    """The header's marks as they are now.
+
+    Raises:
+        RegistryError: the file doesn't open as a journal does.
+    """
+    header = os.pread(descriptor, _HEADER.size, 0)
+    if len(header) != _HEADER.size or not header.startswith(_MAGIC):
+        raise RegistryError("not a journal of this version of busmon")
+    _, marked, applied = _HEADER.unpack(header)
+    return Marks(marked, applied)
+
+
+def _framed(payload: bytes) -> bytes:
+    return _RECORD.pack(len(payload), zlib.crc32(payload)) + payload

@@ -1,0 +1,183 @@
+"""Which envelopes a shard has counted: asked for every one of them, bounded in memory, changed only by a commit.
+
+An id `<source>:<sequence>` is known by its source's highest sequence and the gaps below it; any other id by its
+digest in a ring. What an open batch admits is kept apart until `commit`, and `rollback` forgets it. Pure: the shard
+persists it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+RING_SIZE = 65_536
+MAX_GAPS = 64
+MAX_SOURCES = 100_000
+FORGET_AFTER_SECONDS = 24 * 3600.0
+
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,17}")
+
+
+class Verdict(Enum):
+    """What the ledger says of an envelope."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    UNIDENTIFIED = "unidentified"
+    """It has no id: a redelivery of it can't be told."""
+    UNVERIFIABLE = "unverifiable"
+    """Its id is older than what the ledger remembers: it may have been counted."""
+
+
+class Gap(NamedTuple):
+    """Sequences not seen, both ends included."""
+
+    first: int
+    last: int
+
+
+class Seen(NamedTuple):
+    """What is known of one source.
+
+    Attributes:
+        high: the highest sequence counted, 0 when none was.
+        floor: sequences up to it are no longer told apart.
+        gaps: what is missing between `floor` and `high`, ascending.
+        heard_at: when its last envelope was folded, in seconds since the epoch.
+    """
+
+    high: int = 0
+    floor: int = 0
+    gaps: tuple[Gap, ...] = ()
+    heard_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one batch adds: the sources it heard, and the digests of other ids."""
+
+    sources: dict[str, Seen]
+    digests: dict[int, None]
+
+
+class Ledger:
+    """One shard's memory of ids and of when each source was last heard."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Seen] = {}
+        self.ring: dict[int, None] = {}
+        self.open = Changes({}, {})
+
+    def admit(self, source: str, message_id: str | None, now: float) -> Verdict:
+        """Judge an envelope and, unless it is a duplicate, take note of it in the open batch."""
+        seen = self.open.sources.get(source) or self.sources.get(source)
+        if message_id is None:
+            self.open.sources[source] = (seen or Seen())._replace(heard_at=now)
+            return Verdict.UNIDENTIFIED
+        sequence = _sequence(source, message_id)
+        if sequence is None:
+            return self._admit_digest(source, seen or Seen(), message_id, now)
+        if seen is not None and sequence == seen.high + 1:
+            self.open.sources[source] = Seen(sequence, seen.floor, seen.gaps, now)
+            return Verdict.NEW
+        verdict, changed = _place(seen, sequence)
+        if verdict is not Verdict.DUPLICATE:
+            self.open.sources[source] = changed._replace(heard_at=now)
+        return verdict
+
+    def commit(self) -> None:
+        """What the open batch admitted is counted for good."""
+        for source, seen in self.open.sources.items():
+            self.sources.pop(source, None)
+            self.sources[source] = seen
+        self.ring |= self.open.digests
+        self.rollback()
+        while len(self.ring) > RING_SIZE:
+            del self.ring[next(iter(self.ring))]
+        while len(self.sources) > MAX_SOURCES:
+            del self.sources[next(iter(self.sources))]
+
+    def rollback(self) -> None:
+        """The open batch never happened."""
+        self.open = Changes({}, {})
+
+    def forget(self, before: float) -> list[str]:
+        """Drop the sources silent since `before`, and name them."""
+        silent = []
+        for source, seen in self.sources.items():
+            if seen.heard_at >= before:
+                break
+            silent.append(source)
+        for source in silent:
+            del self.sources[source]
+        return silent
+
+    def dump(self, changes: Changes | None = None) -> dict[str, Any]:
+        """The open changes, or all, as JSON-ready values for the journal."""
+        sources = self.sources if changes is None else changes.sources
+        digests = self.ring if changes is None else changes.digests
+        return {"sources": sources, "digests": list(digests)}
+
+    def load(self, dumped: Mapping[str, Any]) -> None:
+        """Take over what `dump` made, on top of what is known."""
+        self.open = Changes(
+            {source: _seen(*fields) for source, fields in dumped["sources"].items()},
+            dict.fromkeys(dumped["digests"]),
+        )
+        self.commit()
+
+    def _admit_digest(self, source: str, seen: Seen, message_id: str, now: float) -> Verdict:
+        digest = int.from_bytes(blake2b(message_id.encode(), digest_size=8).digest())
+        if digest in self.ring or digest in self.open.digests:
+            return Verdict.DUPLICATE
+        self.open.digests[digest] = None
+        self.open.sources[source] = seen._replace(heard_at=now)
+        return Verdict.NEW
+
+
+def _sequence(source: str, message_id: str) -> int | None:
+    prefix, colon, digits = message_id.rpartition(":")
+    if colon and prefix == source and _SEQUENCE.fullmatch(digits):
+        return int(digits)
+    return None
+
+
+def _place(seen: Seen | None, sequence: int) -> tuple[Verdict, Seen]:
+    """Judge a sequence that isn't the next one, and what the source has been seen to send with it."""
+    if seen is None or not seen.high:
+        if sequence == 1:
+            return Verdict.NEW, Seen(high=1)
+        return Verdict.UNVERIFIABLE, Seen(high=sequence, floor=sequence - 1)
+    if sequence > seen.high:
+        gaps = (*seen.gaps, Gap(seen.high + 1, sequence - 1)) if sequence > seen.high + 1 else seen.gaps
+        return Verdict.NEW, _bounded(Seen(sequence, seen.floor, gaps))
+    if sequence <= seen.floor:
+        return Verdict.UNVERIFIABLE, seen
+    for gap in seen.gaps:
+        if gap.first <= sequence <= gap.last:
+            return Verdict.NEW, _bounded(seen._replace(gaps=tuple(_filled(seen.gaps, sequence))))
+    return Verdict.DUPLICATE, seen
+
+
+def _filled(gaps: Iterable[Gap], sequence: int) -> Iterable[Gap]:
+    for gap in gaps:
+        if not gap.first <= sequence <= gap.last:
+            yield gap
+            continue
+        if gap.first < sequence:
+            yield Gap(gap.first, sequence - 1)
+        if sequence < gap.last:
+            yield Gap(sequence + 1, gap.last)
+
+
+def _bounded(seen: Seen) -> Seen:
+    """Give up telling the oldest gaps apart when there are too many."""
+    if len(seen.gaps) <= MAX_GAPS:
+        return seen
+    return seen._replace(gaps=seen.gaps[-MAX_GAPS:], floor=seen.gaps[-MAX_GAPS - 1].last)
+
+
+def _seen(high: int, floor: int, gaps: Iterable[tuple[int, int]], heard_at: float) -> Seen:
+    return Seen(high, floor, tuple(Gap(*gap) for gap in gaps), heard_at)

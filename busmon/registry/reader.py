@@ -1,0 +1,168 @@
+"""Every value file of a registry directory, read beside its writers without any lock.
+
+A shard is seen at a batch boundary: its files are read between two looks at its journal's marks, and the records that
+were marked in between are laid over what was read. Files of other writers in prometheus_client's format are read as
+they are. A file that can't be read is skipped and named with its reason; it never hides the others. Files are read,
+never mapped: a file cut short under a mapping is SIGBUS. One reader per thread.
+"""
+
+import os
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby, repeat
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from busmon.errors import RegistryError
+from busmon.registry.journal import Journal
+from busmon.registry.values import parse_entries
+
+_USED = struct.Struct("i")
+_ATTEMPTS = 5
+
+
+class _MovedError(Exception):
+    """The shard's owner began a new journal, or added series, while its files were read."""
+
+
+@dataclass(slots=True)
+class ValueTable:
+    """One value file as last read.
+
+    Attributes:
+        column: what the file's name says of its type, such as `counter` or `gauge_sum`.
+        writer: the rest of the name: `shard0`, or another writer's process id.
+        keys: the key of every entry, in order; never shorter than before while `identity` is the same.
+        values: aligned with `keys`.
+        times: aligned with `keys`.
+    """
+
+    column: str
+    writer: str
+    identity: tuple[int, int]
+    keys: list[bytes] = field(default_factory=list)
+    slots: "array[int]" = field(default_factory=lambda: array("q"))
+    values: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    parsed: int = 8
+
+    def take(self, buffer: bytes, used: int) -> None:
+        """Take over what the file says now; only the entries that are new are parsed."""
+        for key, slot in parse_entries(buffer, used, self.parsed):
+            self.keys.append(key)
+            self.slots.append(slot)
+        self.parsed = used
+        doubles = memoryview(buffer).cast("d")
+        self.values = [doubles[slot] for slot in self.slots]
+        self.times = [doubles[slot + 1] for slot in self.slots]
+
+    def overlay(self, slots: Iterable[int], values: Iterable[float], times: Iterable[float]) -> None:
+        """Lay a committed record's values over what was read."""
+        for slot, value, at in zip(slots, values, times, strict=False):
+            index = bisect_left(self.slots, slot)
+            if index == len(self.slots) or self.slots[index] != slot:
+                raise _MovedError
+            self.values[index] = value
+            self.times[index] = at
+
+
+class Reader:
+    """Reads a registry directory again and again, keeping what can't have changed.
+
+    Attributes:
+        tables: the files of the last reading, by name, in the order of their names.
+        skipped: the files that couldn't be read, by name, with the reason.
+    """
+
+    def __init__(self, registry_dir: Path) -> None:
+        self._directory = registry_dir
+        self.tables: dict[str, ValueTable] = {}
+        self.skipped: dict[str, str] = {}
+
+    def read(self) -> None:
+        """Read every file as it is now."""
+        before, self.skipped = self.tables, {}
+        tables: dict[str, ValueTable] = {}
+        names = sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(".db"))
+        for writer, group in groupby(sorted(names, key=_writer), key=_writer):
+            tables |= self._read_writer(writer, list(group), before)
+        self.tables = dict(sorted(tables.items()))
+
+    def _read_writer(self, writer: str, names: list[str], before: Mapping[str, ValueTable]) -> Mapping[str, ValueTable]:
+        journal_path = self._directory / f"{writer}.journal"
+        for _ in range(_ATTEMPTS):
+            journal = _open_journal(journal_path)
+            try:
+                tables = dict(self._read_files(names, before))
+                _lay_over(journal, journal_path, tables)
+            except _MovedError:
+                continue
+            except RegistryError as error:
+                self.skipped[journal_path.name] = str(error)
+            finally:
+                if journal:
+                    journal.close()
+            return tables
+        self.skipped |= dict.fromkeys(names, "it changes faster than it can be read")
+        return {}
+
+    def _read_files(self, names: Iterable[str], before: Mapping[str, ValueTable]) -> Iterator[tuple[str, ValueTable]]:
+        for name in names:
+            try:
+                yield name, _read_file(self._directory / name, before.get(name))
+            except FileNotFoundError:
+                continue
+            except (OSError, RegistryError) as error:
+                self.skipped[name] = str(error)
+
+
+def _read_file(path: Path, known: ValueTable | None) -> ValueTable:
+    """Read a file whole: a few MB cost less than a page fault for each value."""
+    with path.open("rb", buffering=0) as stream:
+        status = os.fstat(stream.fileno())
+        head = stream.read(_USED.size)
+        if len(head) < _USED.size:
+            raise RegistryError(f"it has {len(head)} bytes, and no header")
+        used = _USED.unpack(head)[0]
+        buffer = head + stream.read(max(0, used - _USED.size))
+    identity = (status.st_dev, status.st_ino)
+    if known is None or known.identity != identity or known.parsed > used:
+        known = ValueTable(*_name_parts(path.name), identity)
+    known.take(buffer, used)
+    return known
+
+
+def _open_journal(path: Path) -> Journal | None:
+    try:
+        return Journal.open(path, writable=False)
+    except FileNotFoundError:
+        return None
+
+
+def _lay_over(journal: Journal | None, path: Path, tables: Mapping[str, ValueTable]) -> None:
+    """Bring what was read since `journal` was opened to its last marked record."""
+    if journal is None:
+        return
+    if path.stat().st_ino != os.fstat(journal.descriptor).st_ino:
+        raise _MovedError
+    columns = {table.column: table for table in tables.values()}
+    for payload in journal.records_since_opened():
+        record: dict[str, Any] = orjson.loads(payload)
+        for column, (slots, values, times) in record["values"].items():
+            if column in columns:
+                columns[column].overlay(slots, values, times or repeat(record["at"]))
+
+
+def _name_parts(name: str) -> tuple[str, str]:
+    """The column and the writer in a file's name, as prometheus_client puts them: `counter_7.db`, `gauge_sum_7.db`."""
+    column, _, writer = name.removesuffix(".db").rpartition("_")
+    return column, writer
+
+
+def _writer(name: str) -> str:
+    return _name_parts(name)[1]

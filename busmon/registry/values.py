@@ -1,0 +1,133 @@
+"""One value file of a shard, in prometheus_client's multiprocess format (`MmapedDict`), open for its only writer.
+
+The format: a native int32 `used`, 4 bytes of padding, then entries of an int32 key length, the key padded to 8 bytes,
+a double value and a double timestamp. A *slot* is the index of an entry's value when the file is seen as doubles; it
+never changes while the file lives. Space is allocated before it is mapped, so a full disk is an `OSError` and not
+SIGBUS.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from busmon.errors import RegistryError
+
+_USED = struct.Struct("i")
+_ENTRY_KEY = struct.Struct("i")
+_FIRST_ENTRY = 8
+_INITIAL_BYTES = 1 << 16
+_NO_VALUE = bytes(16)
+
+
+class ValueFile:
+    """The values and timestamps of one type's series in one shard."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file at `path`, or make it.
+
+        Raises:
+            OSError: it can't be opened or grown.
+            RegistryError: it isn't whole.
+        """
+        if not path.exists():
+            _create(path)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR)
+        self._map()
+        self._used = _USED.unpack_from(self._memory)[0]
+
+    def entries(self) -> Iterator[tuple[bytes, int]]:
+        """Every key with its slot, in the order in which they were appended."""
+        yield from parse_entries(self._memory, self._used)
+
+    def append(self, keys: Sequence[bytes]) -> list[int]:
+        """Add entries that are 0 and never updated; return their slots.
+
+        They become visible together, so a reader never sees part of a series.
+        """
+        entries = [_entry(key) for key in keys]
+        grown = self._used + sum(map(len, entries))
+        self._reserve(grown)
+        self._memory[self._used : grown] = b"".join(entries)
+        slots = []
+        end = self._used
+        for entry in entries:
+            end += len(entry)
+            slots.append(end // 8 - 2)
+        self._memory[0 : _USED.size] = _USED.pack(grown)
+        self._used = grown
+        return slots
+
+    def sync(self) -> None:
+        """Have the disk hold what the file holds."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Unmap and close the file."""
+        self.doubles.release()
+        self._memory.close()
+        os.close(self._descriptor)
+
+    def _map(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if size < _INITIAL_BYTES or size % 8:
+            os.close(self._descriptor)
+            raise RegistryError(f"{self.path}: {size} bytes are no value file")
+        self._memory = mmap.mmap(self._descriptor, size)
+        self.doubles = memoryview(self._memory).cast("d")
+
+    def _reserve(self, used: int) -> None:
+        size = len(self._memory)
+        if used <= size:
+            return
+        while size < used:
+            size *= 2
+        os.posix_fallocate(self._descriptor, 0, size)
+        self.doubles.release()
+        self._memory.close()
+        self._map()
+
+
+def parse_entries(
+    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = _FIRST_ENTRY
+) -> Iterator[tuple[bytes, int]]:
+    """Every key between byte `start` and `used` with its slot.
+
+    Raises:
+        RegistryError: a length leads outside of what is used, so the file is torn or foreign.
+    """
+    if used == 0:
+        return
+    if not _FIRST_ENTRY <= used <= len(buffer) or used % 8:
+        raise RegistryError(f"{used} bytes are said to be used of {len(buffer)}")
+    position = start
+    while position < used:
+        length = _ENTRY_KEY.unpack_from(buffer, position)[0]
+        value_at = position + _padded(length)
+        if length < 0 or value_at + 16 > used:
+            raise RegistryError(f"the entry at byte {position} leads outside of the file")
+        yield bytes(buffer[position + 4 : position + 4 + length]), value_at // 8
+        position = value_at + 16
+
+
+def _padded(key_length: int) -> int:
+    return 4 + key_length + (8 - (key_length + 4) % 8)
+
+
+def _entry(key: bytes) -> bytes:
+    padding = _padded(len(key)) - 4 - len(key)
+    return _ENTRY_KEY.pack(len(key)) + key + b" " * padding + _NO_VALUE
+
+
+def _create(path: Path) -> None:
+    """Make an empty file whole before it has its name: stock readers choke on a file of 0 bytes."""
+    draft = path.with_suffix(".tmp")
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, _INITIAL_BYTES)
+        os.pwrite(descriptor, _USED.pack(_FIRST_ENTRY), 0)
+        draft.replace(path)
+    finally:
+        os.close(descriptor)
