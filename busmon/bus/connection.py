@@ -1,0 +1,165 @@
+"""How every connection to RabbitMQ is opened, and what its failures are called.
+
+pika's exceptions end here: `translated` turns each into one line for a person, `BrokerUnreachableError` where trying
+again may help and `BrokerRefusedError` where it won't, never with a password in it. No state, no thread of its own.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
+from pika.connection import Parameters
+from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosed, ConnectionBlockedTimeout, ConnectionClosed
+from tenacity import RetryCallState, Retrying, wait_random_exponential
+
+from busmon.bus.reading import ReadingConnection
+from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
+from busmon.settings import mask
+
+PIKA_ERRORS = (AMQPError, AMQPConnectorException, OSError)
+
+# The URL's query overrides each. A heartbeat of 30 s finds a dead peer within a minute, RabbitMQ's own default in two.
+_DEFAULTS = {
+    "heartbeat": "30",
+    "blocked_connection_timeout": "30",
+    "socket_timeout": "5",
+    "stack_timeout": "10",
+    "connection_attempts": "1",
+}
+# ACCESS_REFUSED, COMMAND_INVALID, NOT_ALLOWED (no such vhost, or not for this user), NOT_IMPLEMENTED: all come again.
+_REFUSING_CODES = frozenset({403, 503, 530, 540})
+# pika hides what ended a handshake in the text of a "probable" error.
+_HIDDEN_CLOSE = re.compile(r"ConnectionClosedByBroker: \((\d+)\) ['\"](.*)['\"]", re.DOTALL)
+_HIDDEN_LOSS = re.compile(r"StreamLostError: \(['\"](.*)['\"],\)", re.DOTALL)
+
+
+def parameters(amqp_url: str, name: str) -> Parameters:
+    """What pika needs to connect.
+
+    Args:
+        amqp_url: `amqp://` or `amqps://`, with user, password, virtual host and pika's query options (`heartbeat`,
+            `ssl_options`, …).
+        name: what the connection is called in RabbitMQ's management pages and log.
+
+    Raises:
+        SettingsError: the URL has an option that doesn't exist or a value that isn't accepted.
+    """
+    parts = urlsplit(amqp_url)
+    query = urlencode({**_DEFAULTS, **dict(parse_qsl(parts.query))})
+    if parts.username and parts.password is None:
+        parts = parts._replace(netloc=f"{parts.username}:@{parts.netloc.rpartition('@')[2]}")
+    try:
+        found = pika.URLParameters(parts._replace(query=query).geturl())
+    except (ValueError, TypeError, AttributeError, SyntaxError, OSError) as error:
+        raise SettingsError(f"amqp_url: {mask(amqp_url)}: {one_line(str(error))}") from error
+    found.client_properties = {**(found.client_properties or {}), "connection_name": name}
+    return found
+
+
+def open_blocking(amqp_url: str, name: str) -> pika.BlockingConnection:
+    """Connect, and wait until the connection is open.
+
+    Raises:
+        BrokerUnreachableError: nobody answers there, or not in time.
+        BrokerRefusedError: the user, the password or the virtual host is wrong.
+        SettingsError: the URL isn't accepted.
+    """
+    wanted = parameters(amqp_url, name)
+    try:
+        # An operator looks at what others published, so headers that pika can't decode may come this way, too.
+        return pika.BlockingConnection(wanted, _impl_class=ReadingConnection)
+    except PIKA_ERRORS as error:
+        found = translated(error)
+        raise type(found)(f"RabbitMQ at {wanted.host}:{wanted.port}: {found}") from error
+
+
+@contextmanager
+def deadline(connection: pika.BlockingConnection, seconds: float) -> Iterator[None]:
+    """After so long, whatever waits on the connection inside raises an error, and the connection is closed.
+
+    pika has no time limit for a reply or a confirm, and heartbeats go on while a broker with an alarm gives neither.
+
+    Raises:
+        pika.exceptions.ConnectionBlockedTimeout: the time is over; `translating` makes it a `BrokerUnreachableError`.
+    """
+    stream = connection._impl  # noqa: SLF001 - the public timers fire only after the wait that they are to end
+    expired = ConnectionBlockedTimeout(f"no answer within {seconds:g} s: RabbitMQ is stalled or has a resource alarm")
+    timer = stream._adapter_call_later(seconds, lambda: stream._terminate_stream(expired))  # noqa: SLF001 - as above
+    try:
+        yield
+    finally:
+        if connection.is_open:
+            stream._adapter_remove_timeout(timer)  # noqa: SLF001 - as above
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Whatever pika raises inside leaves as a `BusError`."""
+    try:
+        yield
+    except PIKA_ERRORS as error:
+        raise translated(error) from error
+
+
+def translated(error: BaseException) -> BusError:
+    """The `BusError` that says what this exception of pika, or of the socket, means."""
+    root = _root(error)
+    if isinstance(root, AMQPConnectorStackTimeout):
+        return BrokerUnreachableError("no answer to the AMQP handshake in time")
+    if isinstance(root, ConnectionClosed):
+        return _closed(root.reply_code, root.reply_text)
+    if hidden := _HIDDEN_CLOSE.search(str(root)):
+        return _closed(int(hidden[1]), hidden[2])
+    refused = isinstance(root, AMQPError) and not isinstance(root, AMQPConnectionError)
+    return (BrokerRefusedError if refused else BrokerUnreachableError)(_words(root))
+
+
+def reconnect_waits() -> Iterator[float]:
+    """How long to wait before each further attempt to connect, in seconds: growing, jittered, from 0.1 to 10.
+
+    The jitter is full, so that a fleet whose broker restarts doesn't come back all at once.
+    """
+    policy = wait_random_exponential(multiplier=0.2, min=0.1, max=10)
+    state = RetryCallState(Retrying(), None, (), {})
+    while True:
+        yield policy(state)
+        state.attempt_number += 1
+
+
+def virtual_host(amqp_url: str) -> str:
+    """The virtual host that the URL names.
+
+    Raises:
+        SettingsError: the URL isn't accepted.
+    """
+    return str(parameters(amqp_url, "").virtual_host)
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, nor RabbitMQ's pointer to a log that the reader may not have."""
+    return " ".join(text.split()).removesuffix(" For details see the broker logfile.")
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost of the exceptions that pika wraps around one another while connecting."""
+    wrapped = getattr(error, "exceptions", None) or (getattr(error, "exception", None), *error.args)
+    inner = next((part for part in reversed(wrapped) if isinstance(part, BaseException)), None)
+    return error if inner is None else _root(inner)
+
+
+def _closed(code: int, text: str) -> BusError:
+    kind = BrokerRefusedError if code in _REFUSING_CODES else BrokerUnreachableError
+    return kind(one_line(text) or f"closed with code {code}")
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ChannelClosed):
+        return one_line(error.reply_text)
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(error.strerror)
+    text = one_line(", ".join(map(str, error.args)))
+    hidden = _HIDDEN_LOSS.fullmatch(text)
+    return (hidden[1] if hidden else text) or type(error).__name__

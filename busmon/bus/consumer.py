@@ -1,0 +1,199 @@
+"""The fleet's consumer: deliveries of several queues to one listener, settled after the commit, whatever happens.
+
+One `SelectConnection` with a channel for each queue, a second connection for what goes to quarantine, both on the
+caller's loop and only on its thread. Whatever ends a connection, a channel or a consumer is counted in `reconnects`,
+logged and told to the listener, and what can be opened again is, with jittered back-off. No exception of pika's reaches
+the caller, and none of the caller's is lost in pika.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from time import monotonic
+
+import structlog
+from pika.adapters.select_connection import IOLoop
+from pika.connection import Connection
+
+from busmon.bus.causes import Cause
+from busmon.bus.connection import parameters
+from busmon.bus.delivery import Delivery, Listener
+from busmon.bus.depths import Depths
+from busmon.bus.gather import Gather
+from busmon.bus.link import CLOSE_SECONDS, Link
+from busmon.bus.quarantine_publisher import QuarantinePublisher
+from busmon.bus.queue_channel import QueueChannel
+from busmon.bus.surfacing import surfacing
+
+__all__ = ["Consumer", "Delivery", "Listener"]
+
+CANCEL_SECONDS = 1.0
+FLUSH_SECONDS = 1.0
+# What the broker needs to hand single acks on to the queue (see `settling`).
+HAND_ON_SECONDS = 0.25
+
+_log = structlog.get_logger(__name__)
+
+
+class Consumer:
+    """Consumes from queues.
+
+    Args:
+        amqp_url: the broker.
+        queues: one channel each.
+        quarantine_exchange: where `quarantine` publishes.
+        prefetch: how many deliveries of one queue may be unsettled.
+        name: what the connections are called on the broker.
+        listener: gets the deliveries.
+        ioloop: pika's loop, run by the caller.
+
+    Attributes:
+        reconnects: how often a connection, a channel or a consumer was interrupted or an attempt failed, by cause.
+
+    Raises:
+        SettingsError: the URL isn't accepted.
+    """
+
+    def __init__(  # noqa: PLR0913 - constructed in one place, by keyword
+        self,
+        amqp_url: str,
+        *,
+        queues: Sequence[str],
+        quarantine_exchange: str,
+        prefetch: int,
+        name: str,
+        listener: Listener,
+        ioloop: IOLoop,
+    ) -> None:
+        self.reconnects: Counter[str] = Counter()
+        self._ioloop = ioloop
+        self._draining = False
+        self._link = Link(
+            parameters(amqp_url, name), ioloop, opened=self._on_open, lost=self._on_lost, blocked=self._on_blocked
+        )
+        self._quarantine = QuarantinePublisher(
+            parameters(amqp_url, f"{name} quarantine"),
+            quarantine_exchange,
+            ioloop,
+            self.reconnects,
+            self._on_quarantine_blocked,
+        )
+        self._depths = Depths()
+        self._channels = {
+            queue: QueueChannel(
+                queue=queue,
+                prefetch=prefetch,
+                listener=listener,
+                ioloop=ioloop,
+                interruptions=self.reconnects,
+                voided=self._quarantine.forget,
+            )
+            for queue in queues
+        }
+
+    def start(self) -> None:
+        """Connect and consume; all that follows happens on the loop."""
+        self._link.open()
+
+    def settle(self, queue: str, tags: Sequence[int]) -> None:
+        """Acknowledge committed deliveries: by one ack, those above a held or open one with a short delay.
+
+        Args:
+            queue: where they came from.
+            tags: their delivery tags, in order. Tags of a lost channel are passed over, as are held deliveries'.
+        """
+        settler = self._channels[queue].settler
+        if settler is not None:
+            settler.settle(tags)
+
+    def quarantine(self, queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
+        """Publish a delivery to quarantine, and acknowledge it once the broker has confirmed that.
+
+        Until then it is held: no `settle` acknowledges it. If its channel is lost meanwhile, it is forgotten, as it
+        will come again. Its properties are kept; `headers` are merged into its own.
+        """
+        channel = self._channels[queue]
+        if channel.hold(delivery.delivery_tag):
+            confirmed = partial(channel.release, delivery.delivery_tag)
+            self._quarantine.publish(queue, delivery, headers, confirmed)
+
+    def held(self, queue: str) -> int:
+        """How many deliveries await their quarantine's confirm."""
+        settler = self._channels[queue].settler
+        return 0 if settler is None else settler.held
+
+    def depth(self, queue: str, callback: Callable[[int | None], None]) -> None:
+        """Call back with the number of messages ready in the queue; with None if it's missing or can't be asked now."""
+        self._depths.ask(self._link.connection, queue, surfacing(self._ioloop, callback))
+
+    def cancel(self, on_done: Callable[[], None]) -> None:
+        """Stop consuming, for good.
+
+        From this call on nothing is delivered: what was already under way comes again once the channel is closed. What
+        the listener has may still be settled or quarantined.
+
+        Args:
+            on_done: called once the broker has agreed for every queue, at once if not connected, and after
+                `CANCEL_SECONDS` in any case.
+        """
+        self._draining = True
+        self._link.retire()
+        agreed = Gather(self._ioloop, len(self._channels), CANCEL_SECONDS, surfacing(self._ioloop, on_done))
+        for channel in self._channels.values():
+            channel.cancel(agreed.part)
+
+    def close(self, on_done: Callable[[], None]) -> None:
+        """Close both connections, the acks flushed.
+
+        Quarantines under way are waited for, `FLUSH_SECONDS` at most, and not if the broker refuses or doesn't read
+        them. What isn't settled by then comes again.
+
+        Args:
+            on_done: called once both connections are closed, by force if the broker doesn't answer in time.
+        """
+        self._draining = True
+        self._link.retire()
+        flushed = Gather(self._ioloop, 1, FLUSH_SECONDS, partial(self._flush_acks, on_done))
+        self._quarantine.flush(flushed.part)
+
+    def _flush_acks(self, on_done: Callable[[], None]) -> None:
+        settlers = [channel.settler for channel in self._channels.values() if channel.settler is not None]
+        for settler in settlers:
+            settler.flush()
+        last_single = max((settler.last_single for settler in settlers), default=-math.inf)
+        wait = last_single + HAND_ON_SECONDS - monotonic()
+        if wait > 0:
+            self._ioloop.call_later(wait, partial(self._close_links, on_done))
+        else:
+            self._close_links(on_done)
+
+    def _close_links(self, on_done: Callable[[], None]) -> None:
+        closed = Gather(self._ioloop, 2, 2 * CLOSE_SECONDS, surfacing(self._ioloop, on_done))
+        self._quarantine.close(closed.part)
+        self._link.close(closed.part)
+
+    def _on_open(self, connection: Connection) -> None:
+        _log.info("consumer.connected")
+        if not self._draining:
+            for channel in self._channels.values():
+                channel.connected(connection)
+
+    def _on_lost(self, cause: Cause, wait: float | None) -> None:
+        self.reconnects[cause.name] += 1
+        _log.warning("consumer.connection_lost", cause=cause.name, detail=cause.detail, retry_in_seconds=wait)
+        for channel in self._channels.values():
+            channel.disconnected(cause)
+
+    def _on_blocked(self, reason: str) -> None:
+        if reason:
+            self.reconnects["connection_blocked"] += 1
+            _log.warning("consumer.connection_blocked", reason=reason)
+        else:
+            _log.info("consumer.connection_unblocked")
+        for channel in self._channels.values():
+            channel.block(reason)
+
+    def _on_quarantine_blocked(self, reason: str) -> None:
+        for channel in self._channels.values():
+            channel.block_quarantine(reason)

@@ -1,0 +1,58 @@
+"""The AMQP properties under which a body goes to quarantine: its own, and why it is there. Pure."""
+
+from collections.abc import Mapping
+from copy import copy
+from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
+
+from pika import BasicProperties, DeliveryMode, frame
+from pika.exceptions import AMQPError
+
+# Some of the values come from the body, which is as large as its publisher liked.
+MAX_HEADER_CHARACTERS = 1024
+
+_MAX_SHORT_BYTES = 255
+_UNENCODABLE = (AMQPError, ArithmeticError, RecursionError, StructError, ValueError)
+
+
+def quarantine_properties(original: BasicProperties, headers: Mapping[str, str], frame_max: int) -> BasicProperties:
+    """The original properties with our headers merged into theirs, such that the broker accepts them.
+
+    As with the broker's own dead-lettering, an expiry is noted in a header instead of kept, or the body would vanish
+    from the quarantine; so is a user id, which the broker compares with the user who publishes. Original headers that
+    pika can't encode, or that fill a frame, are left out.
+
+    Args:
+        original: as delivered.
+        headers: why and whence; each value is cut at `MAX_HEADER_CHARACTERS`.
+        frame_max: the largest frame that the connection may send, in bytes.
+    """
+    properties = copy(original)
+    properties.message_id, properties.content_type, properties.content_encoding = (
+        None if text is None else short_text(text)
+        for text in (original.message_id, original.content_type, original.content_encoding)
+    )
+    properties.user_id = properties.expiration = None
+    properties.delivery_mode = DeliveryMode.Persistent.value
+    ours = _ours(original, headers)
+    properties.headers = {**(original.headers or {}), **ours}
+    if not _fits(properties, frame_max):
+        properties.headers = ours
+    return properties
+
+
+def short_text(text: str) -> str:
+    """The text as far as it fits into one of AMQP's short strings; one with escapes may have outgrown it."""
+    return text.encode(errors="replace")[:_MAX_SHORT_BYTES].decode(errors="ignore")
+
+
+def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, str]:
+    moved = {"original_user_id": original.user_id, "original_expiration": original.expiration}
+    ours = {name: value[:MAX_HEADER_CHARACTERS].encode(errors="replace").decode() for name, value in headers.items()}
+    return ours | {name: value for name, value in moved.items() if value is not None}
+
+
+def _fits(properties: BasicProperties, frame_max: int) -> bool:
+    try:
+        return len(frame.Header(1, 0, properties).marshal()) <= frame_max
+    except _UNENCODABLE:
+        return False

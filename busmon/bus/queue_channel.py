@@ -1,0 +1,246 @@
+"""One queue's channel: opened, limited, consumed from, settled, and opened again when the broker ends it.
+
+On the thread of the loop. Deliveries go straight from pika's callback to the listener; everything that can happen to
+the channel is counted, logged and told to the listener once.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from pika import BasicProperties
+from pika.adapters.select_connection import IOLoop
+from pika.channel import Channel
+from pika.connection import Connection
+from pika.exceptions import ChannelClosedByBroker
+from pika.frame import Method
+from pika.spec import Basic
+
+from busmon.bus.causes import Cause, of_channel
+from busmon.bus.delivery import Delivery, Listener
+from busmon.bus.retry import Retry
+from busmon.bus.settling import Settler
+from busmon.bus.surfacing import surface, surfacing
+
+_log = structlog.get_logger(__name__)
+
+# The tag is part of every delivery, and one of pika's making has 38 bytes.
+_CONSUMER_TAG = "busmon"
+
+# Each channel counts its deliveries from 1; set so far apart, tags of two channels of a queue never meet.
+_TAGS_PER_CHANNEL = 1 << 48
+
+# A quorum queue without a leader leaves `basic.consume` unanswered for a minute (RabbitMQ 3.10), and then costs the
+# connection.
+_ANSWER_SECONDS = 5.0
+
+
+class QueueChannel:
+    """The channel of one queue.
+
+    Args:
+        queue: consumed from.
+        prefetch: how many deliveries may be unsettled.
+        listener: gets the deliveries, and is told what becomes of the channel.
+        ioloop: what the connection runs on.
+        interruptions: counted up by cause at each end of a channel.
+        voided: called with the queue when its unsettled deliveries have become void.
+
+    Attributes:
+        settler: settles the deliveries of the present channel; None while there is none.
+    """
+
+    def __init__(  # noqa: PLR0913 - constructed in one place, by keyword
+        self,
+        *,
+        queue: str,
+        prefetch: int,
+        listener: Listener,
+        ioloop: IOLoop,
+        interruptions: Counter[str],
+        voided: Callable[[str], None],
+    ) -> None:
+        self.settler: Settler | None = None
+        self._queue = queue
+        self._prefetch = prefetch
+        self._ioloop = ioloop
+        self._interruptions = interruptions
+        self._voided = voided
+        self._listener = listener
+        self._lost = surfacing(ioloop, listener.lost)
+        self._changed = surfacing(ioloop, listener.changed)
+        self._retry = Retry(ioloop, self._open)
+        self._overdue: Any = None
+        self._connection: Connection | None = None
+        self._channel: Channel | None = None
+        self._base = -_TAGS_PER_CHANNEL
+        self._state = self._told = ("connecting", "")
+        self._blocked = self._quarantine_blocked = ""
+        self._draining = False
+        self._cancelled: Callable[[], None] | None = None
+
+    def connected(self, connection: Connection) -> None:
+        """Open the channel on a new connection."""
+        self._connection = connection
+        self._open()
+
+    def disconnected(self, cause: Cause) -> None:
+        """The connection is gone, or couldn't be opened."""
+        self._connection = None
+        self._blocked = ""
+        self._retry.cancel()
+        self._lose(cause)
+        self._change("connecting", cause)
+
+    def block(self, reason: str) -> None:
+        """The broker has stopped reading from the consumer's connection; with "" it resumed."""
+        self._blocked = reason
+        self._tell()
+
+    def block_quarantine(self, reason: str) -> None:
+        """The broker has stopped reading what is quarantined; with "" it resumed."""
+        self._quarantine_blocked = reason
+        self._tell()
+
+    def hold(self, tag: int) -> bool:
+        """Keep a delivery unsettled until it is released; False if it is void, settled or held already."""
+        held = self.settler is not None and self.settler.hold(tag)
+        self._tell()
+        return held
+
+    def release(self, tag: int) -> None:
+        """Acknowledge a held delivery, unless it has become void."""
+        if self.settler is not None:
+            self.settler.release(tag)
+        self._tell()
+
+    def cancel(self, done: Callable[[], None]) -> None:
+        """Stop consuming for good; calls `done` once the broker has agreed, or there is nothing to stop."""
+        self._draining = True
+        self._retry.cancel()
+        self._change("draining")
+        if self._channel is not None and self._channel.is_open:
+            self._cancelled = done
+            self._channel.basic_cancel(_CONSUMER_TAG, callback=lambda _: self._end_cancel())
+        else:
+            done()
+
+    def _open(self) -> None:
+        if self._connection is None or not self._connection.is_open or self._draining:
+            return
+        self._channel = self._connection.channel(on_open_callback=self._consume)
+        self._channel.add_on_close_callback(self._on_close)
+
+    def _consume(self, channel: Channel) -> None:
+        if self._draining:
+            channel.close()
+            return
+        self._base += _TAGS_PER_CHANNEL
+        self.settler = Settler(channel, self._base, self._prefetch, self._ioloop)
+        channel.add_on_cancel_callback(lambda _: self._on_cancel())
+        # RabbitMQ applies a prefetch to the consumers that start after it.
+        channel.basic_qos(prefetch_count=self._prefetch)
+        channel.basic_consume(self._queue, self._entrance(), consumer_tag=_CONSUMER_TAG, callback=self._on_consuming)
+        self._overdue = self._ioloop.call_later(_ANSWER_SECONDS, self._on_overdue)
+
+    def _entrance(self) -> Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]:
+        """What pika calls with each delivery; every look-up and call saved here is saved a hundred thousand times."""
+        queue, base, delivered, ioloop = self._queue, self._base, self._listener.delivered, self._ioloop
+
+        def deliver(_channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+            routing_key = method.routing_key
+            if (
+                type(routing_key) is bytes
+                or type(properties.message_id) is bytes
+                or type(properties.content_type) is bytes
+                or type(properties.content_encoding) is bytes
+            ):
+                routing_key = _as_text(routing_key, properties)
+            try:
+                delivered(
+                    queue, Delivery(body, base + method.delivery_tag, method.redelivered, routing_key, properties)
+                )
+            except Exception as error:
+                surface(ioloop, error)
+                raise
+
+        return deliver
+
+    def _on_consuming(self, _frame: Method) -> None:
+        self._ioloop.remove_timeout(self._overdue)
+        self._retry.worked()
+        _log.info("consumer.consuming", queue=self._queue, prefetch=self._prefetch)
+        self._change("consuming")
+
+    def _on_overdue(self) -> None:
+        cause = Cause("unanswered", f"no answer to basic.consume for {_ANSWER_SECONDS:g} s: has the queue a leader?")
+        self._interruptions[cause.name] += 1
+        _log.warning("consumer.consume_unanswered", queue=self._queue, detail=cause.detail)
+        self._change("connecting", cause)
+
+    def _on_cancel(self) -> None:
+        channel = self._channel
+        if channel is None or self._draining:
+            return
+        cause = Cause("consumer_cancelled", "the broker cancelled the consumer: its queue was deleted or moved")
+        self._change("cancelled", cause)
+        self._lose(cause)
+        channel.close()
+        self._reopen(cause)
+
+    def _on_close(self, channel: Channel, reason: Exception) -> None:
+        # Any other reason than the broker's is the connection's end, or our own doing.
+        if channel is not self._channel or not isinstance(reason, ChannelClosedByBroker):
+            return
+        cause = of_channel(reason, missing="queue_missing")
+        self._lose(cause)
+        self._change("missing" if cause.name == "queue_missing" else "closed", cause)
+        self._reopen(cause)
+
+    def _lose(self, cause: Cause) -> None:
+        self._channel = None
+        if self._overdue is not None:
+            self._ioloop.remove_timeout(self._overdue)
+        if self.settler is not None:
+            self.settler.stop()
+            self.settler = None
+            self._voided(self._queue)
+            self._lost(self._queue, str(cause))
+        self._end_cancel()
+
+    def _reopen(self, cause: Cause) -> None:
+        self._interruptions[cause.name] += 1
+        wait = None if self._draining else self._retry.failed()
+        _log.warning(
+            "consumer.channel_lost", queue=self._queue, cause=cause.name, detail=cause.detail, retry_in_seconds=wait
+        )
+
+    def _end_cancel(self) -> None:
+        done, self._cancelled = self._cancelled, None
+        if done is not None:
+            done()
+
+    def _change(self, state: str, cause: Cause | None = None) -> None:
+        self._state = ("draining" if self._draining else state, str(cause or ""))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the listener the state, if that is news."""
+        state = self._state
+        held = self.settler is not None and self.settler.held
+        blocked = self._blocked or (self._quarantine_blocked if held else "")
+        if blocked and state[0] == "consuming":
+            state = ("blocked", f"connection_blocked: {blocked}")
+        if state != self._told:
+            self._told = state
+            self._changed(self._queue, *state)
+
+
+def _as_text(routing_key: str | bytes, properties: BasicProperties) -> str:
+    """Make text of what pika left as bytes, as it isn't UTF-8; no two different ids become the same."""
+    for name in ("message_id", "content_type", "content_encoding"):
+        value = getattr(properties, name)
+        if isinstance(value, bytes):
+            setattr(properties, name, value.decode(errors="backslashreplace"))
+    return routing_key.decode(errors="backslashreplace") if isinstance(routing_key, bytes) else routing_key

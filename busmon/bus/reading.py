@@ -1,0 +1,71 @@
+"""The consumer's connection: what is read off its socket becomes frames and deliveries here.
+
+pika's own, but for two things. Headers that pika can't decode don't cost the connection: a timestamp beyond the year
+9999 or tables nested a thousand deep pass through RabbitMQ and raise in pika's decoder, which drops the connection; the
+body would come again and end the next one, too, for ever. And a delivery that arrives after a cancel is left alone.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
+from typing import Any
+
+from pika import BasicProperties, frame, spec
+from pika.adapters.select_connection import SelectConnection
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+
+_UNDECODABLE = (AMQPError, ArithmeticError, OSError, RecursionError, StructError, ValueError)
+
+_FRAME = Struct(">BHI")
+_CONTENT = Struct(">HHQ")
+_FLAGS = Struct(">H")
+_LENGTH = Struct(">I")
+
+
+class ReadingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't typed
+    """A connection that leaves out headers that can't be decoded."""
+
+    def _read_frame(self) -> tuple[int, frame.Frame | None]:
+        try:
+            return frame.decode_frame(self._frame_buffer)  # type: ignore[no-any-return]
+        except _UNDECODABLE:
+            if self._frame_buffer[0] != spec.FRAME_HEADER:
+                raise
+            return _decode_without_headers(self._frame_buffer)
+
+    def _create_channel(self, channel_number: int, on_open_callback: Callable[[Channel], Any] | None) -> Channel:
+        return _ReadingChannel(self, channel_number, on_open_callback)
+
+
+class _ReadingChannel(Channel):  # type: ignore[misc]  # pika isn't typed
+    """A channel that doesn't reject what arrives for a consumer that is being cancelled.
+
+    pika would, one by one; up to a prefetch of rejects would keep the last acks from reaching the queue before the
+    channel closes, which gives all of it back anyway.
+    """
+
+    def _on_deliver(self, method_frame: frame.Method, header_frame: frame.Header, body: bytes) -> None:
+        method = method_frame.method
+        if method.consumer_tag in self._consumers and method.consumer_tag not in self._cancelled:
+            self._consumers[method.consumer_tag](self, method, header_frame.properties, body)
+
+
+def _decode_without_headers(buffer: bytes) -> tuple[int, frame.Frame]:
+    """The content header frame at the start of the buffer, and its length."""
+    _kind, channel, size = _FRAME.unpack_from(buffer)
+    _class, _weight, body_size = _CONTENT.unpack_from(buffer, _FRAME.size)
+    encoded = _without_headers(buffer[_FRAME.size + _CONTENT.size : _FRAME.size + size])
+    length = _FRAME.size + size + spec.FRAME_END_SIZE
+    return length, frame.Header(channel, body_size, BasicProperties().decode(encoded))
+
+
+def _without_headers(encoded: bytes) -> bytes:
+    """Encoded properties without the headers, before which only content type and content encoding can stand."""
+    flags = _FLAGS.unpack_from(encoded)[0]
+    start = _FLAGS.size
+    for flag in (BasicProperties.FLAG_CONTENT_TYPE, BasicProperties.FLAG_CONTENT_ENCODING):
+        if flags & flag:
+            start += 1 + encoded[start]
+    end = start + _LENGTH.size + _LENGTH.unpack_from(encoded, start)[0]
+    return _FLAGS.pack(flags & ~BasicProperties.FLAG_HEADERS) + encoded[_FLAGS.size : start] + encoded[end:]

@@ -1,0 +1,150 @@
+"""`busmon publish` against a real broker: stored when it ends well, one line when it doesn't."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from busmon.cli import main
+
+from .topologies import Client, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ONE_SHARD = ("shards = 4", "shards = 1")
+QUEUE = "telemetry.fold.0"
+TYPES = "counter, gauge, histogram, summary"
+
+
+@pytest.fixture
+def place(vhost: Any, tmp_path: Path) -> Place:
+    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
+
+
+@pytest.fixture
+def client(place: Place) -> Iterator[Client]:
+    with Client(place.amqp_url) as client:
+        yield client
+
+
+def publish(place: Place, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "busmon", "publish", *arguments, "--amqp-url", place.amqp_url]
+    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=False)
+
+
+def samples(client: Client, envelopes: int = 1) -> list[Any]:
+    client.until_ready(QUEUE, envelopes)
+    return [sample for taken in client.take(QUEUE, envelopes) for sample in orjson.loads(taken.body)["samples"]]
+
+
+def test_a_sample_is_stored_and_nothing_is_said(place: Place, client: Client) -> None:
+    ran = publish(place, "queue_size", "42", "-l", "queue=tasks=1", "--agent", "me")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    client.until_ready(QUEUE, 1)
+    (taken,) = client.take(QUEUE)
+    envelope = orjson.loads(taken.body)
+    assert envelope["samples"] == [{"name": "queue_size", "labels": {"queue": "tasks=1"}, "value": 42.0}]
+    assert (envelope["agent"], taken.routing_key) == ("me", "me.telemetry")
+    assert taken.properties.message_id == f"{envelope['source']}:1"
+
+
+def test_an_unknown_metric_is_stored_with_its_type(place: Place, client: Client) -> None:
+    ran = publish(place, "backups", "-3.5", "--type", "gauge", "-v")
+    assert ran.returncode == 0
+    assert "confirmed: backups" in ran.stderr
+    assert samples(client) == [{"name": "backups", "labels": {}, "value": -3.5, "type": "gauge"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["queue_size"], "publish: VALUE is missing"),
+        (["queue_size", "many", "-l", "queue=q"], "publish: VALUE 'many': expected a number"),
+        (["queue_size", "nan", "-l", "queue=q"], "queue_size: a gauge takes a finite number as 'value'"),
+        (["queue_size", "1"], "queue_size: by the catalogue its labels are [queue]"),
+        (["queue_size", "1", "-l", "queue"], "publish: -l 'queue': expected KEY=VALUE"),
+        (["backups", "1"], "'backups' is in no catalogue, so its type must be given: " + TYPES),
+        (["backups", "1", "--type", "kind"], "'backups': 'type' is one of " + TYPES),
+        (
+            ["user_online_count", "1", "--agent", "a b"],
+            "publish: --agent 'a b': expected 1 to 100 letters, digits, '_' or '-'",
+        ),
+        (["-", "1"], "publish: with '-' every line of standard input has its own value, type and labels"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(place: Place, arguments: list[str], line: str) -> None:
+    ran = publish(place, *arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"busmon: {line}\n")
+
+
+def test_a_refusal_of_the_broker_is_one_line_and_status_1(place: Place) -> None:
+    ran = publish(place, "queue_size", "1", "-l", "queue=q", "--exchange", "nowhere")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("busmon: NOT_FOUND - no exchange 'nowhere'")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_lines_are_stored_and_accounted_for(place: Place, client: Client) -> None:
+    lines = [f'{{"name": "queue_size", "labels": {{"queue": "q"}}, "value": {number}}}' for number in range(2500)]
+    lines[1200] = '{"name": "queue_size"'
+    ran = publish(place, "-", lines="\n".join(lines))
+    assert ran.returncode == 1
+    bad, account = ran.stderr.splitlines()
+    assert bad.startswith("busmon: line 1201: not JSON: ")
+    assert account == "busmon: 2,499 samples confirmed in 3 envelopes, 1 bad line"
+    assert [sample["value"] for sample in samples(client, 3)] == [n for n in range(2500) if n != 1200]
+
+
+def test_no_lines_are_no_failure(place: Place) -> None:
+    ran = publish(place, "-")
+    assert (ran.returncode, ran.stderr) == (0, "busmon: 0 samples confirmed in 0 envelopes\n")
+
+
+def test_a_slow_input_is_stored_while_it_goes_on(place: Place, client: Client) -> None:
+    command = [sys.executable, "-m", "busmon", "publish", "-", "--amqp-url", place.amqp_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as running:
+        assert running.stdin
+        assert running.stderr
+        for value in (1, 2):
+            running.stdin.write(f'{{"name": "queue_size", "labels": {{"queue": "q"}}, "value": {value}}}\n')
+            (sample,) = samples(client)
+            assert sample["value"] == value
+        running.stdin.close()
+        assert running.stderr.read() == "busmon: 2 samples confirmed in 2 envelopes\n"
+    assert running.returncode == 0
+
+
+def test_what_is_unconfirmed_at_the_end_is_said(
+    place: Place, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.channel.queue_unbind(QUEUE, "telemetry", "#")
+    lines = tmp_path / "lines"
+    lines.write_text('{"name": "user_online_count", "value": 1}\n' * 3)
+    monkeypatch.setattr("busmon.cli.publish.RETRY_SECONDS", 0.5)
+    with lines.open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        status = main(["publish", "-", "--amqp-url", place.amqp_url])
+    account, error = capsys.readouterr().err.splitlines()
+    assert status == 1
+    assert account == "busmon: 0 samples confirmed in 0 envelopes, 3 not confirmed"
+    assert error == "busmon: returned: exchange 'telemetry' has no queue for routing key 'cli.telemetry'"
+
+
+def test_a_queue_that_comes_back_in_time_costs_nothing(place: Place, client: Client) -> None:
+    client.channel.queue_unbind(QUEUE, "telemetry", "#")
+    command = [sys.executable, "-m", "busmon", "publish", "-", "--amqp-url", place.amqp_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdin
+        assert running.stderr
+        running.stdin.write('{"name": "user_online_count", "value": 1}\n')
+        running.stdin.close()
+        client.channel.queue_bind(QUEUE, "telemetry", "#")
+        assert running.stderr.read() == "busmon: 1 sample confirmed in 1 envelope\n"
+    assert running.returncode == 0
+    assert len(samples(client)) == 1

@@ -1,0 +1,147 @@
+"""The confirmed publisher against a real broker: what `publish` promises when it returns, and when it raises."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pika import BasicProperties
+
+from busmon.bus.publisher import ConfirmedPublisher
+from busmon.errors import BrokerRefusedError, BrokerUnreachableError, PublishRefusedError
+
+from .proxy import Proxy
+from .topologies import Client, Place, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = "test publisher"
+PERSISTENT = BasicProperties(message_id="a:1", delivery_mode=2, headers={"source": "a"})
+ONE_SHARD = ("shards = 4", "shards = 1")
+TINY = ("x-max-length = 1_000_000", "x-max-length = 1")
+
+
+@pytest.fixture
+def place(vhost: Any, tmp_path: Path) -> Place:
+    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
+
+
+@pytest.fixture
+def publisher(place: Place) -> Iterator[ConfirmedPublisher]:
+    publisher = ConfirmedPublisher(place.amqp_url, NAME)
+    yield publisher
+    publisher.close()
+
+
+def publish(publisher: ConfirmedPublisher, body: bytes = b"{}") -> None:
+    publisher.publish("telemetry", "a.task", body, PERSISTENT)
+
+
+def test_on_return_the_body_is_in_its_queue(place: Place, publisher: ConfirmedPublisher) -> None:
+    publish(publisher, b"body")
+    with Client(place.amqp_url) as client:
+        assert client.take("telemetry.fold.0") == [Taken("a.task", PERSISTENT, b"body")]
+
+
+def test_a_body_that_no_queue_takes_is_refused(vhost: Any, publisher: ConfirmedPublisher) -> None:
+    with Client(vhost.amqp_url) as client:
+        client.channel.queue_unbind("telemetry.fold.0", "telemetry", "#")
+    with pytest.raises(PublishRefusedError, match=r"^returned: exchange 'telemetry' has no queue for .*'a\.task'$"):
+        publish(publisher)
+
+
+def test_a_full_queue_refuses_and_drops_nothing(vhost: Any, tmp_path: Path) -> None:
+    Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD, TINY)
+    publisher = ConfirmedPublisher(vhost.amqp_url, NAME)
+    stored: list[bytes] = []
+
+    def fill() -> None:
+        for number in range(100):
+            publish(publisher, b"%d" % number)
+            stored.append(b"%d" % number)
+
+    with pytest.raises(PublishRefusedError, match=r"^nacked: a queue of exchange 'telemetry' is full or has failed$"):
+        fill()
+    publisher.close()
+    with Client(vhost.amqp_url) as client:
+        client.until_ready("telemetry.fold.0", len(stored))
+        assert [taken.body for taken in client.take("telemetry.fold.0", len(stored))] == stored
+
+
+def test_after_a_refusal_the_next_publish_goes_through(publisher: ConfirmedPublisher) -> None:
+    with pytest.raises(BrokerRefusedError, match=r"^NOT_FOUND - no exchange 'nowhere' in vhost"):
+        publisher.publish("nowhere", "a.task", b"{}", PERSISTENT)
+    publish(publisher)
+
+
+def test_a_lost_connection_is_opened_again(vhost: Any, node: Any, publisher: ConfirmedPublisher) -> None:
+    publish(publisher)
+    node.rabbitmqctl("close_all_connections", "--vhost", vhost.name, "a test")
+    with pytest.raises(BrokerUnreachableError, match=r"CONNECTION_FORCED - a test"):
+        publisher.idle(10)
+    publish(publisher)
+
+
+def test_a_broker_that_falls_silent_is_given_up_in_time(node: Any, place: Place) -> None:
+    with Proxy(node.amqp_port) as proxy:
+        url = place.amqp_url.replace(str(node.amqp_port), str(proxy.port))
+        publisher = ConfirmedPublisher(url, NAME, timeout_seconds=0.5)
+        publish(publisher)
+        proxy.silent = True
+        started = time.monotonic()
+        with pytest.raises(BrokerUnreachableError, match=r"^no answer within 0\.5 s"):
+            publish(publisher)
+        assert time.monotonic() - started < 5
+        proxy.silent = False
+        publish(publisher)
+        proxy.silent = True
+        publisher.close()
+        assert time.monotonic() - started < 10
+
+
+def test_an_alarm_holds_no_publisher_for_longer_than_its_timeout(dedicated_node: Any, tmp_path: Path) -> None:
+    Place.declared(dedicated_node.amqp_url, tmp_path, ONE_SHARD)
+    publisher = ConfirmedPublisher(dedicated_node.amqp_url, NAME, timeout_seconds=1)
+    publish(publisher)
+    dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
+    with pytest.raises(
+        BrokerUnreachableError, match=r"^no answer within 1 s: RabbitMQ is stalled or has a resource alarm$"
+    ):
+        publish(publisher)
+    dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+    publish(publisher)
+    publisher.close()
+
+
+def test_idle_keeps_a_connection_alive(place: Place) -> None:
+    publisher = ConfirmedPublisher(f"{place.amqp_url}?heartbeat=1", NAME)
+    publish(publisher)
+    for _ in range(4):
+        publisher.idle(1)
+    publish(publisher)
+    publisher.close()
+
+
+def test_without_a_broker_there_is_one_line() -> None:
+    publisher = ConfirmedPublisher("amqp://guest:secret@127.0.0.1:1/", NAME)
+    with pytest.raises(BrokerUnreachableError, match=r"^RabbitMQ at 127\.0\.0\.1:1: Connection refused$"):
+        publish(publisher)
+    publisher.idle(0)
+    publisher.close()
+
+
+def test_wrong_credentials_are_refused_without_showing_them(vhost: Any) -> None:
+    publisher = ConfirmedPublisher(vhost.amqp_url.replace("guest:guest", "guest:hidden"), NAME)
+    with pytest.raises(BrokerRefusedError, match=r"ACCESS_REFUSED") as caught:
+        publish(publisher)
+    assert "hidden" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_virtual_host_that_does_not_exist_is_refused(vhost: Any) -> None:
+    publisher = ConfirmedPublisher(vhost.amqp_url.replace(vhost.name, "nowhere"), NAME)
+    with pytest.raises(BrokerRefusedError, match=r"vhost nowhere not found"):
+        publish(publisher)

@@ -1,0 +1,129 @@
+"""Topologies for tests: the built-in file with some lines replaced, declared in a virtual host of the test's own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import pika
+from pika.exceptions import AMQPError
+
+from busmon.bus import topology as topologies
+from busmon.bus.declare import declare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pika.adapters.blocking_connection import BlockingChannel
+
+    from busmon.bus.topology import Topology
+
+
+def topology_file(directory: Path, *replacements: tuple[str, str]) -> Path:
+    """A copy of the built-in file with these texts replaced; each must be there."""
+    text = topologies.built_in().read_text()
+    for old, new in replacements:
+        assert old in text, old
+        text = text.replace(old, new)
+    path = directory / "topology.toml"
+    path.write_text(text)
+    return path
+
+
+class Place(NamedTuple):
+    """A declared topology and how to reach it."""
+
+    topology: Topology
+    path: Path
+    amqp_url: str
+
+    @classmethod
+    def declared(cls, amqp_url: str, directory: Path, *replacements: tuple[str, str]) -> Self:
+        path = topology_file(directory, *replacements)
+        topology = topologies.load(path, "telemetry")
+        declare(topology, amqp_url, None, {})
+        return cls(topology, path, amqp_url)
+
+    def arguments(self) -> list[str]:
+        """What the command line needs to find it."""
+        return ["--amqp-url", self.amqp_url, "--topology", str(self.path)]
+
+
+class Taken(NamedTuple):
+    """A body taken off a queue."""
+
+    routing_key: str
+    properties: pika.BasicProperties
+    body: bytes
+
+
+class Client:
+    """A plain client, as a user would write one."""
+
+    def __init__(self, amqp_url: str) -> None:
+        self._connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+        self.channel = self._connection.channel()
+        self.channel.confirm_delivery()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(AMQPError):
+            self._connection.close()
+
+    def publish(self, body: bytes, properties: pika.BasicProperties, exchange: str = "telemetry") -> None:
+        """Publish, mandatory, and wait for the confirm."""
+        self.channel.basic_publish(exchange, "agent.task", body, properties, mandatory=True)
+
+    def publish_unconfirmed(self, bodies: Iterable[tuple[bytes, pika.BasicProperties]], exchange: str) -> None:
+        """Publish many, fast; whether they arrived is for the caller to find out."""
+        channel = self._connection.channel()
+        for body, properties in bodies:
+            channel.basic_publish(exchange, "agent.task", body, properties)
+
+    def other_channel(self) -> BlockingChannel:
+        """A further channel with confirms, for what the broker may close it for."""
+        channel = self._connection.channel()
+        channel.confirm_delivery()
+        return channel
+
+    def ready(self, queue: str) -> int:
+        count: int = self.channel.queue_declare(queue, passive=True).method.message_count
+        return count
+
+    def until_ready(self, queue: str, count: int) -> None:
+        """Wait until the queue has exactly so many bodies ready."""
+        self.until(lambda: self.ready(queue) == count, f"{count} bodies in {queue}")
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until the condition holds."""
+        deadline = time.monotonic() + 15
+        while not condition():
+            assert time.monotonic() < deadline, f"not in time: {what}"
+            self._connection.process_data_events(0.02)
+
+    def take(self, queue: str, count: int = 1) -> list[Taken]:
+        """So many of the oldest bodies, which are then gone."""
+        return self._consume(queue, count, self.channel.basic_ack)
+
+    def reject(self, queue: str, *, requeue: bool = False) -> None:
+        """Take the oldest body and reject it."""
+        self._consume(queue, 1, partial(self.channel.basic_reject, requeue=requeue))
+
+    def _consume(self, queue: str, count: int, settle: Callable[[int], None]) -> list[Taken]:
+        # A queue with single active consumer has no `basic.get`.
+        self.channel.basic_qos(prefetch_count=count)
+        taken: list[Taken] = []
+        if count:
+            for method, properties, body in self.channel.consume(queue, inactivity_timeout=15):
+                assert method is not None, f"{queue} gave {len(taken)} bodies, expected {count}"
+                settle(method.delivery_tag)
+                taken.append(Taken(method.routing_key, properties, body))
+                if len(taken) == count:
+                    break
+            self.channel.cancel()
+        return taken

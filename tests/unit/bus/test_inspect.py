@@ -1,0 +1,210 @@
+"""Differences, found in an export of the topology that something was done to."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busmon.bus.definitions import Definitions, exported, of_export
+from busmon.bus.inspect import differences
+from busmon.bus.topology import built_in, load
+from busmon.bus.users import tags_of
+from busmon.errors import TopologyError
+
+Document = dict[str, Any]
+TOPOLOGY = load(None, "telemetry")
+
+
+def export(change: Callable[[Document], object] = lambda _: None) -> Definitions:
+    document = json.loads(json.dumps(exported(TOPOLOGY, "/", {})))
+    change(document)
+    return of_export(json.dumps(document), "broker.json", "/")
+
+
+def named(document: Document, kind: str, name: str) -> Document:
+    found: Document = next(table for table in document[kind] if table.get("name", table.get("user")) == name)
+    return found
+
+
+def foreign(source: str, destination: str, kind: str = "queue") -> Document:
+    place = {"vhost": "/", "routing_key": "#", "arguments": {}}
+    return {**place, "source": source, "destination": destination, "destination_type": kind}
+
+
+def policy(**changes: Any) -> Document:
+    base = {
+        "vhost": "/",
+        "name": "p",
+        "pattern": "",
+        "apply-to": "all",
+        "definition": {"message-ttl": 1},
+        "priority": 0,
+    }
+    return {**base, **changes}
+
+
+def test_the_topology_differs_in_nothing_from_its_own_export() -> None:
+    assert differences(TOPOLOGY, export()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        (
+            lambda d: d["exchanges"].remove(named(d, "exchanges", "telemetry.shards")),
+            ["exchange 'telemetry.shards': is missing"],
+        ),
+        (
+            lambda d: named(d, "exchanges", "telemetry").update(type="direct", durable=False),
+            ["exchange 'telemetry': type is 'direct', should be 'topic'", "exchange 'telemetry': is not durable"],
+        ),
+        (
+            lambda d: named(d, "exchanges", "telemetry")["arguments"].update({"alternate-exchange": "x"}),
+            ["exchange 'telemetry': alternate-exchange is 'x', should not be set"],
+        ),
+        (
+            lambda d: named(d, "queues", "telemetry.fold.1").update(auto_delete=True),
+            ["queue 'telemetry.fold.1': deletes itself (auto-delete)"],
+        ),
+        (
+            lambda d: named(d, "queues", "telemetry.fold.1")["arguments"].update({"x-single-active-consumer": 1}),
+            ["queue 'telemetry.fold.1': x-single-active-consumer is 1, should be True"],
+        ),
+        (
+            lambda d: named(d, "queues", "telemetry.fold.1")["arguments"].pop("x-overflow"),
+            ["queue 'telemetry.fold.1': x-overflow is not set, should be 'reject-publish'"],
+        ),
+        (
+            lambda d: d["queues"].append({**d["queues"][0], "name": "telemetry.fold.4"}),
+            ["queue 'telemetry.fold.4': is of no shard, for shards = 4"],
+        ),
+        (
+            lambda d: d["bindings"].pop(0),
+            ["binding 'telemetry' → exchange 'telemetry.shards' with key '#': is missing"],
+        ),
+        (
+            lambda d: d["bindings"].append(foreign("amq.topic", "telemetry.quarantine")),
+            ["binding 'amq.topic' → queue 'telemetry.quarantine' with key '#': should not be there"],
+        ),
+        (
+            lambda d: d["bindings"].append(foreign("telemetry.shards", "elsewhere")),
+            ["binding 'telemetry.shards' → queue 'elsewhere' with key '#': should not be there"],
+        ),
+        (
+            lambda d: d["users"].remove(named(d, "users", "telemetry-consumer")),
+            ["user 'telemetry-consumer': is missing"],
+        ),
+        (
+            lambda d: named(d, "users", "telemetry-operator").update(tags=["monitoring"]),
+            ["user 'telemetry-operator': has no tag management"],
+        ),
+        (
+            lambda d: d["permissions"].remove(named(d, "permissions", "telemetry-consumer")),
+            ["user 'telemetry-consumer': has no permissions in virtual host '/'"],
+        ),
+        (
+            lambda d: named(d, "permissions", "telemetry-publisher").update(read=".*"),
+            ["user 'telemetry-publisher': may read '.*', should be '^$'"],
+        ),
+        (
+            lambda d: d.update(
+                policies=[policy(pattern="shards$", definition={"alternate-exchange": "x", "ha-mode": 1})]
+            ),
+            ["exchange 'telemetry.shards': policy 'p' sets alternate-exchange"],
+        ),
+        (
+            lambda d: d.update(
+                parameters=[
+                    {"vhost": "/", "component": "shovel", "name": "s", "value": {}},
+                    {
+                        "vhost": "/",
+                        "component": "operator_policy",
+                        "name": "limits",
+                        # rabbitmqctl 3.10 writes an operator policy's definition as pairs.
+                        "value": policy(pattern=r"fold\.0$", definition=[["max-length", 9]], **{"apply-to": "queues"}),
+                    },
+                ]
+            ),
+            ["queue 'telemetry.fold.0': policy 'limits' sets max-length"],
+        ),
+    ],
+)
+def test_each_difference_is_a_line(change: Callable[[Document], object], lines: list[str]) -> None:
+    assert differences(TOPOLOGY, export(change)) == lines
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["bindings"].append(foreign("telemetry", "elsewhere")),
+        lambda d: d["bindings"].append(foreign("", "telemetry.fold.0")),
+        lambda d: d["queues"].append({**d["queues"][0], "name": "elsewhere"}),
+        lambda d: d["queues"].append({**d["queues"][0], "name": "telemetry.fold.4", "vhost": "other"}),
+        lambda d: d.update(policies=[policy(definition={"queue-leader-locator": "balanced"})]),
+        lambda d: d.update(policies=[policy(vhost="other")]),
+        lambda d: d.update(policies=[policy(pattern="^elsewhere$")]),
+        lambda d: d.update(policies=[policy(**{"apply-to": "classic_queues"})]),
+        lambda d: named(d, "users", "telemetry-operator").update(tags=["administrator", "management"]),
+    ],
+)
+def test_what_others_have_is_no_difference(change: Callable[[Document], object]) -> None:
+    assert differences(TOPOLOGY, export(change)) == []
+
+
+def test_a_policy_whose_pattern_python_does_not_know_is_there_to_be_looked_at() -> None:
+    found = export(lambda d: d.update(policies=[policy(pattern="(?|a)", **{"apply-to": "exchanges"})]))
+    assert len(differences(TOPOLOGY, found)) == len(TOPOLOGY.exchanges)
+
+
+def test_an_export_of_one_virtual_host_says_that_users_were_not_seen() -> None:
+    document = exported(TOPOLOGY, "/", {})
+    of_host = {
+        kind: [{key: value for key, value in table.items() if key != "vhost"} for table in document[kind]]
+        for kind in ("exchanges", "queues", "bindings")
+    }
+    found = of_export(json.dumps(of_host), "broker.json", "/")
+    assert found.unseen == ("users and permissions: broker.json is of one virtual host, which has none",)
+    assert differences(TOPOLOGY, found) == []
+
+
+def test_an_export_without_the_virtual_host_is_one_line() -> None:
+    text = json.dumps(exported(TOPOLOGY, "/", {}))
+    with pytest.raises(TopologyError, match=r"^broker\.json: has no virtual host 'other'$"):
+        of_export(text, "broker.json", "other")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"exchanges": [{}], "queues": [], "bindings": []}'])
+def test_what_is_no_export_is_one_line(text: str) -> None:
+    with pytest.raises(TopologyError, match=r"^x: expected the JSON that `rabbitmqctl export_definitions` writes$"):
+        of_export(text, "x", "/")
+
+
+def test_an_exported_password_is_hashed_as_rabbitmq_does_and_never_alike() -> None:
+    hashes = [exported(TOPOLOGY, "/", {"consumer": "secret"})["users"][1]["password_hash"] for _ in range(2)]
+    assert hashes[0] != hashes[1]
+    raw = base64.b64decode(hashes[0])
+    assert raw[4:] == hashlib.sha256(raw[:4] + b"secret").digest()
+    assert "secret" not in json.dumps(hashes)
+
+
+def test_without_a_password_nobody_can_log_in() -> None:
+    assert [user["password_hash"] for user in exported(TOPOLOGY, "/", {})["users"]] == ["", "", ""]
+
+
+def test_tags_are_read_in_both_of_rabbitmqs_forms() -> None:
+    assert tags_of({"tags": "management,monitoring"}) == tags_of({"tags": ["monitoring", "management"]})
+    assert tags_of({"tags": ""}) == tags_of({"tags": []}) == tags_of({}) == set()
+
+
+def test_one_shard_is_compared_without_the_sharding_exchange(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(built_in().read_text().replace("shards = 4", "shards = 1"))
+    one = load(path, "telemetry")
+    found = of_export(json.dumps(exported(one, "/", {})), "x", "/")
+    assert differences(one, found) == []
+    assert "exchange 'telemetry.shards': is missing" in differences(TOPOLOGY, found)
+    assert "queue 'telemetry.fold.3': is of no shard, for shards = 1" in differences(one, export())

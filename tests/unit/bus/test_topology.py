@@ -1,0 +1,150 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from busmon.bus import topology as module
+from busmon.bus.topology import Topology, built_in, load
+from busmon.errors import TopologyError
+
+
+def changed(directory: Path, old: str, new: str) -> Path:
+    text = built_in().read_text()
+    assert old in text
+    path = directory / "mine.toml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.fixture
+def topology() -> Topology:
+    return load(None, "telemetry")
+
+
+def test_the_built_in_topology_has_one_queue_a_shard(topology: Topology) -> None:
+    assert [queue.name for queue in topology.queues] == [
+        *(f"telemetry.fold.{shard}" for shard in range(4)),
+        "telemetry.quarantine",
+        "telemetry.quarantine.dropped",
+    ]
+    assert [topology.fold_queue(shard) for shard in range(4)] == [queue.name for queue in topology.queues[:4]]
+    assert (topology.quarantine, topology.dropped) == ("telemetry.quarantine", "telemetry.quarantine.dropped")
+
+
+def test_what_a_guarantee_hangs_on_is_an_argument_of_every_shards_queue(topology: Topology) -> None:
+    for queue in topology.queues[: topology.shards]:
+        promised = {
+            "x-queue-type": "quorum",
+            "x-single-active-consumer": True,
+            "x-overflow": "reject-publish",
+            "x-delivery-limit": 100,
+            "x-dead-letter-exchange": "telemetry.quarantine",
+            "x-dead-letter-strategy": "at-least-once",
+        }
+        assert promised.items() <= dict(queue.arguments).items()
+        assert {"x-max-length", "x-max-length-bytes"} <= queue.arguments.keys()
+
+
+def test_a_source_decides_on_the_shard(topology: Topology) -> None:
+    sharding = next(exchange for exchange in topology.exchanges if exchange.type == "x-consistent-hash")
+    assert (sharding.name, sharding.arguments) == ("telemetry.shards", {"hash-header": "source"})
+    assert str(topology.bindings[0]) == "'telemetry' → exchange 'telemetry.shards' with key '#'"
+    assert {binding.routing_key for binding in topology.bindings if binding.source == "telemetry.shards"} == {"1"}
+
+
+def test_one_shard_needs_no_plugin(tmp_path: Path) -> None:
+    topology = load(changed(tmp_path, "shards = 4", "shards = 1"), "telemetry")
+    assert "x-consistent-hash" not in {exchange.type for exchange in topology.exchanges}
+    assert str(topology.bindings[0]) == "'telemetry' → queue 'telemetry.fold.0' with key '#'"
+    assert "'telemetry' → exchange 'telemetry.shards' with key '#'" in map(str, topology.surplus)
+
+
+def test_with_several_shards_a_direct_binding_is_surplus(topology: Topology) -> None:
+    assert [str(binding) for binding in topology.surplus] == [
+        f"'telemetry' → queue 'telemetry.fold.{shard}' with key '#'" for shard in range(4)
+    ]
+
+
+def test_every_name_starts_with_the_exchanges(topology: Topology) -> None:
+    other = load(None, "other.telemetry")
+    assert str(other.queues).count("other.telemetry.") == str(topology.queues).count("telemetry.")
+    assert {user.name for user in other.users} == {f"other.telemetry-{user.role}" for user in topology.users}
+
+
+def test_a_permission_matches_the_exchanges_own_name_only() -> None:
+    publisher, consumer, operator = load(None, "a.b").users
+    assert re.search(publisher.write, "a.b")
+    assert not re.search(publisher.write, "aXb")
+    assert not re.search(publisher.write, "a.b.quarantine")
+    assert re.search(consumer.read, "a.b.fold.17")
+    assert re.search(consumer.read, "a.b.quarantine.dropped")
+    assert not re.search(consumer.read, "a.b.quarantine")
+    assert re.search(consumer.write, "a.b.quarantine")
+    assert not re.search(consumer.write, "a.b")
+    assert not re.search(operator.configure, "a.bc")
+    assert {publisher.configure, publisher.read, consumer.configure} == {"^$"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("shards = 4", "shards = 0", "shards: expected a whole number from 1 to 256"),
+        ("shards = 4", "shards = true", "shards: expected a whole number from 1 to 256"),
+        ("shards = 4", "", "shards: expected a whole number from 1 to 256"),
+        ("shards = 4", "shard = 4", "shard: no such key; expected one of shards, exchanges, queues, bindings, users"),
+        ("shards = 4", "shards = ", "expected a topology file in TOML"),
+        ('type = "topic"', "", "exchanges[0].type: expected a text"),
+        ('type = "topic"', "kind = 1", "exchanges[0].kind: no such key; expected one of only_if, name, type"),
+        (
+            '"{exchange}.quarantine"\n',
+            '"{exchnge}.quarantine"\n',
+            "no placeholder {exchnge}; expected {exchange} or {shard}",
+        ),
+        ('name = "{exchange}.fold', 'name = "amq.fold', "queues[0].name: expected a name of 1 to 255 bytes"),
+        ('name = "{exchange}.fold.{shard}"', "name = 7", "queues[0].name: expected a text"),
+        (
+            "x-max-length = 1_000_000",
+            "x-max-length = []",
+            "queues[0].arguments.x-max-length: expected a text, a whole number of 64 bits, true",
+        ),
+        ("x-max-length = 1_000_000", "x-max-length = 1e6", "queues[0].arguments.x-max-length: expected a text, a"),
+        ("x-max-length = 1_000_000", f"x-max-length = {2**63}", "queues[0].arguments.x-max-length: expected a text"),
+        ('arguments = { hash-header = "source" }', "arguments = 1", "exchanges[1].arguments: expected a table"),
+        ('exchange = "{exchange}.shards"', "", "bindings[0].queue: expected either this or 'exchange'"),
+        ('only_if = "shards > 1"', 'only_if = "shards > 2"', "only_if: expected 'shards = 1' or 'shards > 1'"),
+        ("[users.publisher]", "[users.agent]", "users.agent.role: expected publisher, consumer or operator"),
+        ("configure = '^$'", "configure = '('", "users.publisher.configure: expected a regular expression"),
+        ('tags = ["management"]', 'tags = "management"', "users.operator.tags: expected a list of texts"),
+        ('queue = "{exchange}.quarantine"', 'queue = "elsewhere"', "queues: expected one with the name 'elsewhere'"),
+        ('name = "{exchange}.fold.{shard}"', 'name = "f"', "queues: expected one with the name 'telemetry.fold.0'"),
+        ('name = "{exchange}"', 'name = "t"', "exchanges: expected one with the name 'telemetry'"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = changed(tmp_path, old, new)
+    with pytest.raises(TopologyError) as caught:
+        load(path, "telemetry")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["exchanges = 1\nshards = 1", "users = []\nshards = 1", "users = {a = 1}\nshards = 1"])
+def test_what_is_no_table_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(TopologyError, match=r"expected tables, each under \["):
+        load(path, "telemetry")
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError, match=r"nowhere\.toml: .*No such file.*; expected a topology file in TOML$"):
+        load(tmp_path / "nowhere.toml", "telemetry")
+
+
+def test_an_installed_package_brings_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "busmon" / "topology" / "telemetry.toml"
+    installed.parent.mkdir(parents=True)
+    installed.write_text(built_in().read_text())
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "busmon" / "bus" / "topology.py"))
+    assert load(None, "telemetry").path == installed
