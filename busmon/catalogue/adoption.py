@@ -1,0 +1,35 @@
+"""A family for a metric that no catalogue names, but whose publisher states its type.
+
+Checks what one name, type and set of labels must fulfil by themselves; whether the name is free, and whether the fleet
+has room for it, is for others to say. Pure; any thread, any process.
+"""
+
+from collections.abc import Sequence
+
+from busmon.catalogue import naming
+from busmon.catalogue.family import DEFAULT_BUCKETS, GAUGE, HISTOGRAM, MERGES, TYPES, Family
+from busmon.errors import AdoptionError
+
+HELP = "Not in the catalogue: taken up from a publisher that stated its type."
+"""The same for all, since a family's help is frozen at its first write."""
+
+
+def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str) -> Family:
+    """The family; a histogram has prometheus_client's default buckets, a summary no quantiles.
+
+    Raises:
+        AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge` or
+            `invalid_label`.
+    """
+    if fault := naming.metric_name_fault(name):
+        raise AdoptionError("invalid_name", f"{name[:80]!r}: {fault}")
+    if naming.is_reserved(name):
+        raise AdoptionError("reserved_name", f"{name!r}: busmon or Prometheus makes it")
+    if type_ not in TYPES:
+        raise AdoptionError("invalid_type", f"{name!r}: the type is {', '.join(TYPES[:-1])} or {TYPES[-1]}")
+    if merge not in (MERGES if type_ == GAUGE else MERGES[:1]):
+        raise AdoptionError("invalid_merge", f"{name!r}: a gauge's merge is one of {', '.join(MERGES)}")
+    if fault := naming.label_names_fault(labelnames):
+        raise AdoptionError("invalid_label", f"{name!r}: {fault}")
+    buckets = DEFAULT_BUCKETS if type_ == HISTOGRAM else ()
+    return Family(name, type_, HELP, tuple(labelnames), buckets, merge=merge)

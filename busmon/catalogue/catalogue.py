@@ -1,0 +1,96 @@
+"""The catalogue: every metric family that the fleet knows, from the built-in files and then the user's.
+
+Loading reads files and does nothing else; a catalogue never changes, a reload makes another. No two families claim one
+exposed name. Any thread, any process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from busmon.catalogue import naming
+from busmon.catalogue.adoption import adopted
+from busmon.catalogue.family import Family
+from busmon.catalogue.parse import read
+from busmon.errors import AdoptionError, CatalogueError
+
+PLATFORM = Path(__file__).with_name("platform.toml")
+OWN = Path(__file__).with_name("own.toml")
+
+MEASURED_BY_WORKER = frozenset({"message_latency_seconds", "message_size_bytes"})
+"""The strategy's families that a worker observes itself, for every envelope, beside what publishers send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Families by name.
+
+    Attributes:
+        origins: the file that each family comes from, by family name.
+        occupied: the family that each exposed name belongs to.
+    """
+
+    families: Mapping[str, Family]
+    origins: Mapping[str, Path]
+    occupied: Mapping[str, str]
+
+    @classmethod
+    def load(cls, paths: Sequence[Path] = ()) -> Self:
+        """The built-in families and then the user's, file by file: a later family replaces one of its name, whole.
+
+        Raises:
+            CatalogueError: a file can't be read, a key isn't accepted, or two families claim one exposed name.
+        """
+        families, own = read(PLATFORM), read(OWN)
+        origins = dict.fromkeys(families, PLATFORM) | dict.fromkeys(own, OWN)
+        families |= own
+        for path in paths:
+            for family in read(path).values():
+                # A replaced family goes to the end, so that a clash is blamed on the file that brought it.
+                families[family.name] = _admitted(family, families.pop(family.name, None), path)
+                origins[family.name] = path
+        return cls(families, origins, _occupied(families, origins))
+
+    def adopt(self, name: str, type_: str, labelnames: Sequence[str], merge: str = "latest") -> Family:
+        """A family for a metric that no catalogue names, and whose publisher states its type.
+
+        Raises:
+            AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge`,
+                `invalid_label` or `name_clash`.
+        """
+        family = adopted(name, type_, labelnames, merge)
+        for exposed in family.exposed:
+            if owner := self.occupied.get(exposed):
+                raise AdoptionError("name_clash", f"{type_} {name!r}: the name {exposed!r} belongs to {owner!r}")
+        return family
+
+
+def _admitted(family: Family, replaced: Family | None, path: Path) -> Family:
+    """A user's family, as it stands beside what busmon measures itself."""
+    place = f"{path}: {family.type}.{family.name}"
+    if family.internal:
+        raise CatalogueError(f"{place}.internal: expected no such key: only busmon's own families are internal")
+    if replaced is None:
+        if naming.is_reserved(family.name):
+            raise CatalogueError(f"{place}: expected another name: busmon or Prometheus makes this one")
+        return family
+    if naming.is_reserved(family.name) or family.name in MEASURED_BY_WORKER:
+        kept = (replaced.type, replaced.labelnames, replaced.merge)
+        if (family.type, family.labelnames, family.merge) != kept:
+            shape = f"a {replaced.type} with labels [{', '.join(replaced.labelnames)}]"
+            raise CatalogueError(f"{place}: expected {shape}, as busmon measures it; help and buckets may differ")
+    return replace(family, internal=replaced.internal)
+
+
+def _occupied(families: Mapping[str, Family], origins: Mapping[str, Path]) -> dict[str, str]:
+    occupied: dict[str, str] = {}
+    for family in families.values():
+        for exposed in family.exposed:
+            owner = families[occupied.setdefault(exposed, family.name)]
+            if owner is not family:
+                raise CatalogueError(
+                    f"{origins[family.name]}: {family.type}.{family.name}: expected a name of its own: {exposed!r} "
+                    f"belongs to {owner.type}.{owner.name} of {origins[owner.name]}"
+                )
+    return occupied

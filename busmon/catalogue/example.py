@@ -1,0 +1,26 @@
+"""An envelope for a family, as a publisher could send it: what to copy from. Pure; any thread, any process."""
+
+from typing import Any
+
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
+
+
+def envelope(family: Family) -> dict[str, Any]:
+    """A whole envelope with one sample of the family."""
+    return {"v": 1, "source": "my-agent-7f9c2", "agent": "my-agent", "samples": [sample(family)]}
+
+
+def sample(family: Family) -> dict[str, Any]:
+    """A sample of the family that every consumer of it accepts."""
+    labels = {label: family.values.get(label, (f"my-{label}",))[0] for label in family.labelnames}
+    return {"name": family.name, "type": family.type} | ({"labels": labels} if labels else {}) | _measured(family)
+
+
+def _measured(family: Family) -> dict[str, Any]:
+    if family.type == COUNTER:
+        return {"value": 1}
+    if family.type == GAUGE:
+        return {"op": "add", "value": 1} if family.merge == "add" else {"value": 1}
+    if family.type == HISTOGRAM:
+        return {"values": sorted({family.buckets[0], family.buckets[-1]})}
+    return {"values": [512, 2048]}

@@ -1,0 +1,63 @@
+"""Which names a metric and a label may have, and what a name says of its unit.
+
+Prometheus' classic character set (its data model, https://prometheus.io/docs/concepts/data_model/), less the names that
+Prometheus, its client libraries or busmon give a meaning of their own. Pure functions; any thread, any process.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+MAX_NAME_CHARACTERS = 200
+MAX_LABELS = 32
+
+EXPORTED_LABELS: Mapping[str, str] = {"job": "exported_job", "instance": "exported_instance"}
+"""Labels that a scrape sets itself: a publisher's are renamed so, as Prometheus would."""
+
+BASE_UNITS = frozenset(
+    {"seconds", "bytes", "ratio", "celsius", "kelvin", "meters", "metres", "volts", "amperes", "joules", "grams"}
+)
+
+METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_RESERVED_LABELS = frozenset({"le", "quantile", "pid"})
+_RESERVED_PREFIXES = ("busmon_", "process_", "scrape_", "__")
+_RESERVED_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
+_PART_SUFFIX = re.compile(r"_(total|bucket|count|sum|created)$")
+
+
+def metric_name_fault(name: str) -> str | None:
+    """Why no metric can have this name, or None: characters and length."""
+    if len(name) > MAX_NAME_CHARACTERS or not METRIC_NAME.fullmatch(name):
+        return f"a metric's name is 1 to {MAX_NAME_CHARACTERS} letters, digits, '_' or ':', no digit first"
+    return None
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the metric is made by busmon (`busmon_*`, `process_*`) or by Prometheus at each scrape (`up`, …)."""
+    return name in _RESERVED_METRICS or name.startswith(_RESERVED_PREFIXES)
+
+
+def label_name_fault(name: str) -> str | None:
+    """Why no label can have this name, or None: characters, length, and the reserved names."""
+    if len(name) > MAX_NAME_CHARACTERS or not LABEL_NAME.fullmatch(name):
+        return f"a label's name is 1 to {MAX_NAME_CHARACTERS} letters, digits or '_', no digit first"
+    if name in _RESERVED_LABELS or name.startswith("__"):
+        return "'le', 'quantile', 'pid' and names that start with '__' are reserved"
+    if name in EXPORTED_LABELS:
+        return f"a scrape sets it itself; the label is named {EXPORTED_LABELS[name]!r}"
+    return None
+
+
+def label_names_fault(names: Sequence[str]) -> str | None:
+    """Why no metric can have these labels, or None: their number, each one's name, and a name given twice."""
+    if len(names) > MAX_LABELS:
+        return f"it has {len(names)} labels; at most {MAX_LABELS} are taken"
+    if len(set(names)) < len(names):
+        return "a label's name is given twice"
+    return next((f"label {name[:80]!r}: {fault}" for name in names if (fault := label_name_fault(name))), None)
+
+
+def unit(name: str) -> str:
+    """The unit that a metric's name ends with, before `_total` and the like; empty for a plain number."""
+    last = _PART_SUFFIX.sub("", name).rpartition("_")[2]
+    return last if last in BASE_UNITS or last == "percent" else ""

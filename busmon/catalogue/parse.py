@@ -1,0 +1,162 @@
+"""One catalogue file → families.
+
+A family is a table `[TYPE.NAME]`; `docs/catalogue.md` describes its keys. The first thing that isn't accepted ends the
+reading, in one line that names file, key and what was expected. Reads the file and does nothing else; any process.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from busmon.catalogue import naming
+from busmon.catalogue.family import COUNTER, DEFAULT_BUCKETS, GAUGE, HISTOGRAM, MERGES, SUMMARY, TYPES, Family
+from busmon.errors import CatalogueError
+
+_COMMON_KEYS = ("help", "labels", "values", "internal")
+_KEYS = {
+    COUNTER: _COMMON_KEYS,
+    GAUGE: (*_COMMON_KEYS, "merge"),
+    HISTOGRAM: (*_COMMON_KEYS, "buckets"),
+    SUMMARY: (*_COMMON_KEYS, "quantiles"),
+}
+
+
+def read(path: Path) -> dict[str, Family]:
+    """The families of one file, by name.
+
+    Raises:
+        CatalogueError: the file can't be read, or something in it isn't accepted.
+    """
+    families: dict[str, Family] = {}
+    for type_, tables in _document(path).items():
+        if type_ not in TYPES or not isinstance(tables, dict):
+            raise CatalogueError(f"{path}: {type_}: expected tables [{'.NAME], ['.join(TYPES)}.NAME]")
+        for name, fields in tables.items():
+            table = _Table(path, type_, name, fields)
+            if name in families:
+                raise table.wrong(f"one type for a name; it is a {families[name].type} in this file, too")
+            families[name] = table.family()
+    return families
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CatalogueError(f"{path}: can't be read: {reason}; expected a catalogue file in TOML") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = _line_of(error, text)
+        raise CatalogueError(f"{path}: {error}: {line!r}; expected valid TOML, each key once") from error
+
+
+def _line_of(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """The line that the error is about, since tomllib says where it stands but not which key it has."""
+    number = re.search(r"at line (\d+)", str(error))
+    return text.splitlines()[int(number[1]) - 1 if number else -1].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One table `[type.name]` and where it stands."""
+
+    path: Path
+    type: str
+    name: str
+    fields: Any
+
+    def wrong(self, expected: str, key: str = "") -> CatalogueError:
+        place = f"{self.type}.{self.name}.{key}" if key else f"{self.type}.{self.name}"
+        return CatalogueError(f"{self.path}: {place}: expected {expected}")
+
+    def family(self) -> Family:
+        self._check_form()
+        return Family(
+            name=self.name,
+            type=self.type,
+            help=self._help(),
+            labelnames=(labels := self._labels()),
+            buckets=self._bounds("buckets", DEFAULT_BUCKETS) if self.type == HISTOGRAM else (),
+            quantiles=self._quantiles() if self.type == SUMMARY else (),
+            merge=self._one_of("merge", MERGES),
+            values=self._values(labels),
+            internal=self._internal(),
+        )
+
+    def _check_form(self) -> None:
+        if fault := naming.metric_name_fault(self.name):
+            raise self.wrong(f"a name: {fault}")
+        if not isinstance(self.fields, dict):
+            raise self.wrong(f"a table [{self.type}.{self.name}]")
+        keys = _KEYS[self.type]
+        for key in self.fields:
+            if key not in keys:
+                raise self.wrong(f"one of the keys of a {self.type}: {', '.join(keys)}", key)
+
+    def _help(self) -> str:
+        text = self.fields.get("help")
+        if not isinstance(text, str) or not text.strip() or "\n" in text:
+            raise self.wrong("a sentence, on one line", "help")
+        return text
+
+    def _labels(self) -> tuple[str, ...]:
+        names = self._texts("labels", self.fields.get("labels", []))
+        if fault := naming.label_names_fault(names):
+            raise self.wrong(f"other labels: {fault}", "labels")
+        return names
+
+    def _values(self, labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        table = self.fields.get("values", {})
+        if not isinstance(table, dict) or table.keys() - set(labels):
+            raise self.wrong(f"a list of values for each of these labels or some: {', '.join(labels)}", "values")
+        return {label: self._texts(f"values.{label}", values) for label, values in table.items()}
+
+    def _texts(self, key: str, texts: Any) -> tuple[str, ...]:
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise self.wrong("a list of strings, none of them empty", key)
+        if len(set(texts)) < len(texts):
+            raise self.wrong("each value once", key)
+        return tuple(texts)
+
+    def _quantiles(self) -> tuple[float, ...]:
+        quantiles = self._bounds("quantiles", ())
+        if quantiles and not 0 <= quantiles[0] <= quantiles[-1] <= 1:
+            raise self.wrong("numbers from 0 to 1", "quantiles")
+        return quantiles
+
+    def _bounds(self, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+        if key not in self.fields:
+            return default
+        numbers = self.fields[key]
+        if not isinstance(numbers, list) or not numbers or not all(map(_is_finite, numbers)):
+            raise self.wrong("a list of finite numbers (a histogram's +Inf is always there)", key)
+        bounds = tuple(map(float, numbers))
+        if any(low >= high for low, high in pairwise(bounds)):
+            raise self.wrong("numbers in ascending order, each once", key)
+        return bounds
+
+    def _one_of(self, key: str, words: Sequence[str]) -> str:
+        word = self.fields.get(key, words[0])
+        if word not in words:
+            raise self.wrong(" or ".join(map(repr, words)), key)
+        return str(word)
+
+    def _internal(self) -> bool:
+        internal = self.fields.get("internal", False)
+        if not isinstance(internal, bool):
+            raise self.wrong("true or false", "internal")
+        return internal
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    except OverflowError:
+        return False

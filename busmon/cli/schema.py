@@ -1,0 +1,45 @@
+"""`busmon schema`: the wire format's JSON Schemas, whole in one document each."""
+
+import argparse
+import importlib.resources
+import json
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  busmon schema > envelope.schema.json       what a body must be
+  busmon schema sample                       what `busmon publish -` takes on each line
+"""
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `schema`."""
+    schema = commands.add_parser(
+        "schema",
+        help="print the JSON Schema of an envelope or of a sample",
+        description="Print the JSON Schema (2020-12) of an envelope or of one sample.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    schema.add_argument("name", nargs="?", choices=("envelope", "sample"), default="envelope", help="default: envelope")
+    schema.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the schema."""
+    print(json.dumps(schema(args.name), indent=2))
+    return 0
+
+
+def schema(name: str) -> dict[str, Any]:
+    """A schema that refers to nothing outside itself: the sample's is embedded in the envelope's."""
+    document = _read(name)
+    if name == "envelope":
+        document["$defs"]["sample"] = _read("sample")
+    return document
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = (importlib.resources.files("busmon.wire") / "schema" / f"{name}.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document

@@ -1,0 +1,248 @@
+"""Envelopes and samples with a verdict, for whoever judges them: the schemas, the decoder, the fold.
+
+An invalid envelope goes to quarantine whole; an invalid sample or table is refused where it stands, at most whole. The
+valid ones fit the built-in catalogue or state their type. The strategies at the end invent more of each kind.
+"""
+
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+
+class Case(NamedTuple):
+    name: str
+    document: Any
+    valid: bool
+
+
+def _envelope(**members: Any) -> dict[str, Any]:
+    return {"v": 1, "source": "analyzer-7f9c2", "samples": []} | members
+
+
+def _without(document: dict[str, Any], *members: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in members}
+
+
+_SAMPLE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 42}
+_TABLE = {"name": "messages_published_total", "labels": ["exchange", "routing_key"], "rows": [["agents", "task", 12]]}
+_BUCKETS = {"0.1": 1, "0.5": 0, "1": 0, "2": 3, "5": 0, "10": 0, "+Inf": 1}
+
+
+ENVELOPES = [
+    Case("a heartbeat", _envelope(), valid=True),
+    Case("tables alone", _without(_envelope(tables=[]), "samples"), valid=True),
+    Case("samples and tables", _envelope(samples=[_SAMPLE], tables=[_TABLE]), valid=True),
+    Case("agent and time", _envelope(agent="analyzer", ts=1763794800.123456), valid=True),
+    Case("a whole second", _envelope(ts=1763794800), valid=True),
+    Case("an unknown member", _envelope(trace={"id": 7}), valid=True),
+    Case("nulls for what is absent", _envelope(agent=None, ts=None, tables=None), valid=True),
+    Case("the longest source", _envelope(source="s" * 200), valid=True),
+    Case("names beyond ASCII", _envelope(source="prüfer-1", agent="分析"), valid=True),
+    Case("no version", _without(_envelope(), "v"), valid=False),
+    Case("version 2", _envelope(v=2), valid=False),
+    Case("a version in text", _envelope(v="1"), valid=False),
+    Case("true for a version", _envelope(v=True), valid=False),
+    Case("no source", _without(_envelope(), "source"), valid=False),
+    Case("an empty source", _envelope(source=""), valid=False),
+    Case("a source that is a number", _envelope(source=7), valid=False),
+    Case("a source that is too long", _envelope(source="s" * 201), valid=False),
+    Case("an empty agent", _envelope(agent=""), valid=False),
+    Case("an agent that is a list", _envelope(agent=["analyzer"]), valid=False),
+    Case("an agent that is too long", _envelope(agent="a" * 201), valid=False),
+    Case("a time in text", _envelope(ts="2025-11-22T07:00:00Z"), valid=False),
+    Case("true for a time", _envelope(ts=True), valid=False),
+    Case("time 0", _envelope(ts=0), valid=False),
+    Case("a time before the epoch", _envelope(ts=-1.5), valid=False),
+    Case("neither samples nor tables", _without(_envelope(), "samples"), valid=False),
+    Case("null samples alone", _envelope(samples=None), valid=False),
+    Case("samples in an object", _envelope(samples={"queue_size": 42}), valid=False),
+    Case("tables in text", _envelope(tables="none"), valid=False),
+    Case("a list", [_envelope()], valid=False),
+    Case("a number", 42, valid=False),
+    Case("null", None, valid=False),
+    Case("an empty object", {}, valid=False),
+]
+
+SAMPLES = [
+    Case("a gauge", _SAMPLE, valid=True),
+    Case("a negative gauge", _SAMPLE | {"value": -0.5}, valid=True),
+    Case("a set gauge", _SAMPLE | {"op": "set", "type": "gauge"}, valid=True),
+    Case("a gauge with its own time", _SAMPLE | {"ts": 1763794799.9}, valid=True),
+    Case("nulls for what is absent", _SAMPLE | {"ts": None, "op": None, "type": None, "values": None}, valid=True),
+    Case("an unknown member", _SAMPLE | {"unit": "messages"}, valid=True),
+    Case("an empty label value", _SAMPLE | {"labels": {"queue": ""}}, valid=True),
+    Case("no labels", {"name": "user_online_count", "value": 3}, valid=True),
+    Case("null labels", {"name": "user_online_count", "labels": None, "value": 3}, valid=True),
+    Case("a counter", {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}, valid=True),
+    Case("an increment of 0", {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 0}, valid=True),
+    Case("an adopted counter", {"name": "documents_indexed_total", "type": "counter", "value": 2.5}, valid=True),
+    Case("an adopted gauge that adds", {"name": "open_files", "type": "gauge", "op": "add", "value": -1}, valid=True),
+    Case(
+        "a label that a scrape sets", {"name": "nodes", "type": "gauge", "labels": {"job": "a"}, "value": 1}, valid=True
+    ),
+    Case("an observation", {"name": "request_size_bytes", "value": 512}, valid=True),
+    Case("observations", {"name": "request_size_bytes", "type": "summary", "values": [512, 0.5, -1]}, valid=True),
+    Case("no observation", {"name": "request_size_bytes", "values": []}, valid=True),
+    Case(
+        "buckets",
+        {"name": "task_duration_seconds", "labels": {"agent": "analyzer"}, "buckets": _BUCKETS, "sum": 13.5},
+        valid=True,
+    ),
+    Case("not an object", ["queue_size", 42], valid=False),
+    Case("no name", _without(_SAMPLE, "name"), valid=False),
+    Case("a name that is a number", _SAMPLE | {"name": 7}, valid=False),
+    Case("a name with a space", {"name": "queue size", "type": "gauge", "value": 1}, valid=False),
+    Case("a name that starts with a digit", {"name": "5xx_total", "type": "counter", "value": 1}, valid=False),
+    Case("a name that is too long", {"name": "n" * 201, "type": "gauge", "value": 1}, valid=False),
+    Case("an unknown type", {"name": "nodes", "type": "info", "value": 1}, valid=False),
+    Case("a type that is a list", {"name": "nodes", "type": ["gauge"], "value": 1}, valid=False),
+    Case("no value", _without(_SAMPLE, "value"), valid=False),
+    Case("a null value", _SAMPLE | {"value": None}, valid=False),
+    Case("a value in text", _SAMPLE | {"value": "42"}, valid=False),
+    Case("true for a value", _SAMPLE | {"value": True}, valid=False),
+    Case("a list for a value", {"name": "request_size_bytes", "value": [512]}, valid=False),
+    Case("value and values", {"name": "request_size_bytes", "value": 512, "values": [512]}, valid=False),
+    Case("values in text", {"name": "request_size_bytes", "values": ["512"]}, valid=False),
+    Case("true among the values", {"name": "request_size_bytes", "values": [512, True]}, valid=False),
+    Case("a negative increment", {"name": "nodes_total", "type": "counter", "value": -1}, valid=False),
+    Case("observations of a counter", {"name": "nodes_total", "type": "counter", "values": [1]}, valid=False),
+    Case("observations of a gauge", {"name": "nodes", "type": "gauge", "values": [1]}, valid=False),
+    Case("a counter with an op", {"name": "nodes_total", "type": "counter", "op": "add", "value": 1}, valid=False),
+    Case("an unknown op", {"name": "nodes", "type": "gauge", "op": "max", "value": 1}, valid=False),
+    Case("labels in a list", _SAMPLE | {"labels": ["queue"]}, valid=False),
+    Case("a label value that is a number", _SAMPLE | {"labels": {"queue": 7}}, valid=False),
+    Case("a label value that is null", _SAMPLE | {"labels": {"queue": None}}, valid=False),
+    Case("a label value that is too long", _SAMPLE | {"labels": {"queue": "q" * 1025}}, valid=False),
+    Case("a reserved label", {"name": "nodes", "type": "gauge", "labels": {"le": "1"}, "value": 1}, valid=False),
+    Case("a reserved prefix", {"name": "nodes", "type": "gauge", "labels": {"__name__": "n"}, "value": 1}, valid=False),
+    Case("a label with a dot", {"name": "nodes", "type": "gauge", "labels": {"a.b": "1"}, "value": 1}, valid=False),
+    Case("a time in text", _SAMPLE | {"ts": "now"}, valid=False),
+    Case("time 0", _SAMPLE | {"ts": 0}, valid=False),
+    Case("buckets without a sum", {"name": "waits", "type": "histogram", "buckets": {"1": 1}}, valid=False),
+    Case("buckets of a summary", {"name": "waits", "type": "summary", "buckets": {"1": 1}, "sum": 1}, valid=False),
+    Case("a negative count", {"name": "waits", "type": "histogram", "buckets": {"1": -1}, "sum": 1}, valid=False),
+    Case("half a count", {"name": "waits", "type": "histogram", "buckets": {"1": 0.5}, "sum": 1}, valid=False),
+    Case(
+        "a bound that is no number",
+        {"name": "waits", "type": "histogram", "buckets": {"NaN": 1}, "sum": 1},
+        valid=False,
+    ),
+    *(
+        Case(
+            f"{bound} among the bounds",
+            {"name": "task_duration_seconds", "labels": {"agent": "a"}, "buckets": _BUCKETS | {bound: 1}, "sum": 1},
+            valid=False,
+        )
+        for bound in ("NaN", "-Inf", "1_5", " 3 ", "0x10", "")
+    ),
+    Case("no buckets", {"name": "waits", "type": "histogram", "buckets": {}, "sum": 0}, valid=False),
+    Case("a list of buckets", {"name": "waits", "type": "histogram", "buckets": [1], "sum": 1}, valid=False),
+]
+
+TABLES = [
+    Case("a counter's rows", _TABLE, valid=True),
+    Case("no rows", _TABLE | {"rows": []}, valid=True),
+    Case("no labels", {"name": "user_online_count", "rows": [[3]]}, valid=True),
+    Case(
+        "type, op and time", {"name": "open_files", "type": "gauge", "op": "add", "ts": 1.5, "rows": [[3]]}, valid=True
+    ),
+    Case("observations", {"name": "request_size_bytes", "type": "summary", "rows": [[[512, 9]], [3]]}, valid=True),
+    Case(
+        "buckets",
+        {"name": "task_duration_seconds", "labels": ["agent"], "rows": [["a", {"buckets": _BUCKETS, "sum": 13.5}]]},
+        valid=True,
+    ),
+    Case("not an object", [_TABLE], valid=False),
+    Case("no name", _without(_TABLE, "name"), valid=False),
+    Case("rows missing", _without(_TABLE, "rows"), valid=False),
+    Case("rows in an object", _TABLE | {"rows": {}}, valid=False),
+    Case("labels in text", _TABLE | {"labels": "exchange"}, valid=False),
+    Case("a label twice", _TABLE | {"labels": ["exchange", "exchange"]}, valid=False),
+    Case("a reserved label", {"name": "nodes", "type": "gauge", "labels": ["pid"], "rows": [["1", 1]]}, valid=False),
+    Case("a row that is no list", _TABLE | {"rows": [7]}, valid=False),
+    Case("an empty row", _TABLE | {"rows": [[]]}, valid=False),
+    Case("a null cell", _TABLE | {"rows": [["agents", "task", None]]}, valid=False),
+    Case("true in a cell", _TABLE | {"rows": [["agents", "task", True]]}, valid=False),
+    Case("a negative increment", {"name": "nodes_total", "type": "counter", "rows": [[-1]]}, valid=False),
+    Case("observations of a gauge", {"name": "nodes", "type": "gauge", "rows": [[[1]]]}, valid=False),
+    Case(
+        "buckets of a summary", {"name": "waits", "type": "summary", "rows": [[{"buckets": {}, "sum": 0}]]}, valid=False
+    ),
+    Case("a counter with an op", {"name": "nodes_total", "type": "counter", "op": "set", "rows": [[1]]}, valid=False),
+]
+
+
+# -- strategies ------------------------------------------------------------------------------------------------------
+
+_finite = st.floats(-1e300, 1e300) | st.integers(-(2**53), 2**53)
+_positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+_counts = st.integers(0, 2**53)
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_names = st.from_regex(r"\A[a-zA-Z_:][a-zA-Z0-9_:]{0,30}\Z")
+_label_names = st.from_regex(r"\A[a-z][a-z0-9_]{0,10}\Z").filter(lambda name: name not in {"le", "quantile", "pid"})
+_bounds = st.floats(min_value=0, max_value=1e9).map(repr)
+_junk = st.booleans() | st.lists(st.none(), min_size=1) | st.dictionaries(_texts, st.none(), min_size=1)
+_buckets = st.builds(dict.__or__, st.dictionaries(_bounds, _counts, min_size=1), st.just({"+Inf": 2}) | st.just({}))
+_histogram_parts = st.fixed_dictionaries({"buckets": _buckets, "sum": _finite})
+_stated = {"ts": st.none() | _positive}
+
+
+def _samples_of(type_: str, measured: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    stated = st.fixed_dictionaries(
+        {"name": _names, "type": st.just(type_)},
+        optional={"labels": st.dictionaries(_label_names, _texts, max_size=3), **_stated},
+    )
+    return st.builds(dict.__or__, stated, measured)
+
+
+def _value(values: st.SearchStrategy[float]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"value": values})
+
+
+_observed = _value(_finite) | st.fixed_dictionaries({"values": st.lists(_finite, max_size=5)})
+
+valid_samples = (
+    _samples_of("counter", _value(_counts | _positive))
+    | _samples_of("gauge", st.fixed_dictionaries({"value": _finite, "op": st.sampled_from(["set", "add", None])}))
+    | _samples_of("summary", _observed)
+    | _samples_of("histogram", _observed | _histogram_parts)
+)
+"""Samples of any form; whether a family fits them is another matter."""
+
+valid_envelopes = st.fixed_dictionaries(
+    {"v": st.just(1), "source": _texts.filter(bool), "samples": st.lists(valid_samples, max_size=3)},
+    optional={"agent": _texts.filter(bool), "tables": st.just([_TABLE]), **_stated},
+)
+
+
+def _broken(
+    documents: st.SearchStrategy[dict[str, Any]], breakages: dict[str, st.SearchStrategy[Any]]
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Each document with one member replaced by what it can't be."""
+    replacement = st.one_of([st.tuples(st.just(member), bad) for member, bad in breakages.items()])
+    return st.builds(lambda document, member: document | {member[0]: member[1]}, documents, replacement)
+
+
+broken_samples = _broken(
+    valid_samples,
+    {
+        "name": _junk | _finite | _texts.filter(lambda text: not text or not text[0].isascii() or text[0] in "0 -."),
+        "type": _junk | _texts.filter(lambda text: text not in {"counter", "gauge", "histogram", "summary"}),
+        "labels": st.sampled_from([["queue"], "queue", True, {"queue": 7}, {"queue": None}, {"__x": "1"}, {"le": "1"}]),
+        "value": _junk | _texts,
+        "op": _junk | _texts.filter(lambda text: text not in {"set", "add"}),
+        "ts": _junk | _texts | st.floats(max_value=0, allow_infinity=False),
+    },
+)
+
+broken_envelopes = _broken(
+    valid_envelopes,
+    {
+        "v": _junk | _texts | st.none() | st.integers(-(2**53), 2**53).filter(lambda version: version != 1),
+        "source": _junk | st.none() | _finite | st.just("") | st.text("s", min_size=201, max_size=300),
+        "agent": _junk | _finite | st.just("") | st.text("a", min_size=201, max_size=300),
+        "ts": _junk | _texts | st.floats(max_value=0, allow_infinity=False),
+        "samples": _texts | _finite | st.booleans() | st.dictionaries(_texts, st.none()),
+        "tables": _texts | _finite | st.booleans() | st.dictionaries(_texts, st.none()),
+    },
+)
