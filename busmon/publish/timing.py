@@ -1,0 +1,121 @@
+"""What `time()`, `count_exceptions()` and `track_inprogress()` return: each a context manager and a decorator.
+
+A decorated coroutine function is measured while it runs, not while its coroutine is made. Any thread; a `Timer` used as
+a context manager belongs to one block at a time, a decorator makes one for each call.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import iscoroutinefunction
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+
+if TYPE_CHECKING:
+    from busmon.publish.instruments import Counter, Gauge, Instrument
+
+P = ParamSpec("P")
+R = TypeVar("R")
+InstrumentT = TypeVar("InstrumentT", bound="Instrument")
+
+
+class _Around:
+    """A context manager that a function can be decorated with."""
+
+    __slots__ = ()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """The function, each call of which runs inside."""
+        if iscoroutinefunction(function):
+
+            @wraps(function)
+            async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with self._fresh():
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", awaited)
+
+        @wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._fresh():
+                return function(*args, **kwargs)
+
+        return called
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        raise NotImplementedError
+
+    def _fresh(self) -> Self:
+        return self
+
+
+class Timer(_Around, Generic[InstrumentT]):
+    """Records how long its block ran, in seconds.
+
+    Attributes:
+        duration: of the last block, None before its end.
+    """
+
+    __slots__ = ("_instrument", "_record", "_started", "duration")
+
+    def __init__(self, instrument: InstrumentT, record: Callable[[InstrumentT, float], None]) -> None:
+        self._instrument = instrument
+        self._record = record
+        self._started = 0.0
+        self.duration: float | None = None
+
+    def labels(self, *values: object, **named: object) -> None:
+        """Choose the series inside the block, when its label values are known."""
+        self._instrument = self._instrument.labels(*values, **named)
+
+    def __enter__(self) -> Self:
+        self._started = perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.duration = perf_counter() - self._started
+        self._record(self._instrument, self.duration)
+
+    def _fresh(self) -> Self:
+        return type(self)(self._instrument, self._record)
+
+
+class ExceptionCounter(_Around):
+    """Counts the exceptions that leave its block."""
+
+    __slots__ = ("_counter", "_kinds")
+
+    def __init__(self, counter: "Counter", kinds: type[BaseException] | tuple[type[BaseException], ...]) -> None:
+        self._counter = counter
+        self._kinds = kinds
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, self._kinds):
+            self._counter.inc()
+
+
+class InprogressTracker(_Around):
+    """Adds 1 to a gauge while its block runs."""
+
+    __slots__ = ("_gauge",)
+
+    def __init__(self, gauge: "Gauge") -> None:
+        self._gauge = gauge
+
+    def __enter__(self) -> Self:
+        self._gauge.inc()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._gauge.dec()

@@ -1,0 +1,27 @@
+"""What an agent pays for the import."""
+
+import json
+import subprocess
+import sys
+
+HEAVY = ("pika", "tenacity", "structlog", "prometheus_client", "starlette", "uvicorn", "rich", "http", "asyncio")
+
+PROGRAM = """
+import json, logging, sys
+from busmon import Telemetry
+loaded = [name for name in sys.argv[1:] if name in sys.modules]
+telemetry = Telemetry("analyzer", "amqp://guest:guest@127.0.0.1:1/")
+started = [name for name in sys.argv[1:] if name in sys.modules]
+telemetry.close(0.1)
+handlers = [type(handler).__name__ for handler in logging.getLogger("busmon").handlers + logging.getLogger().handlers]
+print(json.dumps([loaded, started, handlers]))
+"""
+
+
+def test_the_import_is_light_and_configures_nothing() -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, *HEAVY], capture_output=True, text=True, check=True)
+    loaded, started, handlers = json.loads(ran.stdout)
+    assert loaded == []
+    assert {*started}.isdisjoint({"structlog", "prometheus_client", "starlette", "uvicorn", "rich"})
+    assert handlers == ["NullHandler"]
+    assert ran.stderr == ""

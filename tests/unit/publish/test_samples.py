@@ -1,0 +1,144 @@
+"""Samples that a person wrote are judged here as the fold will judge them."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from busmon.catalogue import Catalogue
+from busmon.publish.samples import SampleChecks, SampleError
+from busmon.registry.exposition import Exposition
+from busmon.registry.families import Families
+from busmon.registry.shard import Shard
+from busmon.wire.json_v1 import decode
+
+CATALOGUE = Catalogue.load()
+BOUNDS = {"0.1": 1, "0.5": 0, "1": 2, "2": 0, "5": 0, "10": 0, "+Inf": 1}
+
+names: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        "tasks_processed_total",
+        "queue_size",
+        "task_duration_seconds",
+        "request_size_bytes",
+        "hits_total",
+        "busmon_batches_total",
+        "busmon_x",
+        "tasks_processed_created",
+        "no-name",
+        "",
+        7,
+        None,
+        "x" * 201,
+    ]
+)
+types: st.SearchStrategy[Any] = st.sampled_from([None, "counter", "gauge", "histogram", "summary", "info", 7, []])
+ops: st.SearchStrategy[Any] = st.sampled_from([None, None, None, "set", "add", "sub", [], 1])
+labels: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        {},
+        {"agent": "a"},
+        {"agent": "a", "status": "ok"},
+        {"status": "", "agent": "a"},
+        {"queue": "q"},
+        {"queue": 1},
+        {"queue": "q" * 1025},
+        {"le": "1"},
+        {"__x": "1"},
+        {"job": "j"},
+        {"two words": "x"},
+        {"agent": None},
+        [],
+        ["queue"],
+        "queue",
+        {f"l{number}": "" for number in range(33)},
+    ]
+)
+numbers: st.SearchStrategy[Any] = st.sampled_from([0, 1, -1, 2.5, -0.0, 1e308, True, None, "1", [], {}])
+values: st.SearchStrategy[Any] = st.sampled_from([None, [], [1, 2.5], [-1], [True], ["1"], [1e308, 1e308], 1, {}])
+buckets: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        {},
+        BOUNDS,
+        BOUNDS | {"3": 1},
+        {"1": 1, "+Inf": 0},
+        BOUNDS | {"5": -1},
+        BOUNDS | {"5": 1.5},
+        BOUNDS | {"5": True},
+        BOUNDS | {"five": 1},
+        BOUNDS | {"nan": 1},
+        BOUNDS | {"-Inf": 1},
+        BOUNDS | {"5.0": 1},
+        [],
+    ]
+)
+times: st.SearchStrategy[Any] = st.sampled_from([None, None, None, 1.5, 0, -1, True, "now"])
+samples: st.SearchStrategy[Any] = st.one_of(
+    st.builds(
+        dict,
+        name=names,
+        type=types,
+        op=ops,
+        labels=labels,
+        value=numbers,
+        values=st.one_of(st.none(), values),
+        buckets=st.one_of(st.none(), buckets),
+        sum=numbers,
+        ts=times,
+    ),
+    st.builds(dict, name=st.just("queue_size"), labels=st.just({"queue": "q"}), value=numbers, ts=times, op=ops),
+    st.builds(dict, name=st.just("request_size_bytes"), value=numbers, values=values),
+    st.builds(
+        dict, name=st.just("task_duration_seconds"), labels=st.just({"agent": "a"}), buckets=buckets, sum=numbers
+    ),
+    st.builds(dict, name=st.just("x"), type=types, labels=labels, value=numbers, op=ops),
+    st.builds(dict, name=st.just("x"), type=st.just("histogram"), buckets=buckets, sum=numbers),
+    st.sampled_from([[], 7, "x", None]),
+)
+
+
+def refused_by_the_fold(sample: Any) -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        shard = Shard.open(Path(directory), 0, Families(Path(directory), CATALOGUE, 100))
+        body = orjson.dumps({"v": 1, "source": "s", "samples": [sample]})
+        shard.fold.envelope(decode(body, None, None, 1 << 20), now=1000.0)
+        shard.commit(1000.0)
+        shard.close()
+        return Exposition(Path(directory)).collect().value("busmon_samples_rejected_total") > 0
+
+
+@settings(max_examples=200)
+@given(samples)
+def test_what_the_fold_would_refuse_is_refused_and_nothing_else(sample: Any) -> None:
+    try:
+        SampleChecks(CATALOGUE).check(orjson.loads(orjson.dumps(sample)))
+    except SampleError:
+        is_refused = True
+    else:
+        is_refused = False
+    assert is_refused == refused_by_the_fold(sample)
+
+
+@pytest.mark.parametrize(
+    ("sample", "complaint"),
+    [
+        ({"name": "hits", "value": 1}, "type must be given"),
+        ({"name": "queue_size", "value": 1}, r"its labels are \[queue\]"),
+        ({"name": "queue_size", "labels": {"queue": 1}, "value": 1}, "a string"),
+        ({"name": "queue_size", "type": "counter", "labels": {"queue": "q"}, "value": 1}, "has it as a gauge"),
+        ({"name": "queue_size", "labels": {"queue": "q"}, "value": True}, "a gauge takes a finite number"),
+        ({"name": "queue_size", "labels": {"queue": "q"}, "value": 1, "op": "add"}, "'op' is 'set'"),
+        ({"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": -1}, "at least 0"),
+        ({"name": "request_size_bytes", "value": 1, "values": [1]}, "or a list"),
+        ({"name": "queue_size", "labels": {"queue": "q"}, "value": 1, "ts": "now"}, "'ts' is seconds"),
+    ],
+)
+def test_a_refusal_says_why(sample: Any, complaint: str) -> None:
+    with pytest.raises(SampleError, match=complaint):
+        SampleChecks(CATALOGUE).check(sample)
