@@ -8,15 +8,24 @@ thread.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import inf
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from busmon.catalogue import naming
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY
 from busmon.registry.reader import Reader, ValueTable
 
-TYPES = frozenset({"counter", "gauge", "histogram", "summary"})
+PARTS: Mapping[str, tuple[str, ...]] = {
+    COUNTER: ("_total",),
+    GAUGE: ("",),
+    HISTOGRAM: ("_bucket", "_sum"),
+    SUMMARY: ("_count", "_sum"),
+}
+"""What prometheus_client's multiprocess files have of each type, by what follows the family's name."""
+
 _NOWHERE = 0
 """The row that takes what isn't served."""
 
@@ -27,22 +36,28 @@ class MergedFamily:
 
     Attributes:
         name: without a counter's `_total`.
+        column: of the files that it stands in, such as `counter` or `gauge_sum`.
         series: by sorted label items, in the order of their first appearance.
     """
 
     name: str
-    type: str
+    column: str
     help: str
     series: dict[tuple[tuple[str, str], ...], "Series"] = field(default_factory=dict)
+
+    @property
+    def type(self) -> str:
+        """As exposed."""
+        return self.column.partition("_")[0]
 
 
 @dataclass(slots=True, eq=False)
 class Series:
-    """The rows of one family that have the same labels, `le` apart."""
+    """The rows of one family that have the same labels, `le` apart; by sample name and bound."""
 
     family: MergedFamily
     labels: dict[str, str]
-    rows: list["Row"] = field(default_factory=list)
+    rows: dict[tuple[str, float | None], "Row"] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +98,7 @@ class Collection:
         self.rows = [Row(_NOWHERE, Series(MergedFamily("", "", ""), {}), "")]
         self._numbers: dict[tuple[str, bytes], int] = {}
         self._places: dict[str, list[int]] = {}
-        self._identities: dict[str, tuple[int, int]] = {}
+        self._indexed: dict[str, ValueTable] = {}
         self._faults: dict[str, str] = {}
 
     @property
@@ -95,7 +110,7 @@ class Collection:
         """Read all files and merge them."""
         self._reader.read()
         tables = self._reader.tables
-        if any(name not in tables or tables[name].identity != seen for name, seen in self._identities.items()):
+        if any(tables.get(name) is not table for name, table in self._indexed.items()):
             self._reset()
         for name, table in tables.items():
             self._index(name, table)
@@ -104,7 +119,7 @@ class Collection:
     # -- keys to rows ---------------------------------------------------------------------------------------------
 
     def _index(self, name: str, table: ValueTable) -> None:
-        self._identities[name] = table.identity
+        self._indexed[name] = table
         places = self._places.setdefault(name, [])
         suffix = table.writer if table.column in {"gauge_all", "gauge_liveall"} else ""
         for key in table.keys[len(places) :]:
@@ -114,25 +129,22 @@ class Collection:
             places.append(number)
 
     def _add(self, file: str, column: str, key: bytes, pid: str) -> int:
+        """The number of the row that an entry adds to: one that stands in other files, or under another help, too."""
         try:
-            metric_name, sample_name, labels, help_ = _parsed(key)
-        except ValueError:
-            self._faults[file] = f"the key {key[:80]!r} is not prometheus_client's"
+            metric_name, sample_name, labels, help_ = _parsed(column.partition("_")[0], key)
+        except ValueError as error:
+            self._faults[file] = f"the key {key[:80]!r}: {error}"
             return _NOWHERE
-        type_ = column.partition("_")[0]
-        if type_ not in TYPES:
-            self._faults[file] = f"{type_!r} is no type"
+        family = self.families.setdefault(metric_name, MergedFamily(metric_name, column, help_))
+        if family.column != column:
+            self._faults[file] = f"{metric_name!r} is a {column} here and a {family.column} in another file"
             return _NOWHERE
-        family = self.families.setdefault(metric_name, MergedFamily(metric_name, type_, help_))
-        if family.type != type_:
-            self._faults[file] = f"{metric_name!r} is a {type_} here and a {family.type} in another file"
-            return _NOWHERE
-        bound = float(labels.pop("le")) if type_ == "histogram" and "le" in labels else None
+        bound = float(labels.pop("le")) if family.type == HISTOGRAM and sample_name.endswith("_bucket") else None
         labels |= {"pid": pid} if pid else {}
         series = family.series.setdefault(tuple(sorted(labels.items())), Series(family, labels))
-        row = Row(len(self.rows), series, sample_name, bound)
-        series.rows.append(row)
-        self.rows.append(row)
+        row = series.rows.setdefault((sample_name, bound), Row(len(self.rows), series, sample_name, bound))
+        if row.number == len(self.rows):
+            self.rows.append(row)
         return row.number
 
     # -- numbers --------------------------------------------------------------------------------------------------
@@ -148,6 +160,7 @@ class Collection:
                 values[number] += value  # type: ignore[operator]
         for column, named in gauges.items():
             self._merge_gauges(column, named, values)
+        values[_NOWHERE] = None
         return values
 
     def _merge_gauges(self, column: str, named: list[tuple[str, ValueTable]], values: list[float | None]) -> None:
@@ -210,7 +223,7 @@ class Snapshot:
             return
         wanted = f"{family_name}_bucket" if family.type == "histogram" and suffix == "count" else sample_name
         for series in family.series.values():
-            for row in series.rows:
+            for row in series.rows.values():
                 value = self.values[row.number]
                 if row.sample_name == wanted and value is not None:
                     yield row, value
@@ -232,18 +245,25 @@ def _matches(row: Row, labels: Mapping[str, str]) -> bool:
     return all(row.series.labels.get(name) == value for name, value in labels.items())
 
 
-def _parsed(key: bytes) -> tuple[str, str, dict[str, str], str]:
+def _parsed(type_: str, key: bytes) -> tuple[str, str, dict[str, str], str]:
     """The parts of prometheus_client's key.
 
     Raises:
-        ValueError: it has another form.
+        ValueError: it has another form, or names that would spoil the whole scrape.
     """
     parts: Any = orjson.loads(key)
-    if not isinstance(parts, list) or len(parts) != 4:  # noqa: PLR2004
-        raise ValueError("not a key")
+    if type_ not in PARTS or not isinstance(parts, list) or len(parts) != 4:  # noqa: PLR2004
+        raise ValueError("it isn't prometheus_client's")
     metric_name, sample_name, labels, help_ = parts
     texts = [metric_name, sample_name, help_, *labels, *labels.values()] if isinstance(labels, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("not a key")
-    float(labels.get("le", 0))
+        raise ValueError("it isn't prometheus_client's")
+    if not naming.METRIC_NAME.fullmatch(metric_name) or sample_name not in {
+        metric_name + part for part in PARTS[type_]
+    }:
+        raise ValueError(f"{sample_name!r} is no name of a {type_}")
+    if not all(map(naming.LABEL_NAME.fullmatch, labels)):
+        raise ValueError("a label's name is no name")
+    if sample_name.endswith("_bucket") and type_ == HISTOGRAM and isnan(float(labels.get("le", nan))):
+        raise ValueError("its 'le' is no number")
     return metric_name, sample_name, labels, help_

@@ -89,7 +89,7 @@ class Exposition:
 def _lines(series: Series, values: list[float | None]) -> Iterator[str]:
     labels = ",".join(f'{name}="{text.translate(_LABEL_ESCAPES)}"' for name, text in sorted(series.labels.items()))
     braced = f"{{{labels}}}" if labels else ""
-    for row in series.rows:
+    for row in series.rows.values():
         value = values[row.number]
         if row.bound is None and value is not None:
             yield f"{row.sample_name}{braced} {go_float(value)}\n"
@@ -99,7 +99,7 @@ def _lines(series: Series, values: list[float | None]) -> Iterator[str]:
 def _buckets(series: Series, labels: str, braced: str, values: list[float | None]) -> Iterator[str]:
     """A histogram's buckets, cumulative, and the count that they add up to."""
     count = 0.0
-    buckets = sorted((row.bound, row.number) for row in series.rows if row.bound is not None)
+    buckets = sorted((row.bound, row.number) for row in series.rows.values() if row.bound is not None)
     for bound, number in buckets:
         count += values[number] or 0.0
         yield f'{series.family.name}_bucket{{{labels}le="{go_float(bound)}"}} {go_float(count)}\n'

@@ -17,7 +17,8 @@ import orjson
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import HISTOGRAM, Family
-from busmon.errors import AdoptionError
+from busmon.errors import AdoptionError, RegistryError
+from busmon.registry import disk
 
 FILE_NAME = "families.jsonl"
 
@@ -44,7 +45,11 @@ class Families:
         yield from self._frozen.values()
 
     def refresh(self) -> bool:
-        """Read what other processes have frozen since; whether there was anything."""
+        """Read what other processes have frozen since; whether there was anything.
+
+        Raises:
+            RegistryError: the file isn't what busmon wrote.
+        """
         try:
             if self._path.stat().st_size == self._read_bytes:
                 return False
@@ -54,8 +59,11 @@ class Families:
         except FileNotFoundError:
             return False
         whole = added[: added.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            self._take(orjson.loads(line))
+        try:
+            for line in whole.splitlines():
+                self._take(orjson.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RegistryError(f"{self._path}: expected a family on each line, as busmon writes it") from error
         self._read_bytes += len(whole)
         return bool(whole)
 
@@ -83,13 +91,14 @@ class Families:
         return self.refused()
 
     def refused(self) -> list[str]:
-        """The families that the catalogue defines differently from how they were written."""
-        wanted = self._catalogue.families
-        return sorted(
-            name
-            for name, family in self._frozen.items()
-            if name in wanted and _meaning(wanted[name]) != _meaning(family)
-        )
+        """The catalogue's families that were written with another definition, or whose names a written one occupies."""
+        return sorted(name for name, family in self._catalogue.families.items() if self._is_refused(family))
+
+    def _is_refused(self, family: Family) -> bool:
+        written = self._frozen.get(family.name)
+        if written is not None:
+            return _meaning(written) != _meaning(family)
+        return any(exposed in self._occupied for exposed in family.exposed)
 
     def _freeze(self, family: Family) -> Family:
         with self._locked() as descriptor:
@@ -99,7 +108,7 @@ class Families:
             adopted = family.name not in self._catalogue.families
             self._require_room(family, adopted=adopted)
             line = orjson.dumps(_definition(family, adopted=adopted)) + b"\n"
-            os.pwrite(descriptor, line, self._read_bytes)
+            disk.write(descriptor, line, self._read_bytes)
             os.ftruncate(descriptor, self._read_bytes + len(line))
             self.refresh()
         return family

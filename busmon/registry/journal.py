@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from busmon.errors import RegistryError
+from busmon.registry import disk
 
 _HEADER = struct.Struct("<8sQQ")
 _OFFSET = struct.Struct("<Q")
@@ -57,12 +58,13 @@ class Journal:
         try:
             end = _START + _RECORD.size + len(snapshot)
             os.posix_fallocate(descriptor, 0, end + CAPACITY_BYTES)
-            os.pwrite(descriptor, _HEADER.pack(_MAGIC, end, end) + _framed(snapshot), 0)
+            disk.write(descriptor, _HEADER.pack(_MAGIC, end, end) + _framed(snapshot), 0)
             if fsync:
                 os.fsync(descriptor)
             draft.replace(path)
         except OSError:
             os.close(descriptor)
+            draft.unlink(missing_ok=True)  # it may hold the last blocks of a full disk
             raise
         return cls(descriptor, Marks(end, end))
 
@@ -86,18 +88,26 @@ class Journal:
         return self._marked + _RECORD.size + len(payload) <= self._capacity
 
     def commit(self, payload: bytes, *, fsync: bool) -> None:
-        """Append the record and mark it: from here on it happened, whatever dies."""
+        """Append the record and mark it: from here on it happened, whatever dies.
+
+        Raises:
+            OSError: it didn't happen.
+        """
         record = _framed(payload)
-        os.pwrite(self.descriptor, record, self._marked)
+        disk.write(self.descriptor, record, self._marked)
         marked = self._marked + len(record)
-        os.pwrite(self.descriptor, _OFFSET.pack(marked), _MARKED_AT)
-        if fsync:
-            os.fdatasync(self.descriptor)
+        try:
+            disk.write(self.descriptor, _OFFSET.pack(marked), _MARKED_AT)
+            if fsync:
+                os.fdatasync(self.descriptor)
+        except OSError:
+            disk.write(self.descriptor, _OFFSET.pack(self._marked), _MARKED_AT)
+            raise
         self._marked = marked
 
     def clear(self) -> None:
         """Say that the value files hold every marked record."""
-        os.pwrite(self.descriptor, _OFFSET.pack(self._marked), _APPLIED_AT)
+        disk.write(self.descriptor, _OFFSET.pack(self._marked), _APPLIED_AT)
 
     @property
     def unapplied(self) -> bool:
@@ -122,12 +132,14 @@ class Journal:
 
     def _records(self, offset: int, end: int) -> Iterator[bytes]:
         while offset < end:
-            size, checksum = _RECORD.unpack(os.pread(self.descriptor, _RECORD.size, offset))
-            payload = os.pread(self.descriptor, size, offset + _RECORD.size)
-            if len(payload) != size or zlib.crc32(payload) != checksum:
+            head = os.pread(self.descriptor, _RECORD.size, offset).ljust(_RECORD.size, b"\0")
+            size, checksum = _RECORD.unpack(head)
+            start = offset + _RECORD.size
+            payload = os.pread(self.descriptor, size, start) if start + size <= end else b""
+            if not payload or len(payload) != size or zlib.crc32(payload) != checksum:
                 raise RegistryError(f"the journal's record at byte {offset} is torn")
             yield payload
-            offset += _RECORD.size + size
+            offset = start + size
 
     def close(self) -> None:
         """Close the file; its contents are complete at any time."""
@@ -144,6 +156,8 @@ def _read_marks(descriptor: int) -> Marks:
     if len(header) != _HEADER.size or not header.startswith(_MAGIC):
         raise RegistryError("not a journal of this version of busmon")
     _, marked, applied = _HEADER.unpack(header)
+    if not _START < applied <= marked <= os.fstat(descriptor).st_size:
+        raise RegistryError(f"a journal's marks can't be {marked} and {applied}")
     return Marks(marked, applied)
 
 

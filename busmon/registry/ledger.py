@@ -76,16 +76,21 @@ class Ledger:
         if message_id is None:
             self.open.sources[source] = (seen or Seen())._replace(heard_at=now)
             return Verdict.UNIDENTIFIED
+        if seen is not None and message_id == f"{source}:{seen.high + 1}":
+            self.open.sources[source] = Seen(seen.high + 1, seen.floor, seen.gaps, now)
+            return Verdict.NEW
         sequence = _sequence(source, message_id)
         if sequence is None:
             return self._admit_digest(source, seen or Seen(), message_id, now)
-        if seen is not None and sequence == seen.high + 1:
-            self.open.sources[source] = Seen(sequence, seen.floor, seen.gaps, now)
-            return Verdict.NEW
         verdict, changed = _place(seen, sequence)
         if verdict is not Verdict.DUPLICATE:
             self.open.sources[source] = changed._replace(heard_at=now)
         return verdict
+
+    def heard_at(self, source: str) -> float:
+        """When the source was last heard, in the open batch or before; 0 for one that isn't known."""
+        seen = self.open.sources.get(source) or self.sources.get(source)
+        return seen.heard_at if seen else 0.0
 
     def commit(self) -> None:
         """What the open batch admitted is counted for good."""

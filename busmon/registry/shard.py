@@ -11,14 +11,17 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import repeat
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
 from busmon.catalogue.family import HISTOGRAM, SUMMARY, Family
-from busmon.errors import ShardOwnedError
+from busmon.errors import RegistryError, ShardOwnedError
+from busmon.registry import disk
 from busmon.registry.columns import COLUMNS, Column, column_of
 from busmon.registry.families import Families
 from busmon.registry.fold import Fold
@@ -98,8 +101,9 @@ class Shard:
             self._checkpoint(now)
         self._journal.commit(payload, fsync=self._fsync)
         self._apply(record)
-        self._journal.clear()
         self._settle()
+        with suppress(OSError):  # the batch is counted: what isn't said to be applied is only applied again
+            self._journal.clear()
 
     def rollback(self) -> None:
         """Forget the open batch: its deliveries come again."""
@@ -112,7 +116,7 @@ class Shard:
             source
             for column in self._columns.values()
             for source in column.shares.sources()
-            if source and (source not in self.ledger.sources or self.ledger.sources[source].heard_at < before)
+            if source and self.ledger.heard_at(source) < before
         }
         for column in self._columns.values():
             column.shares.drop(silent)
@@ -162,10 +166,12 @@ class Shard:
             self._journal = Journal.create(path, self._snapshot(), fsync=self._fsync)
             return
         snapshot, *records = map(orjson.loads, self._journal.records())
-        self._load(snapshot)
-        for record in records:
-            self._apply(record)
+        for record in (snapshot, *records):
             self._load(record)
+        try:
+            self._apply(_final(records))
+        except (KeyError, IndexError) as error:
+            raise RegistryError(f"{path}: it changes values that the shard's value files don't have") from error
         self.replayed = self._journal.unapplied
         self._journal.clear()
 
@@ -188,6 +194,7 @@ class Shard:
                 column.unwritten.clear()
                 if self._fsync:
                     file.sync()
+                    disk.sync_names(self._directory)
 
     def _record(self, now: float) -> dict[str, Any]:
         return {
@@ -201,13 +208,13 @@ class Shard:
         """Slots, absolute values and, for gauges, timestamps of the cells that the batch changes."""
         column, doubles = self._columns[name], self._files[name].doubles
         slots = [column.slots[cell] for cell in column.increments]
-        values = [min(doubles[s] + i, LARGEST) for s, i in zip(slots, column.increments.values(), strict=True)]
+        values = [doubles[slot] + added for slot, added in zip(slots, column.increments.values(), strict=True)]
         times = [column.times.get(cell, now) for cell in column.increments] if column.is_gauge else []
         for cell, value, at in column.shares.merged():
             slots.append(column.slots[cell])
             values.append(value)
             times.append(at)
-        return (slots, values, times) if slots else None
+        return (slots, _representable(values), times) if slots else None
 
     def _shares(self, name: str, *, whole: bool) -> list[tuple[int, str, Share | None]]:
         column = self._columns[name]
@@ -235,6 +242,8 @@ class Shard:
         journal = Journal.create(self._directory / f"shard{self._number}.journal", self._snapshot(), fsync=self._fsync)
         self._journal.close()
         self._journal = journal
+        if self._fsync:
+            disk.sync_names(self._directory)
 
     def _snapshot(self) -> bytes:
         shares = {name: self._shares(name, whole=True) for name in self._files}
@@ -242,6 +251,21 @@ class Shard:
 
     def _path(self, column: str) -> Path:
         return self._directory / f"{column}_shard{self._number}.db"
+
+
+def _final(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """All records as one: a reader beside a replay never sees a value go back and come again."""
+    final: dict[str, dict[int, tuple[float, float]]] = {}
+    for record in records:
+        for name, (slots, values, times) in record["values"].items():
+            pairs = zip(values, times or repeat(record["at"]), strict=False)
+            final.setdefault(name, {}).update(zip(slots, pairs, strict=True))
+    return {"values": {name: (list(cells), *zip(*cells.values(), strict=True)) for name, cells in final.items()}}
+
+
+def _representable(values: list[float]) -> list[float]:
+    """Sums beyond the largest float stay there: the journal's JSON has no infinity."""
+    return values if isfinite(sum(values)) else [max(-LARGEST, min(value, LARGEST)) for value in values]
 
 
 def _opens_series(family: Family, sample_name: str, labels: Mapping[str, str]) -> bool:

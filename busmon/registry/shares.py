@@ -43,7 +43,7 @@ class Shares:
 
     def set(self, cell: int, source: str, value: float, at: float) -> None:
         """Let the source say its value, unless it has said a later one."""
-        share = Share(at, value)
+        share = Share(float(at), float(value))
         opened = self._open.setdefault(cell, {})
         known = opened.get(source) or self._by_cell.get(cell, {}).get(source)
         if known is None or share > known:

@@ -37,6 +37,9 @@ class ValueFile:
         self._descriptor = os.open(path, os.O_RDWR)
         self._map()
         self._used = _USED.unpack_from(self._memory)[0]
+        if not _FIRST_ENTRY <= self._used <= len(self._memory):
+            self.close()
+            raise RegistryError(f"{path}: {self._used} bytes are said to be used")
 
     def entries(self) -> Iterator[tuple[bytes, int]]:
         """Every key with its slot, in the order in which they were appended."""
@@ -110,6 +113,11 @@ def parse_entries(
             raise RegistryError(f"the entry at byte {position} leads outside of the file")
         yield bytes(buffer[position + 4 : position + 4 + length]), value_at // 8
         position = value_at + 16
+
+
+def entry_at(key: bytes, slot: int) -> int:
+    """Where in the file the entry of a key with this slot starts."""
+    return slot * 8 - _padded(len(key))
 
 
 def _padded(key_length: int) -> int:

@@ -1,0 +1,1 @@
+"""The processes: workers and their supervisor."""

@@ -1,0 +1,283 @@
+"""A worker process: it owns some shards, and on one loop runs their lanes between the broker and their files.
+
+The loop is pika's; everything happens on it. Signals come in through a pipe that the loop watches, so that none
+interrupts a commit. On SIGTERM it drains: consuming stops, open batches are committed and acknowledged, connections
+and files are closed. What a commit can't write it tries again and says so; the broker keeps the rest.
+"""
+
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import structlog
+from pika.adapters.select_connection import IOLoop, PollEvents
+
+from busmon import status as statuses
+from busmon.bus import topology as topologies
+from busmon.bus.consumer import Consumer
+from busmon.bus.delivery import Delivery
+from busmon.catalogue.catalogue import Catalogue
+from busmon.errors import CatalogueError, TopologyError
+from busmon.fleet.lane import DropCount, Lane
+from busmon.fleet.signals import Inbox, inbox
+from busmon.fleet.suspects import Suspects
+from busmon.registry.families import Families
+from busmon.registry.shard import Shard
+from busmon.settings import Settings
+from busmon.status import ShardStatus, WorkerStatus
+
+BEAT_SECONDS = 1.0
+RETRY_COMMIT_SECONDS = 1.0
+LOCK_WAIT_SECONDS = 5.0
+DROPS_SHARD = 0
+"""The owner of this shard counts what the quarantine drops."""
+
+_log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, shards: Sequence[int], number: int) -> int:
+    """Consume these shards until SIGTERM or SIGINT; the exit status.
+
+    Raises:
+        UserError: a setting, the catalogue or the topology is wrong, or another process owns a shard.
+        RegistryError: a shard's files aren't what they should be.
+    """
+    with inbox(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        worker = Worker(settings, shards, number)
+        try:
+            worker.run(signals)
+        finally:
+            worker.close()
+    return 0
+
+
+class Worker:
+    """The lanes of one process, and the loop that they run on."""
+
+    def __init__(self, settings: Settings, shards: Sequence[int], number: int) -> None:
+        self._settings = settings
+        self._topology = topologies.load(settings.topology, settings.exchange)
+        if unknown := [shard for shard in shards if shard >= self._topology.shards]:
+            raise TopologyError(
+                f"shard {unknown[0]}: {self._topology.path} has the shards 0 to {self._topology.shards - 1}"
+            )
+        self._status = WorkerStatus(number, os.getpid(), time.time())
+        self._catalogue = Catalogue.load(settings.catalogue)
+        self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
+        self._name_refused(self._families.refused())
+        self._shards: list[Shard] = []
+        self._suspects: list[Suspects] = []
+        self._lanes: dict[str, Lane] = {}
+        self._drops: DropCount | None = None
+        self._ageing: set[Lane] = set()
+        self._failing: set[Lane] = set()
+        self._ioloop = IOLoop()
+        try:
+            for shard in shards:
+                self._open(shard)
+        except BaseException:
+            self.close()
+            raise
+        self._consumer = self._connected_consumer(number)
+
+    def _open(self, number: int) -> None:
+        shard = Shard.open(
+            self._settings.registry_dir,
+            number,
+            self._families,
+            fsync=self._settings.fsync == "commit",
+            wait_seconds=LOCK_WAIT_SECONDS,
+        )
+        self._shards.append(shard)
+        if shard.replayed:
+            _log.warning("worker.journal_replayed", shard=number)
+        shard.expose_at_zero(self._catalogue.families.values())
+        shard.commit(time.time())
+        suspects = Suspects(self._settings.registry_dir, number)
+        self._suspects.append(suspects)
+        state = ShardStatus(number, self._topology.fold_queue(number))
+        self._status.shards.append(state)
+        self._lanes[state.queue] = Lane(
+            shard,
+            suspects,
+            state,
+            batch_size=min(self._settings.batch_size, self._settings.prefetch),
+            max_body_bytes=self._settings.max_body_bytes,
+        )
+        if number == DROPS_SHARD:
+            self._drops = DropCount(shard, self._topology.dropped)
+
+    def _connected_consumer(self, number: int) -> Consumer:
+        queues = [*self._lanes, *([self._topology.dropped] if self._drops else [])]
+        consumer = Consumer(
+            self._settings.amqp_url,
+            queues=queues,
+            quarantine_exchange=self._topology.quarantine,
+            prefetch=self._settings.prefetch,
+            name=f"busmon worker {number}",
+            listener=self,
+            ioloop=self._ioloop,
+        )
+        for lane in self._lanes.values():
+            lane.settlement = consumer
+        if self._drops:
+            self._drops.settlement = consumer
+        return consumer
+
+    # -- what the consumer says -----------------------------------------------------------------------------------
+
+    def delivered(self, queue: str, delivery: Delivery) -> None:
+        """Take a delivery into its lane's batch, and close that when it is full."""
+        lane = self._lanes.get(queue)
+        if lane is None:
+            self._count_drop(delivery)
+        elif lane.deliver(delivery):
+            self._close_batch(lane, "size")
+        elif lane not in self._ageing:
+            self._ageing.add(lane)
+            self._ioloop.call_later(self._settings.flush_interval_seconds, partial(self._age, lane))
+
+    def lost(self, queue: str, cause: str) -> None:  # noqa: ARG002 - the listener's contract; `changed` tells it, too
+        """Forget the open batch: its deliveries come again."""
+        if lane := self._lanes.get(queue):
+            lane.void()
+
+    def changed(self, queue: str, state: str, cause: str) -> None:
+        """Say how the queue's consumer is; before a cancelled one loses its channel, its batch is settled."""
+        lane = self._lanes.get(queue)
+        if lane is None:
+            return
+        lane.status.state, lane.status.cause = state, cause
+        if state == "cancelled":
+            self._close_batch(lane, "drain")
+        self._tell()
+
+    # -- batches --------------------------------------------------------------------------------------------------
+
+    def _age(self, lane: Lane) -> None:
+        """Close the batch that has become old enough, or look again when it will have."""
+        opened_at = lane.opened_at
+        remaining = self._settings.flush_interval_seconds - (time.time() - opened_at) if opened_at else 0.0
+        if remaining > 0:
+            self._ioloop.call_later(remaining, partial(self._age, lane))
+            return
+        self._ageing.discard(lane)
+        self._close_batch(lane, "interval")
+
+    def _close_batch(self, lane: Lane, trigger: str) -> None:
+        if lane not in self._failing:
+            self._committing(lane, partial(lane.close, trigger))
+
+    def _committing(self, lane: Lane, commit: Callable[[], None]) -> None:
+        """Run what commits in this lane; when its files can't take it, try again until they can."""
+        try:
+            commit()
+        except OSError as error:
+            if lane not in self._failing:
+                _log.error("worker.commit_failed", shard=lane.status.shard, error=str(error))
+            self._failing.add(lane)
+            lane.status.state, lane.status.cause = "failing", str(error)
+            self._ioloop.call_later(RETRY_COMMIT_SECONDS, partial(self._committing, lane, partial(lane.close, "")))
+            return
+        if lane in self._failing:
+            self._failing.discard(lane)
+            lane.status.state, lane.status.cause = "consuming", ""
+            _log.info("worker.commit_recovered", shard=lane.status.shard)
+
+    def _count_drop(self, delivery: Delivery) -> None:
+        """Count a drop in a commit of its own, as the open batch of that shard may yet be rolled back."""
+        lane = self._lanes[self._topology.fold_queue(DROPS_SHARD)]
+        self._close_batch(lane, "drain")
+        if self._drops is None or lane in self._failing:
+            return
+        try:
+            self._drops.deliver(delivery)
+        except OSError as error:
+            _log.error("worker.commit_failed", shard=DROPS_SHARD, error=str(error))
+
+    # -- its life -------------------------------------------------------------------------------------------------
+
+    def run(self, signals: Inbox) -> None:
+        """Consume until a signal ends it."""
+        _tune_collector()
+        self._ioloop.add_handler(signals.fileno(), lambda *_: self._obey(signals.wait(0)), PollEvents.READ)
+        self._consumer.start()
+        self._beat()
+        _log.info("worker.started", shards=[state.shard for state in self._status.shards])
+        self._ioloop.start()
+        _log.info("worker.stopped")
+
+    def close(self) -> None:
+        """Close every file; the shards may be opened by another process from here on."""
+        for shard in self._shards:
+            shard.close()
+        for suspects in self._suspects:
+            suspects.close()
+        statuses.remove(self._settings.registry_dir, self._status)
+
+    def _obey(self, numbers: Iterable[signal.Signals]) -> None:
+        for number in numbers:
+            if number is signal.SIGHUP:
+                self._reload()
+            else:
+                self._drain()
+
+    def _drain(self) -> None:
+        _log.info("worker.draining")
+        for state in self._status.shards:
+            state.state = "draining"
+        self._consumer.cancel(self._finish)
+
+    def _finish(self) -> None:
+        for lane in self._lanes.values():
+            self._close_batch(lane, "drain")
+        self._consumer.close(self._ioloop.stop)
+
+    def _reload(self) -> None:
+        try:
+            self._catalogue = Catalogue.load(self._settings.catalogue)
+        except CatalogueError as error:
+            _log.error("worker.reload_refused", error=str(error))
+            return
+        self._name_refused(self._families.reload(self._catalogue))
+        for shard in self._shards:
+            shard.fold.reroute()
+            shard.expose_at_zero(self._catalogue.families.values())
+        _log.info("worker.catalogue_reloaded", families=len(self._catalogue.families))
+
+    def _name_refused(self, refused: Iterable[str]) -> None:
+        for name in refused:
+            _log.warning("worker.family_change_refused", family=name, because="it has series of another definition")
+
+    def _beat(self) -> None:
+        """Once a second: what the clock and other processes may have changed."""
+        self._ioloop.call_later(BEAT_SECONDS, self._beat)
+        if self._families.refresh():
+            for shard in self._shards:
+                shard.fold.reroute()
+        silent_since = time.time() - self._settings.presence_ttl_seconds
+        for lane in self._lanes.values():
+            if lane not in self._failing:
+                self._committing(lane, partial(lane.expire, silent_since))
+            self._consumer.depth(lane.status.queue, partial(setattr, lane.status, "queue_depth"))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._status.beat_at = time.time()
+        self._status.reconnects = dict(self._consumer.reconnects)
+        with suppress(OSError):  # a full disk; the commit says so, and the old status stands
+            statuses.write(self._settings.registry_dir, self._status)
+
+
+def _tune_collector() -> None:
+    """Let the garbage collector look rarely: deliveries die by their reference counts, and looking took a fifth of all.
+
+    What stands at the start, modules and series, is never looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -1,0 +1,106 @@
+"""What a sample's value may be: checked before anything is changed, so that a rejected sample leaves no trace. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from math import inf, isfinite
+from typing import Any
+
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
+from busmon.registry.numbers import LARGEST, is_number
+
+NUMBERS = frozenset({int, float})
+MAX_LABEL_VALUE_CHARACTERS = 1024
+
+_BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
+
+
+class RejectedError(Exception):
+    """A sample that isn't counted; its argument is the reason, a constant word for a label value."""
+
+
+def checked(family: Family, value: Any) -> Any:
+    """What a value changes in a series of the family: a number, a list of observations, or an object of buckets.
+
+    Raises:
+        RejectedError: `invalid_value`, `non_finite`, `negative_increment` or `bucket_mismatch`.
+    """
+    type_ = family.type
+    if type(value) is list and type_ not in {COUNTER, GAUGE}:
+        return _checked_values(value)
+    if type(value) is dict and type_ == HISTOGRAM:
+        return _checked_buckets(family, value)
+    if type(value) not in NUMBERS:
+        raise RejectedError("invalid_value")
+    if not is_number(value):
+        raise RejectedError("non_finite")
+    if type_ == COUNTER and value < 0:
+        raise RejectedError("negative_increment")
+    return value if type_ in {COUNTER, GAUGE} else [value]
+
+
+def check_labels(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> None:
+    """Whether a series can have these label values.
+
+    Raises:
+        RejectedError: `label_mismatch`: their number is wrong, or `invalid_label`: one is no text, or too long.
+    """
+    if len(labelvalues) != len(labelnames):
+        raise RejectedError("label_mismatch")
+    if not all(type(value) is str and len(value) <= MAX_LABEL_VALUE_CHARACTERS for value in labelvalues):
+        raise RejectedError("invalid_label")
+
+
+def bounds(value: Any) -> set[float]:
+    """The upper bounds in an object of buckets, +Inf among them if it is there; none in any other value.
+
+    Raises:
+        RejectedError: `invalid_value`: one is no number.
+    """
+    buckets = value.get("buckets") if type(value) is dict else None
+    if type(buckets) is not dict:
+        return set()
+    found = {float(bound) for bound in buckets if _BOUND.fullmatch(bound)}
+    if len(found) != len(buckets) or -inf in found:
+        raise RejectedError("invalid_value")
+    return found
+
+
+def value_of(sample: Mapping[str, Any]) -> Any:
+    """A sample's value in the form of a row's last cell: a number, a list, or an object of buckets and sum.
+
+    Raises:
+        RejectedError: `invalid_value`: it has none, or more than one.
+    """
+    value, values, buckets = sample.get("value"), sample.get("values"), sample.get("buckets")
+    if (value is not None) + (values is not None) + (buckets is not None) != 1:
+        raise RejectedError("invalid_value")
+    if value is not None:
+        if type(value) not in NUMBERS:
+            raise RejectedError("invalid_value")
+        return value
+    if values is not None:
+        if type(values) is not list:
+            raise RejectedError("invalid_value")
+        return values
+    return {"buckets": buckets, "sum": sample.get("sum")}
+
+
+def _checked_values(values: list[Any]) -> list[float]:
+    if not {*map(type, values)} <= NUMBERS:
+        raise RejectedError("invalid_value")
+    if not isfinite(sum(values)):  # an infinity or a NaN among them makes the sum one
+        raise RejectedError("non_finite")
+    return values
+
+
+def _checked_buckets(family: Family, value: dict[str, Any]) -> dict[str, Any]:
+    buckets, total = value.get("buckets"), value.get("sum")
+    if type(buckets) is not dict or type(total) not in NUMBERS:
+        raise RejectedError("invalid_value")
+    if not all(type(count) is int and 0 <= count <= LARGEST for count in buckets.values()):
+        raise RejectedError("invalid_value")
+    if not is_number(total):
+        raise RejectedError("non_finite")
+    if not bounds(value) >= {*family.buckets}:
+        raise RejectedError("bucket_mismatch")
+    return value

@@ -1,0 +1,174 @@
+"""Where a sample goes by what it states of itself: its name, type, op and the order of its labels.
+
+Each statement is resolved once and kept, well-formed ones that are refused too, until the fleet's families change.
+Resolving one may freeze a family or take up an unknown metric, which the whole fleet sees; all else is in memory. One
+thread.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
+from typing import Any, NamedTuple
+
+from busmon.catalogue import naming
+from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
+from busmon.errors import AdoptionError
+from busmon.registry.checks import RejectedError, bounds, check_labels, checked, value_of
+from busmon.registry.columns import Column, Group, column_of
+from busmon.registry.families import Families
+
+Candidate = tuple[Sequence[Any], Any]
+"""Label values and a value, both unchecked."""
+Candidates = Callable[[Mapping[str, Any]], Iterator[Candidate]]
+
+_MAX_ROUTES = 10_000
+_OPS = frozenset({None, "set", "add"})
+
+
+class Route(NamedTuple):
+    """Where samples of one statement go.
+
+    Attributes:
+        order: where each of the family's labels stands in the sample; None when it is the same order.
+        accumulates: a gauge's values are added, not set.
+    """
+
+    group: Group
+    type: str
+    order: tuple[int, ...] | None
+    accumulates: bool
+
+
+class Routes:
+    """The families' groups in one shard, and the ways to them."""
+
+    def __init__(self, families: Families, columns: Mapping[str, Column]) -> None:
+        self.groups: dict[str, Group] = {}
+        self._families = families
+        self._columns = columns
+        self._routes: dict[tuple[Any, ...], Route | str] = {}
+
+    def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:
+        """The route of a sample or table.
+
+        Args:
+            stated: the sample or table itself.
+            labels: the names of its labels, in its order.
+            candidates: what is in it; the first good one defines a metric that nobody knows.
+
+        Raises:
+            RejectedError: there is none.
+        """
+        name, type_, op = stated.get("name"), stated.get("type"), stated.get("op")
+        key = (name, type_, op, labels)
+        try:
+            route = self._routes.get(key)
+        except TypeError:
+            raise RejectedError("invalid_sample") from None
+        if route is None:
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            route = self._routes[key] = self._resolved(name, type_, op, labels, candidates(stated))
+        if isinstance(route, str):
+            raise RejectedError(route)
+        return route
+
+    def group(self, family: Family) -> Group:
+        """The family's series in this shard; the family is frozen if it wasn't.
+
+        Raises:
+            AdoptionError: it can't be, since another occupies its name.
+        """
+        group = self.groups.get(family.name)
+        if group is None:
+            family = self._families.freeze(family)
+            group = self.groups[family.name] = Group(family, self._columns[column_of(family)])
+        return group
+
+    def own(self, name: str) -> Group:
+        """The series of a family that busmon itself measures."""
+        group = self.groups.get(name)
+        if group is None:
+            family = self._families.get(name)
+            if family is None:
+                raise LookupError(f"{name} is not in the built-in catalogue")
+            group = self.group(family)
+        return group
+
+    def forget(self) -> None:
+        """Resolve every statement again: the families have changed."""
+        self._routes.clear()
+
+    def _resolved(
+        self, name: Any, type_: Any, op: Any, labels: tuple[Any, ...], candidates: Iterator[Candidate]
+    ) -> Route | str:
+        """The route, or the reason for which such samples are rejected."""
+        if fault := _malformed(name, type_, op, labels):
+            raise RejectedError(fault)  # not kept: it may be as large as a body
+        names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
+        try:
+            family = self._families.get(name) or self._proposed(name, type_, op, names, candidates)
+            if fault := _mismatch(family, type_, op, names):
+                return fault
+            group = self.group(family)
+        except AdoptionError as error:
+            return error.reason
+        if fault := _mismatch(group.family, type_, op, names):
+            return fault
+        order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
+        return Route(group, group.family.type, order, group.family.merge == "add")
+
+    def _proposed(
+        self, name: str, type_: str | None, op: str | None, names: tuple[str, ...], candidates: Iterator[Candidate]
+    ) -> Family:
+        """A family for an unknown metric, by the first of its samples that will be folded."""
+        if type_ is None:
+            raise AdoptionError("unknown_metric", f"{name!r} is in no catalogue and states no type")
+        rejected = RejectedError("invalid_value")
+        for labelvalues, value in candidates:
+            try:
+                check_labels(names, labelvalues)
+                buckets = sorted(bounds(value) - {inf}) if type_ == HISTOGRAM else ()
+                merge = "add" if type_ == GAUGE and op == "add" else "latest"
+                family = self._families.propose(name, type_, sorted(names), merge, buckets)
+                checked(family, value)
+            except RejectedError as error:
+                rejected = error
+            else:
+                return family
+        raise rejected
+
+
+def of_sample(sample: Mapping[str, Any]) -> Iterator[Candidate]:
+    """A sample's label values and value."""
+    yield tuple((sample.get("labels") or {}).values()), value_of(sample)
+
+
+def of_table(table: Mapping[str, Any]) -> Iterator[Candidate]:
+    """The label values and the value of each row of a table."""
+    yield from ((row[:-1], row[-1]) for row in table["rows"] if type(row) is list and row)
+
+
+def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> str | None:
+    if type(name) is not str or len(name) > naming.MAX_NAME_CHARACTERS:
+        return "invalid_name"
+    if len(labels) > naming.MAX_LABELS or not all(type(label) is str for label in labels):
+        return "invalid_label"
+    if len({*labels}) < len(labels) or any(len(label) > naming.MAX_NAME_CHARACTERS for label in labels):
+        return "invalid_label"
+    if type_ is not None and type_ not in TYPES:
+        return "invalid_type"
+    return None if op in _OPS else "invalid_op"
+
+
+def _mismatch(family: Family, type_: str | None, op: str | None, names: tuple[str, ...]) -> str | None:
+    if family.internal:
+        return "reserved_name"
+    if type_ is not None and type_ != family.type:
+        return "type_mismatch"
+    if family.type != GAUGE and op is not None:
+        return "op_mismatch"
+    if family.type == GAUGE and (op or "set") != ("add" if family.merge == "add" else "set"):
+        return "op_mismatch"
+    if len(names) != len(family.labelnames) or {*names} != {*family.labelnames}:
+        return "label_mismatch"
+    return None

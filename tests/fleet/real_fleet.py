@@ -1,0 +1,117 @@
+"""A real fleet under test: `busmon up` in a process of its own, on a virtual host of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from busmon import status
+
+PATIENCE_SECONDS = 60.0
+
+
+def wait_until(promise: Callable[[], Any], what: str) -> Any:
+    """The first true answer; fails after a while."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (answer := promise()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+    return answer
+
+
+class RealFleet:
+    """`busmon up`, and what can be asked of it."""
+
+    def __init__(
+        self, directory: Path, amqp_url: str, *arguments: str, python: Path | None = None, **environment: str
+    ) -> None:
+        self.registry_dir = directory / "registry"
+        self._directory = directory
+        self._python = str(python or sys.executable)
+        self.log = directory / "fleet.log"
+        self._arguments = arguments
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")},
+            "BUSMON_AMQP_URL": amqp_url,
+            "BUSMON_REGISTRY_DIR": str(self.registry_dir),
+            "BUSMON_LISTEN": "127.0.0.1:0",
+            **environment,
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until every shard is consumed and the exporter answers."""
+        with self.log.open("ab") as log:
+            self._logged_bytes = log.tell()
+            self.process = subprocess.Popen(
+                [self._python, "-P", "-m", "busmon", "up", *self._arguments],
+                env=self._environment,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self.is_consuming, f"every shard to be consumed; see {self.log}")
+        self.address = wait_until(self._address, "the exporter")
+
+    def stop(self) -> int:
+        """End it in order; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def is_consuming(self) -> bool:
+        """Whether every shard of every worker is consumed."""
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        workers = status.read(self.registry_dir).workers
+        return len(workers) > 0 and all(shard.state == "consuming" for worker in workers for shard in worker.shards)
+
+    def worker_pids(self) -> list[int]:
+        """The running workers."""
+        return [worker.pid for worker in status.read(self.registry_dir).workers]
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a page of the exporter's."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def totals(self) -> Mapping[str, float]:
+        """The sum over all series of each sample name in a scrape."""
+        sums: dict[str, float] = {}
+        for family in text_string_to_metric_families(self.get("/metrics")[1].decode()):
+            for sample in family.samples:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        return sums
+
+    def wait_for_total(self, name: str, value: float) -> None:
+        """Wait until a total has been reached, or passed, which fails."""
+        wait_until(lambda: self.totals().get(name, 0.0) >= value, f"{name} to be {value}")
+        assert self.totals()[name] == value
+
+    def _address(self) -> str | None:
+        with self.log.open("rb") as log:
+            log.seek(self._logged_bytes)
+            for line in log.read().splitlines():
+                if b"server.started" in line:
+                    return str(json.loads(line)["address"])
+        return None

@@ -1,0 +1,156 @@
+"""The program of `make demo`, from a checkout in a path with a space, which then marks all that it starts."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from busmon.demo.broker import PrivateNode
+from tests.conftest import Vhost
+
+REPO = Path(__file__).resolve().parents[2]
+SECONDS = 150
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    directory = tmp_path / "a checkout"
+    for part in ("busmon", "topology"):
+        shutil.copytree(REPO / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPO / "pyproject.toml", directory)
+    return directory
+
+
+def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "busmon.demo"],
+        env={**inherited, "PYTHONPATH": str(checkout), **environment},
+        cwd=checkout,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def play(checkout: Path, **environment: str) -> tuple[int, str]:
+    """The exit status and what was printed."""
+    with start(checkout, **environment) as process:
+        printed, _ = process.communicate(timeout=SECONDS)
+    return process.returncode, printed
+
+
+def processes_of(checkout: Path) -> list[str]:
+    mark = str(checkout).encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            if command and mark in command + (process / "environ").read_bytes():
+                found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def assert_nothing_is_left(checkout: Path) -> None:
+    # A killed process stays in /proc until the kernel has reaped it.
+    deadline = time.monotonic() + 10
+    while processes_of(checkout) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(checkout) == []
+    assert not (checkout / ".state").exists()
+
+
+def test_unattended_it_ends_with_every_total_equal_twice_in_a_row_and_nothing_left(checkout: Path) -> None:
+    for _ in range(2):
+        status, printed = play(checkout, DEMO_SECONDS="3")
+        assert status == 0, printed
+        assert "starting a private RabbitMQ node" in printed
+        assert "tasks_processed_total" in printed
+        assert "totals are equal" in printed
+        assert_nothing_is_left(checkout)
+
+
+def test_a_broker_that_is_named_is_used_and_left_as_it_was(checkout: Path, vhost: Vhost, node: PrivateNode) -> None:
+    def objects() -> list[str]:
+        return [
+            node.rabbitmqctl("--silent", f"list_{kind}", "--vhost", vhost.name, "name")
+            for kind in ("queues", "exchanges")
+        ]
+
+    before = objects()
+    status, printed = play(checkout, DEMO_SECONDS="3", BUSMON_AMQP_URL=vhost.amqp_url)
+    assert status == 0, printed
+    assert "guest:***@" in printed
+    assert objects() == before
+    assert_nothing_is_left(checkout)
+
+
+def test_an_address_that_is_taken_is_said_and_another_used(checkout: Path, vhost: Vhost) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, printed = play(checkout, DEMO_SECONDS="1", BUSMON_AMQP_URL=vhost.amqp_url, BUSMON_LISTEN=listen)
+    assert status == 0, printed
+    assert f"{listen} is taken, so the exporter serves at 127.0.0.1:" in printed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["starting a private RabbitMQ node", "starting a simulated platform"])
+def test_a_signal_ends_all_that_it_started(checkout: Path, moment: str, number: signal.Signals) -> None:
+    with start(checkout) as process:
+        assert process.stdout
+        next(line for line in process.stdout if moment in line)
+        process.send_signal(number)
+        printed = process.communicate(timeout=SECONDS)[0]
+    assert process.returncode == 0, printed
+    assert "Traceback" not in printed
+    assert_nothing_is_left(checkout)
+
+
+def test_what_was_started_is_stopped_in_order(checkout: Path, vhost: Vhost) -> None:
+    with start(checkout, BUSMON_AMQP_URL=vhost.amqp_url) as process:
+        assert process.stdout
+        next(line for line in process.stdout if "envelopes/s" in line)
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=SECONDS)[0]
+    stops = [
+        line.split(": ")[1].split(" '")[0] for line in printed.splitlines() if "stopping" in line or "deleting" in line
+    ]
+    assert stops == ["stopping the simulator", "stopping the fleet", "deleting"]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "line"),
+    [
+        ({"BUSMON_AMQP_URL": "amqp://127.0.0.1:1/"}, 1, "busmon demo: RabbitMQ at 127.0.0.1:1: "),
+        (
+            {"DEMO_SECONDS": "soon"},
+            2,
+            "busmon demo: DEMO_SECONDS from the environment: 'soon' is not a number of seconds",
+        ),
+        ({"BUSMON_WORKERS": "many"}, 2, "busmon demo: workers from environment BUSMON_WORKERS: 'many' is not"),
+    ],
+)
+def test_what_is_wrong_is_one_line(checkout: Path, environment: dict[str, str], status: int, line: str) -> None:
+    found, printed = play(checkout, **environment)
+    assert found == status
+    assert printed.splitlines()[-1].startswith(line)
+    assert "Traceback" not in printed
+    assert_nothing_is_left(checkout)
+
+
+def test_a_fleet_that_dies_ends_the_demo_with_its_last_line(checkout: Path, vhost: Vhost) -> None:
+    missing = checkout / "no such catalogue.toml"
+    status, printed = play(checkout, BUSMON_AMQP_URL=vhost.amqp_url, BUSMON_CATALOGUE=str(missing))
+    assert status == 1
+    assert "busmon demo: the fleet ended with status 2: busmon: " in printed
+    assert "no such catalogue.toml" in printed
+    assert_nothing_is_left(checkout)

@@ -1,0 +1,143 @@
+"""The exporter as a process of its own, over a registry directory that no fleet runs in."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
+
+BUSMON = (sys.executable, "-m", "busmon")
+SECONDS = 20
+
+
+@contextmanager
+def exporter(registry_dir: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A running exporter and its port."""
+    command = [*BUSMON, "exporter", "--listen", "127.0.0.1:0", "--registry-dir", str(registry_dir)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, _port(process)
+        finally:
+            process.kill()
+
+
+def _port(process: "subprocess.Popen[str]") -> int:
+    assert process.stderr
+    for line in process.stderr:
+        if (said := json.loads(line))["event"] == "server.started":
+            return int(said["address"].rpartition(":")[2])
+    raise AssertionError("the exporter ended before it served")
+
+
+def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def busmon(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*BUSMON, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.fixture
+def registry_dir(tmp_path: Path) -> Path:
+    """One counter, as a worker or any other process with prometheus_client leaves it."""
+    directory = tmp_path / "registry"
+    directory.mkdir()
+    values = MmapedDict(str(directory / "counter_1.db"))  # type: ignore[no-untyped-call]
+    key = mmap_key("tasks_processed", "tasks_processed_total", ["agent"], ["analyzer"], "Tasks.")
+    values.write_value(key, 42.0, 0.0)  # type: ignore[no-untyped-call]
+    values.close()  # type: ignore[no-untyped-call]
+    return directory
+
+
+def test_a_scrape_serves_the_files_and_the_exporters_own_families_in_both_formats(registry_dir: Path) -> None:
+    with exporter(registry_dir) as (_, port):
+        _, text = get(port, "/metrics")
+        _, openmetrics = get(port, "/metrics", Accept="application/openmetrics-text;version=1.0.0")
+    for families in (
+        list(text_families(text.decode())),
+        list(openmetrics_families(openmetrics.decode())),  # type: ignore[no-untyped-call]
+    ):
+        samples = {
+            (sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples
+        }
+        assert samples["tasks_processed_total", "analyzer"] == 42
+        assert samples["busmon_series", "tasks_processed"] == 1
+        assert ("process_resident_memory_bytes",) in samples
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"not a value file at all, " * 50, b"\xff" * 4096])
+def test_a_broken_file_is_named_and_breaks_no_scrape(registry_dir: Path, content: bytes) -> None:
+    (registry_dir / "counter_7.db").write_bytes(content)
+    with exporter(registry_dir) as (_, port):
+        status, text = get(port, "/metrics")
+    assert status == 200
+    assert b'tasks_processed_total{agent="analyzer"} 42' in text
+    assert b'busmon_scrape_files_skipped{file="counter_7.db"' in text
+
+
+def test_a_head_request_has_no_body(registry_dir: Path) -> None:
+    with exporter(registry_dir) as (_, port):
+        assert get(port, "/metrics", "HEAD") == (200, b"")
+
+
+def test_an_exporter_alone_is_alive_and_not_ready(tmp_path: Path) -> None:
+    with exporter(tmp_path / "nothing yet") as (_, port):
+        assert get(port, "/health")[0] == 200
+        assert get(port, "/ready")[0] == 503
+        assert get(port, "/metrics")[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order_though_a_connection_is_open(registry_dir: Path, number: signal.Signals) -> None:
+    with exporter(registry_dir) as (process, port), socket.create_connection(("127.0.0.1", port), SECONDS) as idle:
+        idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+
+
+def test_what_is_no_http_costs_nobody_else_an_answer(registry_dir: Path) -> None:
+    with exporter(registry_dir) as (_, port), socket.create_connection(("127.0.0.1", port), SECONDS) as stranger:
+        stranger.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 garbage\r\n\r\n")
+        stranger.recv(4096)
+        assert get(port, "/metrics")[0] == 200
+
+
+def test_an_address_that_is_taken_is_one_line(registry_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = busmon("exporter", "--listen", listen, "--registry-dir", str(registry_dir))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"busmon: can't listen on {listen}: Address already in use; choose another with --listen HOST:PORT\n"
+    )
+
+
+def test_top_prints_a_frame_without_a_terminal(registry_dir: Path) -> None:
+    with exporter(registry_dir) as (_, port):
+        done = busmon("top", "--once", "--listen", f"127.0.0.1:{port}")
+    assert done.returncode == 0
+    assert f"http://127.0.0.1:{port}/metrics" in done.stdout
+    assert "not ready: no worker holds a shard" in done.stdout
+
+
+def test_top_names_the_address_where_nobody_answers() -> None:
+    done = busmon("top", "--once", "--listen", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("busmon: no exporter answers at 127.0.0.1:1: start one with `busmon up`")
+    assert done.stderr.count("\n") == 1

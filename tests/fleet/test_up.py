@@ -1,0 +1,108 @@
+"""What `busmon up` does before and without a broker; with one, the other tests of this folder use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from busmon import status
+
+from .small_fleet import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOBODY = "amqp://user:secret@127.0.0.1:1/"
+
+
+class Up:
+    """`busmon up` against a broker that isn't there."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.registry_dir = directory / "registry"
+        self._log = directory / "log"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
+        given = {"AMQP_URL": NOBODY, "REGISTRY_DIR": str(self.registry_dir), "LISTEN": "127.0.0.1:0"} | environment
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "busmon", "up"],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env=inherited | {f"BUSMON_{name}": value for name, value in given.items()},
+            )
+
+    def log(self) -> str:
+        """All that it and its children wrote."""
+        return self._log.read_text()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """A fleet that waits for its broker."""
+    fleet = Up(tmp_path)
+    yield fleet
+    fleet.process.terminate()
+    fleet.process.wait(30)
+
+
+def refusal(directory: Path, **environment: str) -> str:
+    """All that `busmon up` says when it is set up like that."""
+    refused = Up(directory, **environment)
+    assert refused.process.wait(30) == 2
+    return refused.log()
+
+
+def test_an_unreachable_broker_is_waited_for_and_the_password_is_never_told(up: Up) -> None:
+    eventually(lambda: len(status.read(up.registry_dir).workers) == 2)
+    eventually(lambda: "server.started" in up.log())
+    assert "up.topology_not_declared" in up.log()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(30) == 0
+    assert "secret" not in up.log()
+    assert status.read(up.registry_dir) == status.FleetStatus(None, ())
+
+
+def test_the_registry_is_its_users_alone(up: Up) -> None:
+    eventually(lambda: status.read(up.registry_dir).workers)
+    beneath = [up.registry_dir, *up.registry_dir.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in beneath if path.exists()} == {0}
+
+
+def test_a_wrong_catalogue_is_one_line_before_anything_is_started(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue.toml"
+    catalogue.write_text("[counter\n")
+    said = refusal(tmp_path, CATALOGUE=str(catalogue))
+    assert said.startswith(f"busmon: {catalogue}: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "registry").exists()
+
+
+def test_a_registry_that_others_can_write_to_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry").chmod(0o777)
+    said = refusal(tmp_path)
+    assert said.startswith("busmon: registry_dir from environment BUSMON_REGISTRY_DIR: others can write to ")
+    assert said.count("\n") == 1
+
+
+def test_an_address_that_is_taken_stops_the_fleet_with_the_exporters_line(up: Up, tmp_path: Path) -> None:
+    eventually(lambda: "server.started" in up.log())
+    taken = up.log().split('"address": "')[1].split('"')[0]
+    (tmp_path / "another").mkdir()
+    said = refusal(tmp_path / "another", LISTEN=taken)
+    assert f"busmon: can't listen on {taken}: " in said
+    assert status.read(tmp_path / "another" / "registry").workers == ()
+
+
+def test_a_second_fleet_in_one_registry_is_refused_and_names_the_first(up: Up, tmp_path: Path) -> None:
+    eventually(lambda: status.read(up.registry_dir).supervisor)
+    (tmp_path / "another").mkdir()
+    said = refusal(tmp_path / "another", REGISTRY_DIR=str(up.registry_dir))
+    expected = f"busmon: {up.registry_dir}: the supervisor with process id {up.process.pid} runs here; stop it first\n"
+    assert said == expected

@@ -1,0 +1,123 @@
+"""A registry directory in a test's hands: samples in, scrape out."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from busmon.catalogue.catalogue import Catalogue
+from busmon.registry.exposition import Exposition
+from busmon.registry.families import Families
+from busmon.registry.ledger import Verdict
+from busmon.registry.shard import Shard
+from busmon.wire.envelope import Envelope
+from busmon.wire.json_v1 import decode
+
+CATALOGUE = Catalogue.load()
+NOW = 1_763_794_800.0
+MAX_BYTES = 1 << 20
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+
+@contextmanager
+def fresh_directory() -> Iterator[Path]:
+    """A directory for one example of a property, where a fixture's would be shared by all of them."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def envelope(
+    *samples: Any, tables: Any = (), source: str = "s-1", agent: str = "tester", ts: float | None = None
+) -> Envelope:
+    """An envelope as the decoder gives it."""
+    document = {"v": 1, "source": source, "agent": agent, "ts": ts, "samples": samples, "tables": tables}
+    return decode(orjson.dumps(document), None, None, MAX_BYTES)
+
+
+class Registry:
+    """One open shard of a directory; a context manager."""
+
+    def __init__(
+        self,
+        directory: Path,
+        number: int = 0,
+        *,
+        catalogue: Catalogue = CATALOGUE,
+        max_adopted: int = 100,
+        fsync: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.families = Families(directory, catalogue, max_adopted)
+        self.shard = Shard.open(directory, number, self.families, fsync=fsync)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shard.close()
+
+    def fold(self, *samples: Any, now: float = NOW, **stated: Any) -> None:
+        """Fold an envelope of these samples."""
+        self.shard.fold.envelope(envelope(*samples, **stated), now)
+
+    def deliver(self, message_id: str | None, *samples: Any, now: float = NOW, **stated: Any) -> Verdict:
+        """Fold an envelope unless it was counted before, as a worker does."""
+        opened = envelope(*samples, **stated)
+        verdict = self.shard.ledger.admit(opened.source, message_id, now)
+        if verdict is not Verdict.DUPLICATE:
+            self.shard.fold.envelope(opened, now)
+        return verdict
+
+    def commit(self, now: float = NOW) -> None:
+        """Commit the open batch."""
+        self.shard.commit(now)
+
+    def text(self, *families: str) -> str:
+        """What a scrape says of these families, without headers; of everything but busmon's own by default."""
+        return scrape(self.directory, *families)
+
+    def rejected(self) -> dict[str, float]:
+        """How many samples were rejected, by reason, as of the last commit."""
+        return Exposition(self.directory).collect().by_label("busmon_samples_rejected_total", "reason")
+
+
+def scrape(directory: Path, *families: str) -> str:
+    """The sample lines of a scrape, of some families or of all but busmon's own."""
+    wanted = tuple(families) or None
+    lines = Exposition(directory).text().decode().splitlines(keepends=True)
+    return "".join(
+        line
+        for line in lines
+        if not line.startswith("#") and (line.startswith(wanted) if wanted else not line.startswith("busmon_"))
+    )
+
+
+def parsed(text: bytes | str) -> dict[Series, float]:
+    """Every sample of a scrape; a duplicate fails."""
+    samples: dict[Series, float] = {}
+    for family in text_string_to_metric_families(text if isinstance(text, str) else text.decode()):
+        for sample in family.samples:
+            series = (sample.name, frozenset(sample.labels.items()))
+            assert series not in samples, f"{series} is exposed twice"
+            samples[series] = sample.value
+    return samples
+
+
+def series(name: str, **labels: str) -> Series:
+    """The key of a sample in `parsed`."""
+    return name, frozenset(labels.items())
+
+
+def without_own(samples: Mapping[Series, float]) -> dict[Series, float]:
+    """What publishers sent, busmon's own families left out."""
+    return {key: value for key, value in samples.items() if not key[0].startswith("busmon_")}
+
+
+def counted(text: bytes | str) -> dict[Series, float]:
+    """What was counted: a new series may stand at 0 before the batch that first counts it is marked."""
+    return {key: value for key, value in parsed(text).items() if value}

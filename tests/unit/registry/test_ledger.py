@@ -1,0 +1,220 @@
+"""The ledger against a model that keeps every id for ever, and its bounds."""
+
+import tracemalloc
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from busmon.registry import ledger as ledgers
+from busmon.registry.ledger import Gap, Ledger, Seen, Verdict
+
+from .registries import NOW
+
+NEW, DUPLICATE, UNVERIFIABLE, UNIDENTIFIED = (
+    Verdict.NEW,
+    Verdict.DUPLICATE,
+    Verdict.UNVERIFIABLE,
+    Verdict.UNIDENTIFIED,
+)
+
+sources = st.sampled_from(["a", "b:1", "b"])
+sequences = st.integers(1, 30).map(str)
+odd = st.sampled_from(["0", "01", "-1", "x", "", "1e3", "1" * 19, "٣"])
+messages = st.tuples(st.just("deliver"), sources, sources, sequences | odd)
+steps = st.lists(messages | st.sampled_from([("commit",), ("rollback",), ("reload",)]), max_size=80)
+
+
+class Model:
+    """Every id ever counted, and what a source was first seen with, above which all is known."""
+
+    def __init__(self) -> None:
+        self.counted: set[tuple[str, str]] = set()
+        self.first: dict[str, int] = {}
+        self.opened: set[tuple[str, str]] = set()
+        self.opened_first: dict[str, int] = {}
+
+    def admit(self, source: str, message_id: str) -> Verdict:
+        prefix, _, digits = message_id.rpartition(":")
+        number = int(digits) if prefix == source and digits.isascii() and digits.isdecimal() else 0
+        sequence = number if 0 < len(digits) < 19 and str(number) == digits else 0
+        who = source if sequence else ""
+        if sequence:
+            first = self.opened_first.get(source) or self.first.get(source) or sequence
+            if sequence < first or (sequence == first > 1 and not self.knows(source)):
+                self.note(source, first, who, message_id)
+                return UNVERIFIABLE
+            self.note(source, first, "", "")
+        if (who, message_id) in self.counted | self.opened:
+            return DUPLICATE
+        self.opened.add((who, message_id))
+        return NEW
+
+    def knows(self, source: str) -> bool:
+        return source in self.first or source in self.opened_first
+
+    def note(self, source: str, first: int, who: str, message_id: str) -> None:
+        self.opened_first.setdefault(source, first)
+        if message_id:
+            self.opened.add((who, message_id))
+
+    def commit(self) -> None:
+        self.counted |= self.opened
+        self.first |= self.opened_first
+        self.rollback()
+
+    def rollback(self) -> None:
+        self.opened, self.opened_first = set(), {}
+
+
+def reloaded(ledger: Ledger) -> Ledger:
+    """What an opener makes of the ledger's snapshot, by way of the journal's JSON."""
+    loaded = Ledger()
+    loaded.load(through_json(ledger.dump()))
+    return loaded
+
+
+def through_json(dumped: dict[str, Any]) -> Any:
+    return orjson.loads(orjson.dumps(dumped, default=tuple))
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps)
+def test_every_id_is_counted_once_in_any_order(taken: list[tuple[str, ...]]) -> None:
+    ledger, model = Ledger(), Model()
+    for step in taken:
+        match step:
+            case ("deliver", source, prefix, digits):
+                message_id = f"{prefix}:{digits}"
+                assert ledger.admit(source, message_id, NOW) is model.admit(source, message_id)
+            case ("commit",):
+                ledger.commit()
+                model.commit()
+            case ("rollback",):
+                ledger.rollback()
+                model.rollback()
+            case ("reload",):
+                ledger.commit()
+                model.commit()
+                ledger = reloaded(ledger)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps)
+def test_the_records_of_all_commits_make_the_same_ledger(taken: list[tuple[str, ...]]) -> None:
+    ledger, follower = Ledger(), Ledger()
+    for step in taken:
+        if step[0] == "deliver":
+            ledger.admit(step[1], f"{step[2]}:{step[3]}", NOW)
+        elif step[0] == "rollback":
+            ledger.rollback()
+        else:
+            record = through_json(ledger.dump(ledger.open))
+            ledger.commit()
+            follower.load(record)
+            assert list(follower.sources.items()) == list(ledger.sources.items())
+            assert list(follower.ring) == list(ledger.ring)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 200), max_size=150))
+def test_too_many_gaps_cost_certainty_and_never_a_wrong_verdict(order: list[int]) -> None:
+    ledger, counted = Ledger(), set[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledgers, "MAX_GAPS", 3)
+        for sequence in order:
+            floor = ledger.sources["a"].floor if "a" in ledger.sources else None
+            verdict = ledger.admit("a", f"a:{sequence}", NOW)
+            ledger.commit()
+            if verdict is UNVERIFIABLE:
+                assert (sequence > 1) if floor is None else (sequence <= floor)
+            else:
+                assert verdict is (DUPLICATE if sequence in counted else NEW)
+            counted.add(sequence)
+            assert len(ledger.sources["a"].gaps) <= 3
+
+
+def test_a_source_first_seen_in_the_middle_is_counted_and_said_to_be_unverifiable() -> None:
+    ledger = Ledger()
+    assert ledger.admit("a", "a:7", NOW) is UNVERIFIABLE
+    assert ledger.admit("a", "a:7", NOW) is DUPLICATE
+    assert ledger.admit("a", "a:8", NOW) is NEW
+    assert ledger.admit("a", "a:3", NOW) is UNVERIFIABLE
+    assert ledger.admit("b", "b:1", NOW) is NEW
+
+
+def test_an_envelope_without_an_id_is_always_counted_and_keeps_its_source_present() -> None:
+    ledger = Ledger()
+    assert [ledger.admit("a", None, NOW) for _ in range(2)] == [UNIDENTIFIED, UNIDENTIFIED]
+    assert ledger.admit("a", "a:1", NOW) is NEW
+    ledger.admit("a", None, NOW + 5)
+    ledger.commit()
+    assert ledger.sources["a"] == Seen(high=1, heard_at=NOW + 5)
+    assert ledger.heard_at("a") == NOW + 5
+    assert ledger.heard_at("b") == 0
+
+
+def test_another_sources_sequence_is_an_id_like_any_other() -> None:
+    ledger = Ledger()
+    assert ledger.admit("a", "b:1", NOW) is NEW
+    assert ledger.admit("b", "b:1", NOW) is NEW
+    assert ledger.admit("a", "b:1", NOW) is DUPLICATE
+
+
+def test_other_ids_are_known_until_a_ringful_of_newer_ones_was_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "RING_SIZE", 10)
+    ledger = Ledger()
+    for number in range(10):
+        assert ledger.admit("a", f"id-{number}", NOW) is NEW
+    ledger.commit()
+    assert ledger.admit("a", "id-0", NOW) is DUPLICATE
+    assert ledger.admit("a", "id-10", NOW) is NEW
+    ledger.commit()
+    assert len(ledger.ring) == 10
+    assert ledger.admit("a", "id-1", NOW) is DUPLICATE
+    assert ledger.admit("a", "id-0", NOW) is NEW
+
+
+def test_the_source_unheard_for_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "MAX_SOURCES", 3)
+    ledger = Ledger()
+    for source in ("a", "b", "c", "a", "d"):
+        ledger.admit(source, None, NOW)
+        ledger.commit()
+    assert list(ledger.sources) == ["c", "a", "d"]
+    assert list(reloaded(ledger).sources) == ["c", "a", "d"]
+
+
+def test_silent_sources_are_forgotten_and_named() -> None:
+    ledger = Ledger()
+    for second, source in enumerate(("a", "b", "a", "c")):
+        ledger.admit(source, None, NOW + second)
+        ledger.commit()
+    assert ledger.forget(NOW + 2) == ["b"]
+    assert list(ledger.sources) == ["a", "c"]
+    assert ledger.forget(NOW + 100) == ["a", "c"]
+
+
+def test_a_duplicate_is_no_sign_of_life() -> None:
+    ledger = Ledger()
+    ledger.admit("a", "a:1", NOW)
+    ledger.admit("a", "a:1", NOW + 5)
+    assert ledger.heard_at("a") == NOW
+
+
+def test_sequences_however_far_apart_cost_no_memory() -> None:
+    ledger = Ledger()
+    ledger.admit("a", "a:1", NOW)
+    tracemalloc.start()
+    try:
+        for sequence in range(1, 5_000):
+            ledger.admit("a", f"a:{sequence * 10**12}", NOW)
+            ledger.commit()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(ledger.sources["a"].gaps) == ledgers.MAX_GAPS
+    assert ledger.sources["a"].gaps[-1] == Gap(4_998 * 10**12 + 1, 4_999 * 10**12 - 1)
+    assert grown < 100_000
