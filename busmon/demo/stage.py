@@ -1,0 +1,125 @@
+"""What the demo plays on: a directory, a broker, a topology and a port of its own, each gone again when its block ends.
+
+A broker that the user named is the user's: the demo makes objects with names of its own there and deletes them in the
+end, so that it neither takes a fleet's envelopes nor leaves any. Main thread of one process.
+"""
+
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import busmon
+from busmon.bus import topology
+from busmon.bus.connection import translating
+from busmon.bus.declare import ensure
+from busmon.bus.session import Session
+from busmon.bus.topology import Topology
+from busmon.demo.broker import PrivateNode
+from busmon.errors import BusError
+from busmon.settings import Settings, mask
+
+Say = Callable[[str], None]
+
+_CHECKOUT = Path(busmon.__file__).resolve().parent.parent
+_DISK = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of mode 0700 in it; /tmp may be in memory
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """A fresh directory: in the checkout's `.state`, or on a disk for temporary files."""
+    state = _CHECKOUT / ".state" if (_CHECKOUT / "pyproject.toml").exists() else _DISK
+    state.mkdir(exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
+    try:
+        yield fresh
+    finally:
+        shutil.rmtree(fresh)
+        with suppress(OSError):  # Not empty: somebody else's state is there, too.
+            state.rmdir()
+
+
+@contextmanager
+def broker(settings: Settings, fresh: Path, say: Say) -> Iterator[Settings]:
+    """The settings with a broker that has the topology: the user's if one is named, else a private node.
+
+    Raises:
+        UserError: RabbitMQ is not installed, or the broker can't give what the topology asks for.
+        BusError: there is no broker, or this user may not declare.
+    """
+    if settings.origin("amqp_url") == "default":
+        with _own_broker(settings, fresh, say) as changed:
+            yield changed
+        return
+    say(f"using RabbitMQ at {mask(settings.amqp_url)}")
+    if settings.origin("exchange") != "default":
+        declare(settings, say)
+        yield settings
+        return
+    own = given(settings, exchange=f"{settings.exchange}-demo-{secrets.token_hex(3)}")
+    wanted = declare(own, say)
+    try:
+        yield own
+    finally:
+        say(f"deleting {own.exchange!r} and its queues")
+        _delete(wanted, own.amqp_url)
+
+
+@contextmanager
+def _own_broker(settings: Settings, fresh: Path, say: Say) -> Iterator[Settings]:
+    say("starting a private RabbitMQ node")
+    with PrivateNode(fresh / "rabbitmq") as node:
+        say(f"RabbitMQ is at {node.amqp_url}, its pages at {node.management_url}")
+        own = given(settings, amqp_url=node.amqp_url, management_url=node.management_url)
+        declare(own, say)
+        try:
+            yield own
+        finally:
+            say("stopping RabbitMQ")
+
+
+def given(settings: Settings, **values: Any) -> Settings:
+    """The settings with these values, as if the demo's user had set them."""
+    return replace(settings, **values, origins={**settings.origins, **dict.fromkeys(values, "the demo")})
+
+
+def declare(settings: Settings, say: Say) -> Topology:
+    """Declare what is missing on the settings' broker."""
+    wanted = topology.load(settings.topology, settings.exchange)
+    ensure(wanted, settings.amqp_url)
+    say(f"declared exchange {wanted.exchange!r} and {wanted.shards} shard queues")
+    return wanted
+
+
+def free_address(settings: Settings, say: Say) -> str:
+    """The settings' address for the exporter, with another port if that one is taken."""
+    host, _, port = settings.listen.rpartition(":")
+    if not _taken(host, int(port)):
+        return settings.listen
+    with socket.create_server((host, 0)) as listener:
+        address = f"{host}:{listener.getsockname()[1]}"
+    say(f"{settings.listen} is taken, so the exporter serves at {address}")
+    return address
+
+
+def _taken(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return True
+    return False
+
+
+def _delete(wanted: Topology, amqp_url: str) -> None:
+    """Delete the topology's objects; a broker that is gone by now keeps them, and nobody can help it."""
+    with suppress(BusError), Session(amqp_url, "busmon demo") as session, translating():
+        for queue in wanted.queues:
+            session.call(methodcaller("queue_delete", queue.name))
+        for exchange in wanted.exchanges:
+            session.call(methodcaller("exchange_delete", exchange.name))

@@ -1,0 +1,198 @@
+"""The exporter's own metric families: what the fleet's processes say in their status files, and how the scrapes go.
+
+They are made anew at each scrape, through a prometheus_client registry of the exporter's own, and never stored. A
+collector that fails is logged and left out; it never hides another's families, and nothing here touches the shards'
+files. Used by the scrape's thread alone.
+"""
+
+import platform
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest as text
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.registry import Collector
+
+from busmon import __version__, status
+from busmon.exporter import rollcall
+from busmon.exporter.negotiation import Format
+from busmon.exporter.rollcall import RollCall
+
+log = structlog.get_logger(__name__)
+
+Families = Iterator[Metric]
+Labelled = TypeVar("Labelled", CounterMetricFamily, GaugeMetricFamily)
+
+
+class Durations:
+    """A histogram of seconds.
+
+    prometheus_client's own would write a file into the registry directory wherever `PROMETHEUS_MULTIPROC_DIR` names it.
+    """
+
+    BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(self.BOUNDS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self.BOUNDS, seconds)] += 1
+        self._sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts by upper bound, as an exposition has them."""
+        return list(zip([*map(str, self.BOUNDS), "+Inf"], accumulate(self._counts), strict=True))
+
+    @property
+    def total(self) -> float:
+        """The sum of all durations."""
+        return self._sum
+
+
+class Own:
+    """The exporter's own families.
+
+    Args:
+        registry_dir: where the status files are.
+        skipped: gives the files that the last collection skipped, with the reason.
+        series: gives the number of series by family, as of the last collection.
+    """
+
+    def __init__(
+        self,
+        registry_dir: Path,
+        skipped: Callable[[], Mapping[str, str]],
+        series: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self.durations = Durations()
+        self._registry = CollectorRegistry()
+        self._add(_build)
+        self._add(lambda: _fleet(rollcall.call(status.read(registry_dir), time.time())))
+        self._add(lambda: _scrape(self.durations, skipped(), series()))
+        self._add(ProcessCollector(registry=None).collect)
+
+    def exposition(self, form: Format) -> bytes:
+        """The families in this format; OpenMetrics ends with its `# EOF`."""
+        if form is Format.TEXT:
+            return text(self._registry)
+        written: bytes = openmetrics(self._registry)  # type: ignore[no-untyped-call]  # not annotated there
+        return written
+
+    def _add(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._registry.register(_Guarded(collect))
+
+
+class _Guarded(Collector):
+    """A collector whose failure costs its own families only."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> list[Metric]:
+        try:
+            return list(self._collect())
+        except Exception:
+            log.exception("metrics.collector_failed")
+            return []
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering doesn't collect."""
+        return []
+
+
+def _build() -> Families:
+    build = {"version": __version__, "python": platform.python_version()}
+    yield InfoMetricFamily("busmon_build", "The running busmon.", value=build)
+
+
+def _fleet(roll: RollCall) -> Families:
+    yield from _workers(roll)
+    yield from _shards(roll)
+    if roll.supervisor:
+        reloads = {"success": 0, "failure": 0} | roll.supervisor.config_reloads
+        yield _family(
+            CounterMetricFamily(
+                "busmon_config_reloads", "Catalogue reloads since the supervisor began.", labels=["result"]
+            ),
+            {(result,): count for result, count in reloads.items()},
+        )
+
+
+def _workers(roll: RollCall) -> Families:
+    expected = roll.supervisor.workers if roll.supervisor else len(roll.workers)
+    yield GaugeMetricFamily("busmon_workers", "Worker processes that the fleet is to have.", value=expected)
+    yield _family(
+        GaugeMetricFamily("busmon_worker_up", "Whether the worker's process beats (1) or not (0).", labels=["worker"]),
+        {(str(row.worker),): row.up for row in roll.workers},
+    )
+    yield _family(
+        CounterMetricFamily(
+            "busmon_worker_restarts",
+            "Times that the worker's process, or the exporter's, was replaced.",
+            labels=["worker"],
+        ),
+        {(key,): count for key, count in roll.supervisor.restarts.items()} if roll.supervisor else {},
+    )
+    # By worker, since each count begins at 0 with its worker's process: in a sum over workers, the fall of one would
+    # look to rate() like a reset of all.
+    yield _family(
+        CounterMetricFamily(
+            "busmon_reconnects",
+            "Connections and channels opened again since the worker's process began.",
+            labels=["worker", "cause"],
+        ),
+        {(str(row.worker), cause): count for row in roll.workers for cause, count in row.reconnects.items()},
+    )
+
+
+def _shards(roll: RollCall) -> Families:
+    yield _family(
+        GaugeMetricFamily(
+            "busmon_shard_state", "Whether the shard is in this state (1) or not (0).", labels=["shard", "state"]
+        ),
+        {(str(row.shard), state): row.state == state for row in roll.shards for state in rollcall.STATES},
+    )
+    yield _family(
+        GaugeMetricFamily("busmon_queue_depth", "Messages ready in the shard's queue.", labels=["queue"]),
+        {(row.queue,): row.depth for row in roll.shards if row.depth is not None},
+    )
+
+
+def _scrape(durations: Durations, skipped: Mapping[str, str], series: Mapping[str, int]) -> Families:
+    yield HistogramMetricFamily(
+        "busmon_scrape_duration_seconds",
+        "Time that reading and writing out the shards' files took.",
+        buckets=durations.buckets(),
+        sum_value=durations.total,
+    )
+    yield _family(
+        GaugeMetricFamily(
+            "busmon_scrape_files_skipped", "Files that this scrape left out, and why.", labels=["file", "reason"]
+        ),
+        dict.fromkeys(skipped.items(), 1),
+    )
+    yield _family(
+        GaugeMetricFamily("busmon_series", "Series of the shards' files in this scrape.", labels=["family"]),
+        {(name,): count for name, count in series.items()},
+    )
+
+
+def _family(family: Labelled, values: Mapping[tuple[str, ...], float]) -> Labelled:
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

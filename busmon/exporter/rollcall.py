@@ -1,0 +1,131 @@
+"""The roll call: which worker of the fleet answers, and where each shard is, as of one moment.
+
+Pure: a `FleetStatus` and the time go in. Health, own metrics and the overview are made of the same roll call, so they
+can't disagree. A worker counts as up while its status file's beat is younger than `BEAT_LIMIT_SECONDS`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from busmon.status import FleetStatus, ShardStatus, SupervisorStatus, WorkerStatus
+
+BEAT_LIMIT_SECONDS = 10.0
+"""A process beats once a second; one that missed ten has stopped or hangs."""
+
+SILENT = "silent"
+"""The state of a shard whose worker stopped beating: what that worker last said is no longer known to hold."""
+
+STATES = ("connecting", "consuming", "blocked", "cancelled", "closed", "missing", "failing", "draining", SILENT)
+"""Every state a shard can be in."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One worker, with ages in seconds."""
+
+    worker: int
+    pid: int
+    up: bool
+    uptime_seconds: float
+    beat_age_seconds: float
+    restarts: int
+    reconnects: dict[str, int]
+    shards: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """One shard and its owner.
+
+    Attributes:
+        state: one of `STATES`.
+        depth: messages ready in its queue; None where unknown, as it is once the worker is silent.
+        last_commit_age_seconds: None before the first commit.
+    """
+
+    shard: int
+    queue: str
+    worker: int
+    state: str
+    cause: str
+    depth: int | None
+    last_commit_age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RollCall:
+    """Who answered.
+
+    Attributes:
+        supervisor: what it last said; None where there is none.
+        supervisor_up: it beats.
+        starting: the supervisor began so recently that its workers may not have beaten yet.
+        shards: each once, by number.
+    """
+
+    at: float
+    supervisor: SupervisorStatus | None
+    supervisor_up: bool
+    starting: bool
+    workers: list[WorkerRow]
+    shards: list[ShardRow]
+
+
+def call(status: FleetStatus, now: float) -> RollCall:
+    """The roll call at `now` (seconds since the epoch)."""
+    supervisor = status.supervisor
+    supervisor_up = supervisor is not None and _beats(supervisor.beat_at, now)
+    workers = [worker for worker in status.workers if not _left_over(worker, supervisor, now)]
+    return RollCall(
+        at=now,
+        supervisor=supervisor,
+        supervisor_up=supervisor_up,
+        starting=supervisor is not None and supervisor_up and _beats(supervisor.started_at, now),
+        workers=[_worker_row(worker, supervisor, now) for worker in workers],
+        shards=_shard_rows(workers, now),
+    )
+
+
+def _beats(beat_at: float, now: float) -> bool:
+    return now - beat_at <= BEAT_LIMIT_SECONDS
+
+
+def _left_over(worker: WorkerStatus, supervisor: SupervisorStatus | None, now: float) -> bool:
+    """Whether this is the file of a killed fleet's worker, which today's supervisor has nothing to do with."""
+    return supervisor is not None and not _beats(worker.beat_at, now) and worker.beat_at < supervisor.started_at
+
+
+def _worker_row(worker: WorkerStatus, supervisor: SupervisorStatus | None, now: float) -> WorkerRow:
+    return WorkerRow(
+        worker=worker.worker,
+        pid=worker.pid,
+        up=_beats(worker.beat_at, now),
+        uptime_seconds=max(0.0, now - worker.started_at),
+        beat_age_seconds=max(0.0, now - worker.beat_at),
+        restarts=supervisor.restarts.get(str(worker.worker), 0) if supervisor else 0,
+        reconnects=dict(worker.reconnects),
+        shards=[shard.shard for shard in worker.shards],
+    )
+
+
+def _shard_rows(workers: Iterable[WorkerStatus], now: float) -> list[ShardRow]:
+    """One row a shard: where a killed owner's file still claims it, the owner that beat last is believed."""
+    rows = {
+        shard.shard: _shard_row(shard, worker, now)
+        for worker in sorted(workers, key=lambda worker: worker.beat_at)
+        for shard in worker.shards
+    }
+    return [rows[shard] for shard in sorted(rows)]
+
+
+def _shard_row(shard: ShardStatus, worker: WorkerStatus, now: float) -> ShardRow:
+    up = _beats(worker.beat_at, now)
+    return ShardRow(
+        shard=shard.shard,
+        queue=shard.queue,
+        worker=worker.worker,
+        state=shard.state if up else SILENT,
+        cause=shard.cause if up else f"worker {worker.worker} was last heard from {now - worker.beat_at:.0f} s ago",
+        depth=shard.queue_depth if up else None,
+        last_commit_age_seconds=None if shard.last_commit_at is None else max(0.0, now - shard.last_commit_at),
+    )

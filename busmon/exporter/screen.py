@@ -1,0 +1,197 @@
+"""The terminal's view of an overview: one frame that fits 80 columns and 24 lines for a fleet of up to eight shards.
+
+Pure: an overview goes in, something for rich to print comes out. Colour only repeats what words say.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from busmon.exporter.overview import Overview
+
+NONE = "–"  # noqa: RUF001 - an en dash is the typographer's sign for "no figure"
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SPARK_WIDTH = 60
+_STATE_STYLES = {"consuming": "green", "connecting": "yellow", "draining": "yellow", "blocked": "yellow"}
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
+
+def frame(overview: Overview, notice: str = "") -> RenderableType:
+    """One frame; a notice takes the place of the line that says how the fleet is."""
+    parts = [
+        _title(overview),
+        _cut(Text(notice, style="bold red")) if notice else _condition(overview),
+        _headline(overview),
+        _sparkline(overview.history),
+        _tables(overview),
+        *_losses(overview),
+    ]
+    return Padding(Group(*parts), (0, 0, 0, 1))
+
+
+def waiting(notice: str) -> RenderableType:
+    """The frame before the first answer."""
+    return Padding(Group(Text("busmon", style="bold"), Text(notice, style="yellow")), (0, 1))
+
+
+def hint() -> RenderableType:
+    """How to leave, below a frame that stays."""
+    return Padding(Text("q or Ctrl-C leaves", style="dim"), (1, 0, 0, 1))
+
+
+def in_one_line(overview: Overview) -> str:
+    """The figures in one plain line, where there is no screen."""
+    return "  ".join(f"{name} {value}" for name, value in _figures(overview).items())
+
+
+def _title(overview: Overview) -> RenderableType:
+    title = _row()
+    title.add_row(
+        Text.assemble(("busmon ", "bold"), (overview.version, "dim")),
+        Text.assemble((overview.scrape, "cyan"), (f"  {_count(overview.series)} series", "dim")),
+    )
+    return title
+
+
+def _condition(overview: Overview) -> Text:
+    if overview.ready == "ready" and not overview.degraded:
+        return Text("● ready: every shard is consuming", style="green")
+    style = "yellow" if overview.ready == "ready" else "red"
+    word = "ready, degraded" if overview.ready == "ready" else "not ready"
+    more = f" (and {len(overview.degraded) - 1} more)" if len(overview.degraded) > 1 else ""
+    return _cut(Text(f"● {word}: {next(iter(overview.degraded), '')}{more}", style=style))
+
+
+def _figures(overview: Overview) -> dict[str, str]:
+    depths = [row.depth for row in overview.shards if row.depth is not None]
+    return {
+        "envelopes/s": _rate(overview.rates.envelopes),
+        "samples/s": _rate(overview.rates.samples),
+        "p50 latency": _seconds(overview.latency.p50),
+        "p99 latency": _seconds(overview.latency.p99),
+        "queued": _count(sum(depths)) if depths else NONE,
+        "all samples": _count(overview.totals.samples),
+    }
+
+
+def _headline(overview: Overview) -> RenderableType:
+    figures = _figures(overview)
+    table = Table.grid(expand=True)
+    for _ in figures:
+        table.add_column(ratio=1)
+    table.add_row(*(Text(name, style="dim") for name in figures))
+    table.add_row(*(Text(value, style="bold") for value in figures.values()))
+    return Padding(table, (1, 0, 0, 0))
+
+
+def _sparkline(history: Sequence[float]) -> RenderableType:
+    recent = history[-_SPARK_WIDTH:]
+    peak = max(recent, default=0.0)
+    line = Text(spark(recent).rjust(_SPARK_WIDTH), style="cyan")
+    return Padding(Text.assemble(line, (f"  peak {_rate(peak)}/s" if recent else "", "dim")), (1, 0))
+
+
+def spark(values: Sequence[float]) -> str:
+    """The values as blocks of a height in proportion to the largest; nothing but 0 is a flat line."""
+    peak = max(values, default=0.0)
+    return "".join(_BLOCKS[round(value / peak * (len(_BLOCKS) - 1)) if peak > 0 else 0] for value in values)
+
+
+def _tables(overview: Overview) -> RenderableType:
+    side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
+    side_by_side.add_row(_shards(overview), _workers(overview))
+    return side_by_side
+
+
+def _shards(overview: Overview) -> Table:
+    table = _table("shard", "queued", "worker", "state", "commit", right=("shard", "queued", "worker"))
+    for row in overview.shards:
+        table.add_row(
+            str(row.shard),
+            NONE if row.depth is None else _count(row.depth),
+            str(row.worker),
+            Text(row.state, style=_STATE_STYLES.get(row.state, "red")),
+            NONE if row.last_commit_age_seconds is None else f"{_age(row.last_commit_age_seconds)} ago",
+        )
+    return table
+
+
+def _workers(overview: Overview) -> Table:
+    table = _table("worker", "pid", "up", "restarts", right=("worker", "pid", "up", "restarts"))
+    for row in overview.workers:
+        up = Text(_age(row.uptime_seconds)) if row.up else Text("silent", style="red")
+        restarts = Text(str(row.restarts), style="yellow" if row.restarts else "")
+        table.add_row(str(row.worker), str(row.pid), up, restarts)
+    return table
+
+
+def _losses(overview: Overview) -> Iterable[RenderableType]:
+    """What did not get into the figures, each on a line of its own, if there is any."""
+    totals = overview.totals
+    counted = {
+        "rejected samples": totals.rejected,
+        "quarantined": totals.quarantined,
+        "dropped by publishers": {"samples": totals.publisher_dropped} if totals.publisher_dropped else {},
+    }
+    lines = [_loss(name, counts) for name, counts in counted.items() if counts]
+    lines += [_loss_line("file skipped", f"{file}: {reason}") for file, reason in overview.skipped.items()]
+    return [Text(), *lines] if lines else []
+
+
+def _loss(name: str, counts: Mapping[str, float]) -> Text:
+    by_size = sorted(counts.items(), key=lambda count: -count[1])
+    return _loss_line(name, " · ".join(f"{reason} {_count(count)}" for reason, count in by_size))
+
+
+def _loss_line(name: str, text: str) -> Text:
+    return _cut(Text.assemble((f"{name:<22}", "dim"), (text, "yellow")))
+
+
+def _cut(line: Text) -> Text:
+    """The line, never wrapped: a frame's height doesn't hang on how much there is to say."""
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
+
+
+def _row() -> Table:
+    row = Table.grid(expand=True)
+    row.add_column()
+    row.add_column(justify="right")
+    return row
+
+
+def _table(*columns: str, right: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return table
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _rate(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:,.1f}" if 0 < value < 10 else f"{value:,.0f}"  # noqa: PLR2004 - below ten a decimal tells something
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _age(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - as above
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f}m {seconds % _MINUTE:.0f}s"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR:.0f}h {seconds % _HOUR // _MINUTE:.0f}m"
+    return f"{seconds // _DAY:.0f}d {seconds % _DAY // _HOUR:.0f}h"

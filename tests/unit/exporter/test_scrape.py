@@ -1,0 +1,95 @@
+import asyncio
+import gzip
+import threading
+from pathlib import Path
+
+import pytest
+
+from busmon.exporter.negotiation import Format
+from busmon.exporter.scrape import Scrape
+
+
+class Held:
+    """A stand-in for the reading of the files, which ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.began = threading.Semaphore(0)
+        self.end = threading.Semaphore(0)
+        self.count = 0
+
+    def text(self) -> bytes:
+        self.count += 1
+        number = self.count
+        self.began.release()
+        self.end.acquire()
+        return f"reading {number}\n".encode()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    stand_in = Held()
+    monkeypatch.setattr("busmon.registry.exposition.Exposition.text", lambda _: stand_in.text())
+    return stand_in
+
+
+def test_requests_that_come_while_one_reads_share_the_next_reading(tmp_path: Path, held: Held) -> None:
+    async def play() -> list[bytes]:
+        scrape = Scrape(tmp_path)
+        first = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
+        await asyncio.to_thread(held.began.acquire)
+        late = [asyncio.create_task(scrape.page(Format.TEXT, compressed=False)) for _ in range(50)]
+        await asyncio.sleep(0)
+        held.end.release(2)
+        return await asyncio.gather(first, *late)
+
+    pages = asyncio.run(play())
+    assert held.count == 2
+    assert pages[0].startswith(b"reading 1\n")
+    assert all(page.startswith(b"reading 2\n") for page in pages[1:])
+
+
+def test_a_client_that_goes_away_doesnt_end_what_others_wait_for(tmp_path: Path, held: Held) -> None:
+    async def play() -> bytes:
+        scrape = Scrape(tmp_path)
+        gone = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
+        other = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
+        await asyncio.to_thread(held.began.acquire)
+        gone.cancel()
+        held.end.release(2)
+        return await other
+
+    assert asyncio.run(play()).startswith(b"reading 1\n")
+
+
+def test_a_reading_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> bytes:
+        raise OSError
+
+    async def play() -> bytes:
+        scrape = Scrape(tmp_path)
+        with monkeypatch.context() as failing:
+            failing.setattr("busmon.registry.exposition.Exposition.text", fail)
+            with pytest.raises(OSError):  # noqa: PT011 - any will do: it is passed through
+                await scrape.page(Format.TEXT, compressed=False)
+        return await scrape.page(Format.TEXT, compressed=False)
+
+    assert b"busmon_build_info" in asyncio.run(play())
+
+
+def test_a_compressed_page_is_the_same_page(tmp_path: Path) -> None:
+    async def play() -> tuple[bytes, bytes]:
+        scrape = Scrape(tmp_path)
+        plain = await scrape.page(Format.OPENMETRICS, compressed=False)
+        return plain, await scrape.page(Format.OPENMETRICS, compressed=True)
+
+    plain, compressed = asyncio.run(play())
+    assert gzip.decompress(compressed).splitlines()[:2] == plain.splitlines()[:2]
+    assert plain.count(b"# EOF") == 1
+    assert plain.endswith(b"# EOF\n")
+
+
+def test_the_first_look_waits_for_the_second_collection_that_a_rate_needs(tmp_path: Path) -> None:
+    async def play() -> bool:
+        return (await Scrape(tmp_path).window()).spans
+
+    assert asyncio.run(play())

@@ -1,0 +1,81 @@
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from busmon.exporter import screen
+from busmon.exporter.overview import Latency, Overview, Rates, Totals
+from busmon.exporter.rollcall import call
+from busmon.status import FleetStatus
+
+from .fleet import NOW, shard, supervisor, worker
+
+
+def model(shards: int = 4) -> Overview:
+    halves = [shard(k, depth=12 * k) for k in range(shards)]
+    roll = call(FleetStatus(supervisor(), (worker(0, *halves[::2]), worker(1, *halves[1::2]))), NOW)
+    return Overview(
+        at=NOW,
+        version="1.2.3",
+        scrape="http://127.0.0.1:9797/metrics",
+        alive="alive",
+        ready="ready",
+        degraded=[],
+        rates=Rates(1234.5, 9876.5),
+        latency=Latency(0.0123, 2.5),
+        totals=Totals(1e6, 12_345_678, 3, 4, {"bad_value": 5.0}, {"invalid_json": 2.0, "too_large": 9.0}),
+        history=[float(k % 20) for k in range(60)],
+        shards=roll.shards,
+        workers=roll.workers,
+        series=1234,
+        skipped={"counter_x.db": "it is empty"},
+    )
+
+
+def lines(overview: Overview, notice: str = "", width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(screen.frame(overview, notice))
+    return console.export_text().splitlines()
+
+
+def test_a_fleet_of_eight_shards_with_every_loss_fits_80_by_24() -> None:
+    frame = lines(model(shards=8))
+    assert len(frame) <= 24
+    assert max(map(len, frame)) <= 80
+    assert not [line for line in frame if "…" in line]
+
+
+def test_what_a_person_looks_for_is_there() -> None:
+    text = "\n".join(lines(model()))
+    for figure in ("1,234", "9,876", "12.3 ms", "2.5 s", "http://127.0.0.1:9797/metrics", "every shard is consuming"):
+        assert figure in text
+    assert "too_large 9 · invalid_json 2" in text
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    text = "\n".join(lines(replace(model(0), rates=Rates(None, None), latency=Latency(None, None), history=[])))
+    assert text.count(screen.NONE) >= 5
+
+
+@pytest.mark.parametrize(
+    ("ready", "degraded", "line"),
+    [
+        ("ready", ["shard 1 is blocked"], "● ready, degraded: shard 1 is blocked"),
+        ("not_ready", ["shard 0 is cancelled", "shard 1 is blocked"], "● not ready: shard 0 is cancelled (and 1 more)"),
+    ],
+)
+def test_what_is_wrong_is_said(ready: str, degraded: list[str], line: str) -> None:
+    assert line in lines(replace(model(), ready=ready, degraded=degraded))[1]
+
+
+def test_a_notice_stands_above_the_last_figures() -> None:
+    frame = lines(model(), notice="no exporter answers")
+    assert "no exporter answers" in frame[1]
+    assert "1,234" in "\n".join(frame)
+
+
+def test_a_sparkline_is_in_proportion_to_its_peak() -> None:
+    assert screen.spark([0, 1, 2, 7]) == "▁▂▃█"
+    assert screen.spark([0, 0]) == "▁▁"
+    assert screen.spark([]) == ""
