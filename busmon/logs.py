@@ -52,17 +52,17 @@ def configure(settings: Settings, process: str, **bound: Any) -> None:
 
 
 def _binder(bound: dict[str, Any]) -> Processor:
-    """A processor, not context variables: those don't reach a thread that starts later."""
+    """Not context variables, which don't reach a thread that starts later. What each line has comes first in it."""
 
     def bind(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-        return {**bound, **line}
+        return {**{key: line[key] for key in ("timestamp", "level", "event")}, **bound, **line}
 
     return bind
 
 
 def _ending(*, console: bool) -> list[Processor]:
     if not console:
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     # The pretty formatter would show local variables, and so a broker's password.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

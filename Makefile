@@ -1,0 +1,31 @@
+# Every command of the project. Paths are relative, so that a clone may stand in a path with a space.
+.DEFAULT_GOAL := help
+.PHONY: help setup test demo lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with the package and its tools, and install RabbitMQ if no broker is named by BUSMON_AMQP_URL
+	@.ci/setup
+
+test: ## set up, then run every check and test, on a RabbitMQ of their own
+	@.ci/setup --test
+	@$(MAKE) --no-print-directory lint
+	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal
+
+demo: ## set up, then run the whole way of the data until Ctrl-C, or for DEMO_SECONDS=20
+	@.ci/setup
+	@.venv/bin/python -m busmon.demo
+
+lint: ## check style, types and layers
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: ## rewrite the code in the project's style
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+clean: ## remove .venv and whatever else the commands made
+	rm -rf .venv .state .coverage .coverage.* htmlcov dist build .*_cache .hypothesis

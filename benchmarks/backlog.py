@@ -1,0 +1,79 @@
+"""A backlog that every consumer under measurement drains: the same envelopes, in the same order, on a quorum queue."""
+
+import time
+from collections.abc import Iterator
+
+import orjson
+import pika
+
+SOURCES = 20
+SERIES = 100
+OBSERVED_EVERY = 5
+"""One sample in so many is a histogram's observation, the others are counters' increments."""
+
+
+def envelopes(count: int, samples: int, form: str) -> Iterator[tuple[bytes, pika.BasicProperties]]:
+    """Bodies with their properties, as the SDK sends them.
+
+    Args:
+        count: how many.
+        samples: in each.
+        form: `tables`, as the SDK has it, or `samples`, as one writes it by hand.
+    """
+    run = time.time_ns()
+    for number in range(count):
+        source, sequence = f"agent-{run}-{number % SOURCES}", number // SOURCES + 1
+        picked = [(number * samples + index) % SERIES for index in range(samples)]
+        content = _tables(picked) if form == "tables" else _samples(picked)
+        body = orjson.dumps({"v": 1, "source": source, "agent": "analyzer", "ts": time.time(), **content})
+        yield (
+            body,
+            pika.BasicProperties(
+                content_type="application/json",
+                delivery_mode=2,
+                message_id=f"{source}:{sequence}",
+                app_id="analyzer",
+                headers={"source": source, "published_at_ns": time.time_ns()},
+            ),
+        )
+
+
+def is_observed(series: int) -> bool:
+    """Whether the series is a histogram's."""
+    return series % OBSERVED_EVERY == OBSERVED_EVERY - 1
+
+
+def _tables(picked: list[int]) -> dict[str, object]:
+    counters = [[f"exchange-{n % 10}", f"task.{n}", 1] for n in picked if not is_observed(n)]
+    observed = [[f"analyzer-{n}", [0.2]] for n in picked if is_observed(n)]
+    tables = [
+        {"name": "messages_published_total", "labels": ["exchange", "routing_key"], "rows": counters},
+        {"name": "task_duration_seconds", "labels": ["agent"], "rows": observed},
+    ]
+    return {"tables": [table for table in tables if table["rows"]]}
+
+
+def _samples(picked: list[int]) -> dict[str, object]:
+    return {
+        "samples": [
+            {"name": "task_duration_seconds", "labels": {"agent": f"analyzer-{n}"}, "value": 0.2}
+            if is_observed(n)
+            else {
+                "name": "messages_published_total",
+                "labels": {"exchange": f"exchange-{n % 10}", "routing_key": f"task.{n}"},
+                "value": 1,
+            }
+            for n in picked
+        ]
+    }
+
+
+def publish(amqp_url: str, exchange: str, count: int, samples: int, form: str) -> None:
+    """Put the backlog into the broker, and wait until it is all there."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    channel = connection.channel()
+    channel.tx_select()
+    for body, properties in envelopes(count, samples, form):
+        channel.basic_publish(exchange, "analyzer.task", body, properties)
+    channel.tx_commit()
+    connection.close()

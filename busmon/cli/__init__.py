@@ -1,0 +1,82 @@
+"""The `busmon` command: every subcommand in one parser, and what a user sees when one fails.
+
+A command module offers `add(commands)`, which adds its subparsers and sets `run` on them, and imports what is heavy
+inside that `run`: `busmon --help` loads neither pika nor an HTTP stack. An error on purpose is one line on stderr and
+its exit status; a bug keeps its traceback.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from busmon import __version__
+from busmon.cli import catalogue, fleet, publish, quarantine, schema, settings, simulate, top, topology
+from busmon.errors import BusmonError
+
+GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
+    ("run the fleet", (fleet, top)),
+    ("publish, and mend what was refused", (publish, quarantine)),
+    ("look at what it works by", (topology, catalogue, schema, settings)),
+    ("try it", (simulate,)),
+)
+
+EXAMPLES = """\
+examples:
+  busmon topology declare                    give a broker what the fleet needs
+  busmon up --workers 4                      run four workers and the exporter
+  busmon publish queue_size 42 -l queue=tasks
+  curl http://127.0.0.1:9797/metrics
+
+`busmon COMMAND --help` says more about each; `busmon settings` lists what can be set, and where.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; its exit status.
+
+    Raises:
+        SystemExit: the command line itself is wrong (status 2), or asks for help or the version (status 0).
+    """
+    args = parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BusmonError as error:
+        print(f"busmon: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader left, as `head` does. What is still buffered must not raise again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    root = argparse.ArgumentParser(
+        prog="busmon",
+        usage="busmon [-h] [--version] COMMAND ...",
+        description="Exact, crash-proof telemetry from RabbitMQ to Prometheus.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"busmon {__version__}")
+    commands = root.add_subparsers(prog="busmon", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
+    overview = [_group(commands, title, modules) for title, modules in GROUPS]
+    root.epilog = "\n\n".join([*overview, EXAMPLES])
+    return root
+
+
+def _group(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", title: str, modules: Sequence[ModuleType]
+) -> str:
+    """Add the modules' commands; the lines that list them."""
+    before = len(commands._choices_actions)  # noqa: SLF001 - argparse itself can't group subcommands in its help
+    for module in modules:
+        module.add(commands)
+    added = commands._choices_actions[before:]  # noqa: SLF001 - as above
+    return "\n".join([f"{title}:", *(f"  {command.dest:<12}{command.help}" for command in added)])

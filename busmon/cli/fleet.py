@@ -1,0 +1,127 @@
+"""`busmon up`, and the two commands that it starts: `busmon worker` and `busmon exporter`."""
+
+import argparse
+
+from busmon.cli.options import add_settings, settings_from
+
+UP_EXAMPLES = """\
+examples:
+  busmon up                                  two workers, and the scrape on 127.0.0.1:9797
+  busmon up --workers 4 --listen 0.0.0.0:9797
+  BUSMON_AMQP_URL=amqp://fleet:secret@rabbit.example/%2F busmon up
+
+signals:
+  TERM, INT   end in order: the workers commit and acknowledge, then the exporter stops; a second INT kills at once
+  HUP         read the catalogue again, if it is right
+"""
+
+WORKER_EXAMPLES = """\
+examples:
+  busmon worker --shards 0,2                 own the shards 0 and 2
+
+`busmon up` starts its workers by this command. By itself it is for a service manager that supervises each worker; no
+two may own the same shard.
+"""
+
+EXPORTER_EXAMPLES = """\
+examples:
+  busmon exporter                            serve the registry directory on 127.0.0.1:9797
+  busmon exporter --listen '[::]:9797'       on every address, to anyone who can reach it
+"""
+
+WORKER_SETTINGS = (
+    "amqp_url",
+    "exchange",
+    "topology",
+    "registry_dir",
+    "catalogue",
+    "prefetch",
+    "batch_size",
+    "flush_interval_seconds",
+    "max_body_bytes",
+    "presence_ttl_seconds",
+    "max_adopted_families",
+    "fsync",
+    "log_level",
+    "log_format",
+)
+EXPORTER_SETTINGS = ("listen", "registry_dir", "log_level", "log_format")
+UP_SETTINGS = ("workers", "listen", "beat_timeout_seconds", *WORKER_SETTINGS)
+
+SUPERVISED = "end in order once standard input does, as a supervisor's pipe does when the supervisor is gone"
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the three commands."""
+    up = _command(commands, "up", "run the whole fleet: workers and exporter", UP_EXAMPLES)
+    add_settings(up, *UP_SETTINGS)
+    up.set_defaults(run=run_up)
+
+    worker = _command(commands, "worker", "run one worker: consume and count its shards", WORKER_EXAMPLES)
+    worker.add_argument("--shards", type=shards, required=True, metavar="N[,N]…", help="the shards that it owns")
+    worker.add_argument("--supervised", action="store_true", help=SUPERVISED)
+    add_settings(worker, *WORKER_SETTINGS)
+    worker.set_defaults(run=run_worker)
+
+    exporter = _command(commands, "exporter", "serve metrics, health and readiness over HTTP", EXPORTER_EXAMPLES)
+    exporter.add_argument("--supervised", action="store_true", help=SUPERVISED)
+    add_settings(exporter, *EXPORTER_SETTINGS)
+    exporter.set_defaults(run=run_exporter)
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, examples: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def shards(text: str) -> tuple[int, ...]:
+    """The shards of `0,2`, ascending.
+
+    Raises:
+        argparse.ArgumentTypeError: it isn't a list of whole numbers, each once.
+    """
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() for part in parts) or len({*map(int, parts)}) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of shards like 0,2, each once")
+    return tuple(sorted(map(int, parts)))
+
+
+def run_up(args: argparse.Namespace) -> int:
+    """Run the fleet until it is told to stop."""
+    from busmon import logs
+    from busmon.fleet import up
+
+    settings = settings_from(args)
+    logs.configure(settings, "supervisor")
+    return up.run(settings)
+
+
+def run_worker(args: argparse.Namespace) -> int:
+    """Run one worker until it is told to stop; its number in the fleet is its lowest shard's."""
+    from busmon import logs
+    from busmon.fleet import parent, worker
+
+    if args.supervised:
+        parent.watch()
+    settings, number = settings_from(args), args.shards[0]
+    logs.configure(settings, "worker", worker=number)
+    return worker.run(settings, args.shards, number)
+
+
+def run_exporter(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    from busmon import exporter, logs
+    from busmon.fleet import parent
+
+    if args.supervised:
+        parent.watch()
+    settings = settings_from(args)
+    logs.configure(settings, "exporter")
+    return exporter.run(settings)

@@ -1,0 +1,222 @@
+"""`busmon publish`: one sample, or a stream of them, stored on a queue when the command ends well."""
+
+import argparse
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from busmon.cli.options import add_settings, settings_from
+from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
+
+if TYPE_CHECKING:
+    from busmon.catalogue import Catalogue
+    from busmon.settings import Settings
+
+EXAMPLES = """\
+examples:
+  busmon publish queue_size 42 -l queue=tasks
+  busmon publish tasks_processed_total 1 -l agent=analyzer -l status=success --agent analyzer
+  busmon publish backups_total 1 --type counter      a metric that no catalogue names
+  busmon publish - < samples.jsonl
+
+A counter's value is an increment, a histogram's or summary's one observation. A gauge's counts for as long as a silent
+agent's does (BUSMON_PRESENCE_TTL_SECONDS).
+
+Lines of standard input are samples as the wire format has them:
+  {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 42}
+A bad line is named and costs nothing but itself. While the broker is away or a queue is full the command tries again,
+for half a minute.
+
+It exits with 0 only if every sample was confirmed, and with 1 if a line was bad.
+"""
+
+RETRY_SECONDS = 30.0
+_PROGRESS_SECONDS = 0.2
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `publish`."""
+    publish = commands.add_parser(
+        "publish",
+        help="publish a sample, or samples from standard input",
+        usage="busmon publish NAME VALUE [--type T] [-l KEY=VALUE]... [--agent A]\n       busmon publish - [--agent A]",
+        description="Publish one sample, or all that standard input has, and wait until a queue has stored them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    publish.add_argument("name", metavar="NAME", help="the metric, or - for samples from standard input")
+    publish.add_argument("value", metavar="VALUE", nargs="?", help="a number")
+    publish.add_argument("--type", metavar="T", help="counter, gauge, histogram or summary, where no catalogue says it")
+    publish.add_argument(
+        "-l",
+        "--label",
+        dest="labels",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a label; repeat it for more",
+    )
+    publish.add_argument("--agent", metavar="A", default="cli", help="who publishes (default: cli)")
+    publish.add_argument("-v", "--verbose", action="store_true", help="say what was published")
+    add_settings(publish, "amqp_url", "exchange", "catalogue")
+    publish.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish, and wait for the confirms."""
+    settings = settings_from(args)
+    if args.name != "-":
+        return _publish_one(args, settings)
+    if args.value is not None or args.labels or args.type:
+        raise UserError("publish: with '-' every line of standard input has its own value, type and labels")
+    return _publish_lines(args, settings)
+
+
+def _publish_one(args: argparse.Namespace, settings: "Settings") -> int:
+    from busmon.catalogue import Catalogue
+    from busmon.publish.samples import SampleChecks
+    from busmon.publish.stream import seal_samples
+
+    catalogue = Catalogue.load(settings.catalogue)
+    sample = _sample(args, catalogue)
+    SampleChecks(catalogue).check(sample)
+    with _Sending(args.agent, settings) as sending:
+        sending.outbox.put(seal_samples(sending.origin, [sample]))
+        sending.outbox.send_first()
+    if args.verbose:
+        print(f"confirmed: {sample['name']} from {sending.origin.source}", file=sys.stderr)
+    return 0
+
+
+def _sample(args: argparse.Namespace, catalogue: "Catalogue") -> dict[str, Any]:
+    from busmon.publish.contract import full_name, op_of
+
+    family = catalogue.families.get(args.name)
+    stated = {"type": args.type, "op": op_of(family) if family else None}
+    return {
+        "name": full_name(catalogue, args.name, args.type),
+        "labels": dict(_label(text) for text in args.labels),
+        "value": _number(args.value),
+        **{key: value for key, value in stated.items() if value is not None},
+    }
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"publish: -l {text!r}: expected KEY=VALUE")
+    return key, value
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError as error:
+        raise UserError(
+            f"publish: VALUE {text!r}: expected a number" if text else "publish: VALUE is missing"
+        ) from error
+
+
+def _publish_lines(args: argparse.Namespace, settings: "Settings") -> int:
+    from busmon.catalogue import Catalogue
+    from busmon.publish.samples import SampleChecks
+    from busmon.publish.stream import Stream
+
+    checks = SampleChecks(Catalogue.load(settings.catalogue))
+    with _Sending(args.agent, settings) as sending, _Account() as account:
+        stream = Stream(sending.origin, checks, account.reject)
+        for sealed in stream.envelopes(sys.stdin.fileno(), settings.publish_interval_seconds):
+            if sealed is None:
+                sending.idle()
+                continue
+            account.read += sealed.samples
+            sending.outbox.put(sealed)
+            sending.send_stubbornly()
+            account.confirm(sealed.samples)
+    return 1 if account.bad else 0
+
+
+class _Sending:
+    """A publisher and what goes through it; as a context manager it closes the connection."""
+
+    def __init__(self, agent: str, settings: "Settings") -> None:
+        from busmon.bus.publisher import ConfirmedPublisher
+        from busmon.publish.contract import word
+        from busmon.publish.outbox import Outbox
+        from busmon.publish.sender import new_origin
+
+        try:
+            self.origin = new_origin(word(agent, "--agent"))
+        except ValueError as error:
+            raise UserError(f"publish: {error}") from error
+        self.publisher = ConfirmedPublisher(settings.amqp_url, self.origin.source)
+        self.outbox = Outbox(self.origin, settings.exchange, self.publisher, settings.publish_buffer_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.publisher.close()
+
+    def idle(self) -> None:
+        """Answer the broker's heartbeats; if the connection is lost, the next publish opens another."""
+        with suppress(BusError):
+            self.publisher.idle(0)
+
+    def send_stubbornly(self) -> None:
+        """Have the first envelope confirmed; a broker that is away, or a full queue, gets some time."""
+        from busmon.bus.connection import reconnect_waits
+
+        deadline, waits = time.monotonic() + RETRY_SECONDS, reconnect_waits()
+        while True:
+            try:
+                self.outbox.send_first()
+            except (BrokerUnreachableError, PublishRefusedError):
+                wait = next(waits)
+                if time.monotonic() + wait > deadline:
+                    raise
+                time.sleep(wait)
+            else:
+                return
+
+
+class _Account:
+    """What became of a stream's samples: said on stderr at the end, however that comes, and now and then before."""
+
+    def __init__(self) -> None:
+        self.bad = self.read = self._confirmed = self._envelopes = 0
+        self._shows = sys.stderr.isatty()
+        self._shown_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unknown = self.read - self._confirmed
+        said = f"{_counted(self._confirmed, 'sample')} confirmed in {_counted(self._envelopes, 'envelope')}"
+        said += f", {unknown:,} not confirmed" if unknown else ""
+        said += f", {_counted(self.bad, 'bad line')}" if self.bad else ""
+        self._say(f"busmon: {said}")
+
+    def reject(self, number: int, reason: str) -> None:
+        """Tell of a bad line."""
+        self.bad += 1
+        self._say(f"busmon: line {number}: {reason}")
+
+    def confirm(self, samples: int) -> None:
+        """Note an envelope that is stored."""
+        self._confirmed += samples
+        self._envelopes += 1
+        now = time.monotonic()
+        if self._shows and now - self._shown_at >= _PROGRESS_SECONDS:
+            self._shown_at = now
+            print(f"{_CLEAR_LINE}{self._confirmed:,} samples confirmed", end="", file=sys.stderr, flush=True)
+
+    def _say(self, line: str) -> None:
+        print(f"{_CLEAR_LINE if self._shows else ''}{line}", file=sys.stderr)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

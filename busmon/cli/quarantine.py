@@ -1,0 +1,258 @@
+"""`busmon quarantine list|show|replay|purge`: what the fleet refused, for a person to look at and to decide on.
+
+A run that is interrupted ends after the body at hand, so that every body is in one place.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from heapq import nsmallest
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from busmon.cli.options import add_settings, settings_from
+from busmon.errors import UserError
+
+if TYPE_CHECKING:
+    from busmon.bus.quarantine import Quarantine, Step, Steps
+    from busmon.bus.quarantined import Quarantined
+
+IDS = "An ID is a body's message_id, or, where it has none, the first 12 hex digits of the body's SHA-256."
+
+LIST_EXAMPLES = f"""\
+examples:
+  busmon quarantine list                     the oldest 50
+  busmon quarantine list --limit 1000 --reason invalid_json
+  busmon quarantine list --json              for a program
+
+{IDS}
+"""
+
+SHOW_EXAMPLES = f"""\
+examples:
+  busmon quarantine show analyzer-7f9c2-k3v9:12
+  busmon quarantine show 9f86d081884c --raw > body
+
+{IDS}
+"""
+
+REPLAY_EXAMPLES = f"""\
+examples:
+  busmon quarantine replay analyzer-7f9c2-k3v9:12
+  busmon quarantine replay --reason version
+  busmon quarantine replay --all
+
+A body is published to the telemetry exchange as it once was, and leaves the quarantine when the broker has confirmed
+it. Ctrl-C stops after the body at hand. A body that the fleet still can't read comes back.
+
+{IDS}
+"""
+
+PURGE_EXAMPLES = f"""\
+examples:
+  busmon quarantine purge --yes              delete everything
+  busmon quarantine purge --reason invalid_json --yes
+
+{IDS}
+"""
+
+DEFAULT_LIMIT = 50
+DEFAULT_SHOWN_BYTES = 4096
+REDRAW_SECONDS = 0.1
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `quarantine` and its four commands."""
+    quarantine = commands.add_parser(
+        "quarantine",
+        help="look at, replay or delete what the fleet refused",
+        description="Bodies that are no envelope, or that no worker survived, each with the reason.",
+    )
+    actions = quarantine.add_subparsers(metavar="COMMAND", required=True)
+    _add_list(actions)
+    _add_show(actions)
+    replay = _add(actions, "replay", "publish bodies again, as they once were", REPLAY_EXAMPLES)
+    _add_choice(replay)
+    replay.add_argument("--all", action="store_true", help="every body")
+    replay.set_defaults(run=run_replay, wrong=replay.error)
+    purge = _add(actions, "purge", "delete bodies, without a choice all of them", PURGE_EXAMPLES)
+    _add_choice(purge)
+    purge.add_argument("--yes", action="store_true", help="really delete them")
+    purge.set_defaults(run=run_purge, wrong=purge.error)
+
+
+def _add_list(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(actions, "list", "list the bodies, the oldest first", LIST_EXAMPLES)
+    parser.add_argument(
+        "--limit", type=_positive, default=DEFAULT_LIMIT, metavar="N", help="at most so many (default: %(default)s)"
+    )
+    parser.add_argument("--reason", help="only the bodies with this reason")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run_list)
+
+
+def _add_show(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(actions, "show", "show a body and its headers", SHOW_EXAMPLES)
+    parser.add_argument("id", metavar="ID", help="as `list` prints it")
+    parser.add_argument("--raw", action="store_true", help="write the body alone, as it is")
+    parser.add_argument(
+        "--max-bytes",
+        type=_positive,
+        default=DEFAULT_SHOWN_BYTES,
+        metavar="N",
+        help="show at most so much of the body (default: %(default)s)",
+    )
+    parser.set_defaults(run=run_show)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", metavar="ID", nargs="*", help="as `list` prints it")
+    parser.add_argument("--reason", help="every body with this reason")
+
+
+def _add(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, examples: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_settings(parser, "amqp_url", "exchange", "topology")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print a table, or JSON."""
+    from busmon.cli import quarantine_text
+
+    chosen = _chosen([], args.reason)
+    with _opened(args) as quarantine:
+        total = quarantine.total()
+        found = (quarantine_text.row(step.body) for step in _watched(quarantine.look()) if chosen(step.body))
+        rows = nsmallest(args.limit, found, key=lambda row: row.quarantined_at or 0)
+    if args.json:
+        print(json.dumps({"total": total, "bodies": [row._asdict() for row in rows]}, indent=2))
+    else:
+        print(quarantine_text.table(rows, total))
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print every body with this ID; there may be copies."""
+    from busmon.cli import quarantine_text
+
+    with _opened(args) as quarantine:
+        found = [step.body for step in _watched(quarantine.look()) if step.body.identity == args.id]
+    if not found:
+        raise _unknown([args.id])
+    if args.raw:
+        sys.stdout.buffer.write(found[0].body)
+    else:
+        print("\n\n".join(quarantine_text.page(body, args.max_bytes) for body in found))
+    return 0
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """Replay what was chosen."""
+    if [bool(args.ids), args.reason is not None, args.all].count(True) != 1:
+        args.wrong("say what to replay: IDs, or --reason, or --all")
+    with _opened(args) as quarantine:
+        return _follow(quarantine.replay(_chosen(args.ids, args.reason)), args.ids, "replayed")
+
+
+def run_purge(args: argparse.Namespace) -> int:
+    """Delete what was chosen, or everything."""
+    if args.ids and args.reason is not None:
+        args.wrong("say what to delete: IDs, or --reason, or neither for everything")
+    with _opened(args) as quarantine:
+        if not args.yes:
+            raise UserError(f"nothing deleted of {quarantine.total()} bodies: deleting is for ever, so it takes --yes")
+        if args.ids or args.reason is not None:
+            return _follow(quarantine.delete(_chosen(args.ids, args.reason)), args.ids, "deleted")
+        print(f"{quarantine.delete_all()} bodies deleted")
+    return 0
+
+
+def _opened(args: argparse.Namespace) -> "Quarantine":
+    from busmon.bus.quarantine import Quarantine
+    from busmon.bus.topology import load
+
+    settings = settings_from(args)
+    return Quarantine(settings.amqp_url, load(settings.topology, settings.exchange))
+
+
+def _chosen(ids: list[str], reason: str | None) -> "Callable[[Quarantined], bool]":
+    if ids:
+        return lambda body: body.identity in ids
+    return lambda body: reason is None or body.cause.reason == reason
+
+
+def _unknown(ids: list[str]) -> UserError:
+    return UserError(
+        f"no body in quarantine has the ID {', '.join(map(repr, ids))}; `busmon quarantine list` lists them"
+    )
+
+
+def _follow(steps: "Steps", ids: list[str], done: str) -> int:
+    """Go through the steps until the last or a signal; the exit status."""
+    settled: list[str] = []
+    stopped = ""
+    with _signals() as signals, closing(steps):
+        for step in _watched(steps):
+            settled += [step.body.identity] if step.settled else []
+            if signals:
+                stopped = f"; stopped after {step.position} of {step.total}"
+                break
+    print(f"{len(settled)} bodies {done}{stopped}")
+    if stopped:
+        return 128 + signals[0]
+    if missing := [identity for identity in ids if identity not in settled]:
+        raise _unknown(missing)
+    return 0
+
+
+def _watched(steps: "Steps") -> "Iterator[Step]":
+    """The steps, with a line on the terminal that is drawn over and over; nothing where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield from steps
+        return
+    drawn_at = 0.0
+    try:
+        for step in steps:
+            if time.monotonic() - drawn_at >= REDRAW_SECONDS:
+                drawn_at = time.monotonic()
+                print(f"\r{step.position} of {step.total} looked at", end="", file=sys.stderr, flush=True)
+            yield step
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM, noted; the second one does what it always did."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.signal(number, before[number])
+
+    before = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, disposition in before.items():
+            signal.signal(number, disposition)

@@ -1,0 +1,108 @@
+"""How `busmon quarantine` shows bodies. Pure.
+
+Bodies and headers are strangers' bytes: nothing of them reaches the terminal but printable characters.
+"""
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from busmon.bus.quarantined import Quarantined
+
+HEADINGS = ("ID", "QUARANTINED (UTC)", "REASON", "AGENT", "ROUTING KEY", "BYTES")
+BYTES_A_LINE = 16
+
+
+class Row(NamedTuple):
+    """What `list` says of a body; times in seconds since the epoch, size in bytes."""
+
+    id: str
+    quarantined_at: float | None
+    reason: str
+    detail: str
+    agent: str
+    routing_key: str
+    size: int
+
+
+def row(body: Quarantined) -> Row:
+    """The body, without what it holds."""
+    cause = body.cause
+    return Row(
+        body.identity,
+        cause.quarantined_at,
+        cause.reason,
+        cause.detail,
+        cause.agent,
+        cause.routing_key,
+        len(body.body),
+    )
+
+
+def table(rows: Sequence[Row], total: int) -> str:
+    """A line a body, and how many there are."""
+    if not total:
+        return "the quarantine is empty"
+    lines = [HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, f"{len(rows)} of {total}"])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    words = map(printable, (row.reason, row.agent, row.routing_key))
+    return (printable(row.id), _moment(row.quarantined_at), *words, str(row.size))
+
+
+def page(body: Quarantined, max_bytes: int) -> str:
+    """All that is known of a body, and its beginning."""
+    said = row(body)
+    properties = {
+        name: value for name, value in vars(body.properties).items() if value is not None and name != "headers"
+    }
+    facts = [
+        ("id", said.id),
+        ("quarantined", _moment(said.quarantined_at)),
+        ("reason", said.reason),
+        ("detail", said.detail),
+        ("agent", said.agent),
+        ("routing key", said.routing_key),
+        ("size", f"{said.size} bytes"),
+        *sorted(properties.items()),
+        *((f"header {name}", value) for name, value in sorted((body.properties.headers or {}).items())),
+    ]
+    width = max(len(name) for name, _ in facts)
+    lines = [f"{printable(name):<{width}}  {printable(str(value))}".rstrip() for name, value in facts]
+    rest = len(body.body) - max_bytes
+    end = [f"… and {rest} bytes more"] if rest > 0 else []
+    return "\n".join([*lines, "", *_shown(body.body[:max_bytes]), *end])
+
+
+def _shown(content: bytes) -> Iterable[str]:
+    """As text if it is text, the last character of which may be cut off, else as hexadecimal digits."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return _hexadecimal(content)
+    lines = text.split("\n")
+    return lines if all(line.replace("\t", "").isprintable() for line in lines) else _hexadecimal(content)
+
+
+def _hexadecimal(content: bytes) -> Iterator[str]:
+    for start in range(0, len(content), BYTES_A_LINE):
+        part = content[start : start + BYTES_A_LINE]
+        text = "".join(chr(byte) if chr(byte).isascii() and chr(byte).isprintable() else "." for byte in part)
+        yield f"{start:08x}  {part.hex(' '):<{BYTES_A_LINE * 3}} {text}"
+
+
+def _moment(seconds: float | None) -> str:
+    try:
+        return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def printable(text: str) -> str:
+    """The text with what could move a cursor or break a line written as an escape."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,0 +1,130 @@
+"""`busmon simulate`: an agent platform to try the fleet with, and an account of what it published."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from busmon.cli.options import add_settings, settings_from
+
+if TYPE_CHECKING:
+    from busmon.demo.simulate import Progress
+    from busmon.demo.totals import Totals
+
+EXAMPLES = """\
+examples:
+  busmon simulate                            6 agents, 20 tasks a second each, until Ctrl-C
+  busmon simulate --agents 30 --rate 200 --seconds 60
+  busmon simulate --seconds 10 --seed 7 --totals published.json
+                                             the totals that a scrape must show, by series
+
+A task is about 25 instrument calls. How many envelopes they become is a matter of BUSMON_PUBLISH_INTERVAL_SECONDS, not
+of the rate: an agent publishes one envelope an interval for each of 6 domains. The same agents, seed and number of
+tasks give the same totals. It exits with 1 where not all of them were confirmed.
+"""
+
+_LINE_SECONDS = 0.2
+_MAX_SECONDS = 1e9
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `simulate`."""
+    simulate = commands.add_parser(
+        "simulate",
+        help="publish as a platform of agents would",
+        description="Run a simulated agent platform that publishes every family of the built-in catalogue.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    number = simulate.add_argument
+    number("--agents", metavar="N", type=_whole(1, 1000), default=6, help="how many agents (default: 6)")
+    number("--rate", metavar="R", type=_positive, default=20.0, help="tasks a second of each agent (default: 20)")
+    number(
+        "--seconds",
+        metavar="S",
+        type=_seconds,
+        default=0.0,
+        help="R times S tasks of each agent; 0: until Ctrl-C (default)",
+    )
+    number("--seed", metavar="K", type=_whole(0, 2**63), default=1, help="what happens to the agents (default: 1)")
+    number("--totals", metavar="FILE", type=Path, help="write the confirmed totals as JSON")
+    add_settings(simulate, "amqp_url", "exchange", "publish_interval_seconds", "catalogue")
+    simulate.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate, and print what was published; 1 where not all of it was confirmed."""
+    from busmon.demo.simulate import Plan
+    from busmon.demo.simulate import run as simulate
+
+    # As Ctrl-C does, `kill` ends the agents' lives in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    show = _live_line(args) if sys.stderr.isatty() else lambda _: None
+    totals = simulate(settings_from(args), Plan(args.agents, args.rate, args.seconds, args.seed), args.totals, show)
+    if sys.stderr.isatty():
+        print(_CLEAR_LINE, end="", file=sys.stderr)
+    print(table(totals))
+    if not totals.is_confirmed:
+        print("busmon: not everything was confirmed: the broker was away or refused at the end", file=sys.stderr)
+        return 1
+    return 0
+
+
+def table(totals: "Totals") -> str:
+    """What was published, by sample name, a total a line."""
+    by_name = totals.totals()
+    width = max(map(len, by_name), default=0)
+    lines = [f"{name:<{width}}  {_figure(total):>18}" for name, total in by_name.items()]
+    return "\n".join([*lines, f"confirmed: samples {totals.samples:,}, envelopes {totals.envelopes:,}"])
+
+
+def _figure(total: float) -> str:
+    return f"{total:,.0f}" if float(total).is_integer() else f"{total:,.3f}"
+
+
+def _live_line(args: argparse.Namespace) -> Callable[["Progress"], None]:
+    began = time.monotonic()
+    printed_at = 0.0
+
+    def show(progress: "Progress") -> None:
+        nonlocal printed_at
+        now = time.monotonic()
+        if now - printed_at < _LINE_SECONDS:
+            return
+        printed_at = now
+        seconds = f"{now - began:.0f} s" + (f" of {args.seconds:.0f}" if args.seconds else ", Ctrl-C ends it")
+        said = f"{args.agents} agents, {progress.steps * args.agents:,} tasks; confirmed: "
+        said += f"{progress.samples:,} samples in {progress.envelopes:,} envelopes; {seconds}"
+        print(f"{_CLEAR_LINE}{said}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _positive(text: str) -> float:
+    value = _seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value

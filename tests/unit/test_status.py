@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from busmon import status
+from busmon.status import ShardStatus, SupervisorStatus, WorkerStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def a_worker(number: int) -> WorkerStatus:
+    shard = ShardStatus(number, f"telemetry.fold.{number}", "consuming", queue_depth=3, last_commit_at=5.5)
+    return WorkerStatus(number, 4000 + number, 1.0, beat_at=2.0, shards=[shard], reconnects={"connection_lost": 1})
+
+
+def a_supervisor() -> SupervisorStatus:
+    return SupervisorStatus(3999, 1.0, 2, 2.0, {"0": 1}, {"success": 1, "failure": 0})
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    for written in (a_worker(10), a_supervisor(), a_worker(2)):
+        status.write(tmp_path, written)
+    assert status.read(tmp_path) == status.FleetStatus(a_supervisor(), (a_worker(2), a_worker(10)))
+
+
+def test_a_directory_without_a_fleet_has_no_status(tmp_path: Path) -> None:
+    assert status.read(tmp_path / "absent") == status.FleetStatus(None, ())
+
+
+def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
+    status.write(tmp_path, a_worker(0))
+    before = (tmp_path / "status" / "worker-0.json").open()
+    status.write(tmp_path, WorkerStatus(0, 1, 1.0))
+    with before:
+        assert json.load(before)["pid"] == 4000
+    assert status.read(tmp_path).workers == (WorkerStatus(0, 1, 1.0),)
+
+
+def test_one_unreadable_file_costs_the_others_nothing(tmp_path: Path) -> None:
+    status.write(tmp_path, a_worker(0))
+    for name, text in {
+        "supervisor": "",
+        "worker-1": '{"worker": 1, "pi',
+        "worker-2": "[]",
+        "worker-3": "null",
+        "worker-4": '{"worker": 4, "shards": [], "from": "another version"}',
+        "worker-5": '{"worker": 5, "shards": null}',
+        "worker-6": '{"worker": 6, "shards": ["text"]}',
+    }.items():
+        (tmp_path / "status" / f"{name}.json").write_text(text)
+    (tmp_path / "status" / "worker-7.json").mkdir()
+    (tmp_path / "status" / "worker-8.json").write_bytes(b"\xff")
+    assert status.read(tmp_path) == status.FleetStatus(None, (a_worker(0),))
+
+
+def test_a_removed_status_is_gone_and_removing_it_again_is_no_error(tmp_path: Path) -> None:
+    status.write(tmp_path, a_worker(0))
+    status.remove(tmp_path, a_worker(0))
+    status.remove(tmp_path, a_worker(0))
+    status.remove(tmp_path / "absent", a_worker(0))
+    assert status.read(tmp_path).workers == ()
+
+
+def test_nobody_else_can_read_a_status(tmp_path: Path) -> None:
+    status.write(tmp_path, a_worker(0))
+    directory = tmp_path / "status"
+    assert [path.stat().st_mode & 0o777 for path in (directory, directory / "worker-0.json")] == [0o700, 0o600]
