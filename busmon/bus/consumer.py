@@ -47,6 +47,7 @@ class Consumer:
         name: what the connections are called on the broker.
         listener: gets the deliveries.
         ioloop: pika's loop, run by the caller.
+        peeling: take deliveries before pika decodes them, at a third of the cost.
 
     Attributes:
         reconnects: how often a connection, a channel or a consumer was interrupted or an attempt failed, by cause.
@@ -65,6 +66,7 @@ class Consumer:
         name: str,
         listener: Listener,
         ioloop: IOLoop,
+        peeling: bool = True,
     ) -> None:
         self.reconnects: Counter[str] = Counter()
         self._ioloop = ioloop
@@ -88,6 +90,7 @@ class Consumer:
                 ioloop=ioloop,
                 interruptions=self.reconnects,
                 voided=self._quarantine.forget,
+                peeling=peeling,
             )
             for queue in queues
         }

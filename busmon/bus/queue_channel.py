@@ -19,6 +19,7 @@ from pika.spec import Basic
 
 from busmon.bus.causes import Cause, of_channel
 from busmon.bus.delivery import Delivery, Listener
+from busmon.bus.peeling import Entrance
 from busmon.bus.retry import Retry
 from busmon.bus.settling import Settler
 from busmon.bus.surfacing import surface, surfacing
@@ -60,6 +61,7 @@ class QueueChannel:
         ioloop: IOLoop,
         interruptions: Counter[str],
         voided: Callable[[str], None],
+        peeling: bool,
     ) -> None:
         self.settler: Settler | None = None
         self._queue = queue
@@ -67,6 +69,7 @@ class QueueChannel:
         self._ioloop = ioloop
         self._interruptions = interruptions
         self._voided = voided
+        self._peeling = peeling
         self._listener = listener
         self._lost = surfacing(ioloop, listener.lost)
         self._changed = surfacing(ioloop, listener.changed)
@@ -122,6 +125,7 @@ class QueueChannel:
         self._change("draining")
         if self._channel is not None and self._channel.is_open:
             self._cancelled = done
+            self._channel.connection.unpeel(self._channel.channel_number)
             self._channel.basic_cancel(_CONSUMER_TAG, callback=lambda _: self._end_cancel())
         else:
             done()
@@ -141,31 +145,26 @@ class QueueChannel:
         channel.add_on_cancel_callback(lambda _: self._on_cancel())
         # RabbitMQ applies a prefetch to the consumers that start after it.
         channel.basic_qos(prefetch_count=self._prefetch)
-        channel.basic_consume(self._queue, self._entrance(), consumer_tag=_CONSUMER_TAG, callback=self._on_consuming)
+        entrance = self._entrance()
+        channel.basic_consume(
+            self._queue, _from_pika(entrance), consumer_tag=_CONSUMER_TAG, callback=self._on_consuming
+        )
+        if self._peeling:
+            channel.connection.peel(channel.channel_number, _CONSUMER_TAG, entrance)
         self._overdue = self._ioloop.call_later(_ANSWER_SECONDS, self._on_overdue)
 
-    def _entrance(self) -> Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]:
-        """What pika calls with each delivery; every look-up and call saved here is saved a hundred thousand times."""
+    def _entrance(self) -> Entrance:
+        """What every delivery passes; every look-up and call saved here is saved a hundred thousand times."""
         queue, base, delivered, ioloop = self._queue, self._base, self._listener.delivered, self._ioloop
 
-        def deliver(_channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-            routing_key = method.routing_key
-            if (
-                type(routing_key) is bytes
-                or type(properties.message_id) is bytes
-                or type(properties.content_type) is bytes
-                or type(properties.content_encoding) is bytes
-            ):
-                routing_key = _as_text(routing_key, properties)
+        def enter(tag: int, redelivered: bool, routing_key: str, properties: BasicProperties, body: bytes) -> None:  # noqa: FBT001 - as peeled
             try:
-                delivered(
-                    queue, Delivery(body, base + method.delivery_tag, method.redelivered, routing_key, properties)
-                )
+                delivered(queue, Delivery(body, base + tag, redelivered, routing_key, properties))
             except Exception as error:
                 surface(ioloop, error)
                 raise
 
-        return deliver
+        return enter
 
     def _on_consuming(self, _frame: Method) -> None:
         self._ioloop.remove_timeout(self._overdue)
@@ -199,6 +198,8 @@ class QueueChannel:
         self._reopen(cause)
 
     def _lose(self, cause: Cause) -> None:
+        if self._channel is not None:
+            self._channel.connection.unpeel(self._channel.channel_number)
         self._channel = None
         if self._overdue is not None:
             self._ioloop.remove_timeout(self._overdue)
@@ -235,6 +236,16 @@ class QueueChannel:
         if state != self._told:
             self._told = state
             self._changed(self._queue, *state)
+
+
+def _from_pika(entrance: Entrance) -> Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]:
+    """The callback by which pika gives a delivery to the entrance."""
+
+    def deliver(_channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        routing_key = _as_text(method.routing_key, properties)
+        entrance(method.delivery_tag, method.redelivered, routing_key, properties, body)
+
+    return deliver
 
 
 def _as_text(routing_key: str | bytes, properties: BasicProperties) -> str:

@@ -11,11 +11,15 @@ from struct import error as StructError  # noqa: N812 - struct names its excepti
 from typing import Any
 
 from pika import BasicProperties, frame, spec
-from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 from pika.exceptions import AMQPError
 
+from busmon.bus.peeling import PeelingConnection
+
 _UNDECODABLE = (AMQPError, ArithmeticError, OSError, RecursionError, StructError, ValueError)
+
+# pika asks the socket for 4 KiB at a time, which is a system call and a turn of its loop for a few deliveries.
+_RECEIVE_BYTES = 65_536
 
 _FRAME = Struct(">BHI")
 _CONTENT = Struct(">HHQ")
@@ -23,7 +27,7 @@ _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
 
 
-class ReadingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't typed
+class ReadingConnection(PeelingConnection):
     """A connection that leaves out headers that can't be decoded."""
 
     def _read_frame(self) -> tuple[int, frame.Frame | None]:
@@ -33,6 +37,10 @@ class ReadingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
             if self._frame_buffer[0] != spec.FRAME_HEADER:
                 raise
             return _decode_without_headers(self._frame_buffer)
+
+    def _proto_connection_made(self, transport: Any) -> None:
+        transport._MAX_RECV_BYTES = _RECEIVE_BYTES  # noqa: SLF001 - pika has no setting for it
+        super()._proto_connection_made(transport)
 
     def _create_channel(self, channel_number: int, on_open_callback: Callable[[Channel], Any] | None) -> Channel:
         return _ReadingChannel(self, channel_number, on_open_callback)

@@ -22,6 +22,8 @@ class Reader(ReadingConnection):
 
     def __init__(self) -> None:
         self._frame_buffer = b""
+        self._entrances = {}
+        self._handed_over = 0
         self.bytes_received = 0
         self.frames: list[Frame] = []
 
@@ -84,7 +86,7 @@ def test_frames_may_be_cut_at_any_byte() -> None:
 
 
 def test_a_broken_method_frame_still_ends_the_connection() -> None:
-    sent = bytearray(Method(1, Basic.Deliver("tag", delivery_tag=1, routing_key="key")).marshal())
+    sent = bytearray(Method(1, Basic.Deliver("tag", delivery_tag=1, exchange="", routing_key="key")).marshal())
     sent[11] = 200
     with pytest.raises(struct.error):
         Reader()._on_data_available(bytes(sent))
