@@ -19,7 +19,6 @@ from busmon.bus.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topol
 from busmon.errors import BrokerRefusedError, BusError, TopologyError
 
 _ACCESS_REFUSED = 403
-_COMMAND_INVALID = 503
 
 # RabbitMQ 3.10: "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '6' but current is '5'"; where
 # one of them is absent, "received none but current is the value '5' of type 'signedint'".
@@ -177,7 +176,7 @@ def _do(session: Session, topology: Topology, what: str, operation: Callable[[Bl
 def _explained(topology: Topology, what: str, code: int, text: str) -> BusError | TopologyError:
     if code == _ACCESS_REFUSED:
         return BrokerRefusedError(f"{what}: {text}; declaring takes an operator's permissions")
-    if code == _COMMAND_INVALID and CONSISTENT_HASH in text:
+    if f"unknown exchange type '{CONSISTENT_HASH}'" in text:  # code 503, from RabbitMQ 4 on 406
         return TopologyError(
             f"{topology.shards} shards need a plugin that RabbitMQ has off: run `rabbitmq-plugins enable "
             "rabbitmq_consistent_hash_exchange` on its host, or set shards = 1 in the topology file "
