@@ -41,6 +41,11 @@ WORKER_SETTINGS = (
     "max_body_bytes",
     "presence_ttl_seconds",
     "max_adopted_families",
+    "max_label_values",
+    "label_forget_seconds",
+    "max_series_per_family",
+    "max_series",
+    "forbidden_labels",
     "fsync",
     "log_level",
     "log_format",
@@ -54,6 +59,7 @@ SUPERVISED = "end in order once standard input does, as a supervisor's pipe does
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the three commands."""
     up = _command(commands, "up", "run the whole fleet: workers and exporter", UP_EXAMPLES)
+    up.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(up, *UP_SETTINGS)
     up.set_defaults(run=run_up)
 
@@ -96,8 +102,10 @@ def shards(text: str) -> tuple[int, ...]:
 def run_up(args: argparse.Namespace) -> int:
     """Run the fleet until it is told to stop."""
     from busmon import logs
-    from busmon.fleet import up
+    from busmon.fleet import parent, up
 
+    if args.supervised:
+        parent.watch()
     settings = settings_from(args)
     logs.configure(settings, "supervisor")
     return up.run(settings)

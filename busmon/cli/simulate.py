@@ -52,6 +52,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     number("--seed", metavar="K", type=_whole(0, 2**63), default=1, help="what happens to the agents (default: 1)")
     number("--totals", metavar="FILE", type=Path, help="write the confirmed totals as JSON")
+    simulate.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     add_settings(simulate, "amqp_url", "exchange", "publish_interval_seconds", "catalogue")
     simulate.set_defaults(run=run)
 
@@ -60,9 +61,12 @@ def run(args: argparse.Namespace) -> int:
     """Simulate, and print what was published; 1 where not all of it was confirmed."""
     from busmon.demo.simulate import Plan
     from busmon.demo.simulate import run as simulate
+    from busmon.fleet import parent
 
     # As Ctrl-C does, `kill` ends the agents' lives in order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.supervised:
+        parent.watch()
     show = _live_line(args) if sys.stderr.isatty() else lambda _: None
     totals = simulate(settings_from(args), Plan(args.agents, args.rate, args.seconds, args.seed), args.totals, show)
     if sys.stderr.isatty():

@@ -62,16 +62,25 @@ class Child:
         arguments: of the command.
         environment: what the demo adds to its own.
         log: takes all that it prints.
+        lifeline: its standard input, which ends with the demo.
         stop_seconds: what it may take to end in order.
     """
 
-    def __init__(
-        self, name: str, arguments: tuple[str, ...], environment: Mapping[str, str], log: Path, stop_seconds: float
+    def __init__(  # noqa: PLR0913 - the demo starts one in one place
+        self,
+        name: str,
+        arguments: tuple[str, ...],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        lifeline: int,
+        stop_seconds: float,
     ) -> None:
         self.name = name
         self._arguments = arguments
         self._environment = environment
         self._log = log
+        self._lifeline = lifeline
         self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -86,7 +95,7 @@ class Child:
             self._process = subprocess.Popen(  # noqa: S603 - this program with arguments of the demo
                 [*BUSMON, *self._arguments],
                 env={**os.environ, **self._environment},
-                stdin=subprocess.DEVNULL,
+                stdin=self._lifeline,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

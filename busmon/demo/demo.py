@@ -19,6 +19,7 @@ from busmon.demo.totals import Totals
 from busmon.errors import DemoError, ExporterUnreachableError
 from busmon.exporter import screen
 from busmon.exporter.watch import Client, watch
+from busmon.fleet import parent
 from busmon.settings import Settings
 
 INTERRUPTED = 130
@@ -71,6 +72,7 @@ class _Play:
         self._seconds = seconds
         self._stack = stack
         self._interrupts = interrupts
+        self._lifeline = stack.enter_context(parent.lifeline())
         self._console = Console(highlight=False, soft_wrap=True)
 
     def run(self) -> int:
@@ -79,7 +81,7 @@ class _Play:
         settings = self._set_up(directory)
         client = Client(settings.listen)
         self._say(f"starting {settings.workers} workers and the exporter")
-        fleet = self._start("fleet", ("up",), settings, directory)
+        fleet = self._start("fleet", ("up", "--supervised"), settings, directory)
         self._await_ready(client, fleet)
         report = directory / "published.json"
         self._say(f"starting a simulated platform of {AGENTS} agents")
@@ -106,10 +108,17 @@ class _Play:
     def _simulate(self, report: Path) -> tuple[str, ...]:
         seconds = () if self._seconds is None else ("--seconds", str(self._seconds))
         numbers = ("--agents", str(AGENTS), "--rate", str(RATE), "--seed", str(SEED))
-        return ("simulate", *numbers, *seconds, "--totals", str(report))
+        return ("simulate", "--supervised", *numbers, *seconds, "--totals", str(report))
 
     def _start(self, name: str, arguments: tuple[str, ...], settings: Settings, directory: Path) -> Child:
-        child = Child(name, arguments, settings.environment(), directory / f"{name}.log", STOP_SECONDS)
+        child = Child(
+            name,
+            arguments,
+            environment=settings.environment(),
+            log=directory / f"{name}.log",
+            lifeline=self._lifeline,
+            stop_seconds=STOP_SECONDS,
+        )
         with self._interrupts.held():
             self._stack.callback(self._stop, child)
             child.start()

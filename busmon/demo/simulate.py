@@ -19,6 +19,7 @@ from typing import IO, Self, cast
 import orjson
 
 from busmon.bus.publisher import ConfirmedPublisher
+from busmon.catalogue import Catalogue
 from busmon.demo.crew import CLOSE_SECONDS, Task
 from busmon.demo.totals import Totals
 from busmon.errors import DemoError
@@ -83,9 +84,11 @@ def run(
         progress: called every now and then.
 
     Raises:
+        CatalogueError: a catalogue file is wrong.
         BusError: the broker can't be reached or refuses, as the first envelope finds.
         DemoError: an agent process failed.
     """
+    Catalogue.load(settings.catalogue)
     together = Totals(envelopes=_greet(settings))
     with ExitStack() as stack:
         crews = [stack.enter_context(_Process(task, settings)) for task in plan.tasks()]
