@@ -86,6 +86,11 @@ def heartbeat(origin: Origin, ts: float) -> Sealed:
     return Sealed(LIFECYCLE, json_v1.encode(origin.source, origin.agent, ts, [], []), 0)
 
 
+def farewell(origin: Origin, ts: float) -> Sealed:
+    """An envelope without samples: the source stops."""
+    return Sealed(LIFECYCLE, json_v1.encode(origin.source, origin.agent, ts, [], [], final=True), 0)
+
+
 def _split(rows: Iterable[Row]) -> Iterator[Row]:
     """The same rows, a long list of observations in several."""
     for row in rows:

@@ -144,6 +144,9 @@ class Held(Pending):
             self._apply(_combined(items))
         elif self.sent_at > self.shared.now - self.shared.resend_seconds:
             return None
+        else:
+            # The agent says now that it still is so: a reading of long ago would leave the scrape as stale.
+            self.at = max(self.shared.now, self.at)
         self.sent_at = self.shared.now
         return None if self.value is None else Taken(self.value, self.at)
 
@@ -183,21 +186,25 @@ class Counted(NamedTuple):
 
 
 class Distribution(Pending):
-    """Observations of a histogram whose bounds are known: as they are while few, else as counts."""
+    """Observations of a histogram whose bounds are known: as they are while few, else as counts.
 
-    __slots__ = ("_bounds", "_keys")
+    Where the fleet doesn't know the bounds yet, they are counts from the first on, since counts name their bounds.
+    """
 
-    def __init__(self, shared: Shared, bounds: Sequence[float]) -> None:
+    __slots__ = ("_bounds", "_few", "_keys")
+
+    def __init__(self, shared: Shared, bounds: Sequence[float], *, are_agreed: bool) -> None:
         super().__init__(shared)
         self._bounds = tuple(bounds)
         self._keys = (*map(repr, self._bounds), "+Inf")
+        self._few = len(self._keys) if are_agreed else 0
 
     def _fold(self) -> None:
         length = len(self.items)
         self.items[:length] = (self._counted(self.items[:length]),)
 
     def _amount(self, items: list[Any]) -> Taken | None:
-        if len(items) <= len(self._keys) and type(items[0]) is float:
+        if len(items) <= self._few and type(items[0]) is float:
             return Taken(items)
         counts, total = self._counted(items)
         if isfinite(total):

@@ -10,7 +10,7 @@ from time import monotonic, time
 
 from busmon.bus.connection import reconnect_waits
 from busmon.bus.publisher import ConfirmedPublisher
-from busmon.publish.batch import LIFECYCLE, Origin, Row, Table, heartbeat, seal
+from busmon.publish.batch import LIFECYCLE, Origin, Row, Table, farewell, heartbeat, seal
 from busmon.publish.outbox import Outbox
 from busmon.publish.series import Series
 from busmon.settings import Settings
@@ -37,6 +37,7 @@ class Rounds:
         self._outbox = Outbox(origin, settings.exchange, publisher, settings.publish_buffer_bytes)
         self._dropped = 0
         self._sent_at = monotonic()
+        self._was_heard = False
         self._waits = reconnect_waits()
 
     def publish(self) -> None:
@@ -63,9 +64,17 @@ class Rounds:
             self._publisher.idle(0)
 
     def close(self) -> int:
-        """Close the connection; returns how many samples are lost with this process."""
+        """Take leave and close the connection; returns how many samples are lost with this process."""
+        with suppress(Exception):  # the fleet finds out by the source's silence, only later
+            self._take_leave()
         self._publisher.close()
         return self._outbox.samples + sum(row.samples for row in self._rows())
+
+    def _take_leave(self) -> None:
+        """Have the source's gauges leave the scrape at once; not while something waits, which may yet be sent again."""
+        if self._was_heard and not self._outbox:
+            self._outbox.put(farewell(self._origin, time()))
+            self._send()
 
     def _rows(self) -> list[Row]:
         rows, discarded = self._series.take(time())
@@ -77,5 +86,5 @@ class Rounds:
     def _send(self) -> None:
         while self._outbox:
             body = self._outbox.send_first().body
-            self._sent_at = monotonic()
+            self._sent_at, self._was_heard = monotonic(), True
             self._confirmed(body)

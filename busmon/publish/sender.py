@@ -46,7 +46,8 @@ class Sender:
     def __init__(self, agent: str, series: Series, settings: Settings, confirmed: Callable[[bytes], None]) -> None:
         self.origin = new_origin(agent)
         self._rounds = _rounds(self.origin, series, settings, confirmed)
-        self._interval_seconds = settings.publish_interval_seconds
+        # However seldom it publishes, a source must say often enough that it lives.
+        self._interval_seconds = min(settings.publish_interval_seconds, series.shared.resend_seconds)
         self._changed = Condition()
         self._asked = 0
         self._answered = 0

@@ -7,8 +7,8 @@ with nothing counted yet: what was pending is the parent's to publish.
 import atexit
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -72,7 +72,11 @@ class Telemetry:
         confirmed: Callable[[bytes], None] = lambda _body: None,
     ) -> None:
         self.agent = word(agent, "agent")
-        self._settings = settings or all_settings.load({"amqp_url": amqp_url})
+        if settings is None:
+            settings = all_settings.load({"amqp_url": amqp_url})
+        elif amqp_url is not None:
+            settings = replace(settings, amqp_url=amqp_url)
+        self._settings = settings
         self._catalogue = _catalogue(self._settings.catalogue)
         self._series = Series(
             Shared(
@@ -131,13 +135,14 @@ class Telemetry:
         """A histogram; arguments and errors as for `counter`.
 
         `buckets` are ascending upper bounds, the catalogue's among them; by default they are the catalogue's. A metric
-        that it doesn't name gets its bounds from the first sample that the fleet sees.
+        that it doesn't name gets those of its first sample that the fleet sees, or prometheus_client's default ones.
         """
         table = self._table(name, HISTOGRAM, labelnames, domain)
         bounds = self._bounds(table, buckets)
         if not bounds:
             return self._only(Histogram, table, documentation, Values)
-        return self._only(Histogram, table, documentation, lambda shared: Distribution(shared, bounds), bounds)
+        make = partial(Distribution, bounds=bounds, are_agreed=table.type is None)
+        return self._only(Histogram, table, documentation, make, bounds)
 
     def summary(
         self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
@@ -170,7 +175,10 @@ class Telemetry:
         self.close()
 
     def _renew(self) -> None:
-        """Go on in a forked child, where the parent's thread doesn't exist."""
+        """Go on in a forked child, where the parent's thread doesn't exist.
+
+        The parent's connection is left open: closing it would take leave of the broker in the parent's name.
+        """
         self._series.reset()
         self._sender = Sender(self.agent, self._series, self._settings, self._confirmed)
 

@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 import pika
 from pika.adapters.select_connection import IOLoop
-from pika.channel import Channel
 
 from busmon.bus.consumer import Consumer, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pika.channel import Channel
 
     from busmon.demo.broker import PrivateNode
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 import pytest
-from pika import BasicProperties
+from pika import BasicProperties, spec
+from pika.frame import Method
 
 from .consuming import QUARANTINE, QUORUM, Operator, Recorder, Running, close_connection
 from .proxy import Proxy
@@ -268,6 +269,16 @@ class TestLosses:
                 proxy.silent = False
                 running.until_consuming()
 
+    def test_a_blocked_connection_is_named_until_it_is_unblocked(self, running: Running) -> None:
+        # RabbitMQ tells it only to connections that publish; so it is played in.
+        connection = running.channel().connection
+        connection._process_frame(Method(0, spec.Connection.Blocked("low on disk")))
+        assert running.heard.states[running.queue][-1] == "blocked"
+        assert running.heard.causes[running.queue][-1] == "connection_blocked: low on disk"
+        connection._process_frame(Method(0, spec.Connection.Unblocked()))
+        assert running.heard.states[running.queue][-1] == "consuming"
+        assert running.consumer.reconnects == {"connection_blocked": 1}
+
     def test_a_killed_broker_loses_nothing(self, dedicated_node: Any) -> None:
         with Operator(dedicated_node.amqp_url) as operator:
             queue = operator.declare("fold")
@@ -364,6 +375,17 @@ class TestQuarantine:
         running.close()
         operator.until_ready(running.queue, 0)
 
+    def test_a_quarantine_that_refuses_does_not_stop_the_flow(self, operator: Operator, vhost: Any, queue: str) -> None:
+        operator.publish(queue, *[b"x"] * 100)
+        with Running(vhost.amqp_url, queue, prefetch=10) as running:
+            running.until_delivered(1)
+            self.quarantine(running, 0)
+            for count in range(10, 101, 9):
+                running.until_delivered(count)
+                running.settle_all()
+            assert self.held(running) == 1
+        operator.until_ready(queue, 1)
+
     def test_a_held_delivery_whose_channel_is_lost_is_forgotten_and_comes_again(
         self, operator: Operator, running: Running
     ) -> None:
@@ -387,7 +409,37 @@ class TestQuarantine:
         running.consumer.quarantine(running.queue, stale, self.HEADERS)
         assert self.held(running) == 0
 
-    def test_a_lost_connection_publishes_again_what_was_not_confirmed(
+    def test_a_body_forgotten_while_its_confirm_is_awaited_is_not_published_again(
+        self, operator: Operator, running: Running
+    ) -> None:
+        operator.declare_quarantine(REFUSING)
+        operator.publish(running.queue, b"fills it", b"forgotten", b"last")
+        running.until_delivered(3)
+        self.quarantine(running, 0)
+        running.until(lambda: not self.held(running))
+        self.quarantine(running, 1)
+        running.consumer._quarantine.forget(running.queue)
+        running.until(lambda: running.consumer.reconnects["quarantine_refused"] == 1)
+        operator.channel.queue_purge(QUARANTINE)
+        self.quarantine(running, 2)
+        running.until(lambda: self.held(running) == 1)
+        assert operator.take(QUARANTINE)[0] == b"last"
+
+    def test_what_a_lost_connection_left_unconfirmed_is_published_on_the_next(
+        self, operator: Operator, running: Running
+    ) -> None:
+        operator.declare_quarantine()
+        operator.publish(running.queue, b"first", b"second")
+        running.until_delivered(2)
+        self.quarantine(running, 0)
+        running.until(lambda: not self.held(running))
+        self.quarantine(running, 1)
+        running.consumer._quarantine._link._drop()
+        running.until(lambda: not self.held(running))
+        assert running.consumer.reconnects == {"connection_lost": 1}
+        assert [operator.take(QUARANTINE)[0] for _ in range(2)] == [b"first", b"second"]
+
+    def test_a_connection_closed_while_the_quarantine_refuses_loses_nothing(
         self, node: Any, vhost: Any, operator: Operator, running: Running
     ) -> None:
         operator.declare_quarantine(REFUSING)
@@ -461,6 +513,22 @@ class TestDraining:
             (delivery,) = standby.until_delivered(1)
             assert delivery.body == b"2"
 
+    def test_a_cancel_while_the_channel_opens_lets_nothing_in(self, operator: Operator, queue: str, vhost: Any) -> None:
+        operator.publish(queue, b"x")
+        with Running(vhost.amqp_url, queue) as running:
+            done: list[bool] = []
+            opened = running.consumer._link._opened
+
+            def open_and_cancel(connection: Any) -> None:
+                opened(connection)
+                running.consumer.cancel(lambda: done.append(True))
+
+            running.consumer._link._opened = open_and_cancel
+            running.until(lambda: done)
+            running.until(lambda: running.channel().is_closed)
+            assert not running.heard.deliveries[queue]
+        operator.until_ready(queue, 1)
+
     def test_close_waits_for_the_quarantines_confirms(self, operator: Operator, running: Running) -> None:
         operator.declare_quarantine()
         operator.publish(running.queue, *[b"bad"] * 50)
@@ -517,6 +585,10 @@ class TestDepth:
         with Running(vhost.amqp_url, queue, prefetch=2) as running:
             running.until_delivered(2)
             assert running.depth() == 5
+            answers: list[int | None] = []
+            for _ in range(3):
+                running.consumer.depth(queue, answers.append)
+            running.until(lambda: answers == [5, 5, 5])
 
     def test_a_missing_queue_is_unknown_and_disturbs_nobody(self, operator: Operator, running: Running) -> None:
         answers: list[int | None] = []

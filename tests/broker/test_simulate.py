@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,14 +18,13 @@ from busmon.catalogue.catalogue import PLATFORM
 from busmon.catalogue.family import GAUGE
 from busmon.demo.simulate import Plan, run
 from busmon.demo.totals import Totals
-from busmon.errors import BrokerUnreachableError
+from busmon.errors import BrokerUnreachableError, CatalogueError
 from busmon.settings import Settings
 
 from .topologies import Client, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ONE_SHARD = ("shards = 4", "shards = 1")
 QUEUE = "telemetry.fold.0"
@@ -122,7 +122,20 @@ def test_no_agent_outlives_a_simulation_that_is_killed(place: Place) -> None:
     crews = command.crews()
     command.process.kill()
     command.process.communicate()
-    until(lambda: not any(os.path.exists(f"/proc/{crew}") for crew in crews))  # noqa: PTH110 - /proc is no place to walk
+    until(lambda: not any(Path(f"/proc/{crew}").exists() for crew in crews))
+
+
+def test_a_catalogue_file_that_is_wrong_is_found_before_any_agent_starts(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="nowhere"):
+        run(Settings(catalogue=(tmp_path / "nowhere.toml",)), Plan())
+
+
+def test_a_process_of_agents_that_dies_ends_the_simulation(place: Place) -> None:
+    command = Command(place, "--agents", "2")
+    until(lambda: len(command.crews()) == 2)
+    os.kill(int(command.crews()[0]), signal.SIGKILL)
+    _, err = command.process.communicate(timeout=60)
+    assert (command.process.returncode, err) == (1, "busmon: a process of simulated agents ended with status -9\n")
 
 
 def test_a_broker_that_cant_be_used_is_found_before_any_agent_starts() -> None:

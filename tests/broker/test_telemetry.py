@@ -77,7 +77,8 @@ def test_an_agents_calls_arrive_as_one_envelope(place: Place, client: Client) ->
         telemetry.gauge("queue_size", labelnames=["queue"]).labels("tasks").set(42)
         telemetry.summary("reply_bytes").observe(512)
         began = time.time()
-    (taken,) = arrived(client, len)
+    taken, leave = arrived(client, lambda taken: len(taken) == 2)
+    assert orjson.loads(leave.body)["final"] is True
     envelope = orjson.loads(taken.body)
     (size,) = [table for table in envelope["tables"] if "ts" in table]
     assert abs(size.pop("ts") - began) < 5
@@ -105,7 +106,7 @@ def test_properties_are_what_the_fleet_goes_by(place: Place, client: Client) -> 
         for number in range(3):
             (tasks, votes)[number % 2].inc()
             assert telemetry.flush()
-    taken = arrived(client, lambda taken: len(taken) == 3)
+        taken = arrived(client, lambda taken: len(taken) == 3)
     assert [each.routing_key for each in taken] == ["analyzer.telemetry", "analyzer.business", "analyzer.telemetry"]
     assert [each.properties.message_id for each in taken] == [f"{telemetry.source}:{n}" for n in (1, 2, 3)]
     for each in taken:
@@ -123,6 +124,13 @@ def test_the_interval_publishes_without_being_asked(place: Place, client: Client
     with a_telemetry(place.amqp_url) as telemetry:
         telemetry.counter("hits_total").inc()
         assert total(arrived(client, len), "hits_total") == 1
+
+
+def test_a_source_with_nothing_to_say_says_that_it_lives(place: Place, client: Client) -> None:
+    with a_telemetry(place.amqp_url, 3600, presence_ttl_seconds=0.3):
+        taken = arrived(client, lambda taken: len(taken) >= 3)
+    assert {each.routing_key for each in taken} == {"analyzer.lifecycle"}
+    assert tables(taken) == []
 
 
 def test_no_increment_is_lost_or_counted_twice_across_a_kill_of_the_broker(dedicated_node: Any, tmp_path: Path) -> None:

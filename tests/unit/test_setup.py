@@ -154,6 +154,7 @@ def test_a_signal_waits_for_apt_and_the_policy_returns(root: Path, policy: Path,
         (root / "wait").unlink()
         running.communicate(timeout=60)
     assert running.returncode == 128 + number
+    assert not list(root.glob("busmon-apt.*"))
     assert_restored(policy)
     assert "rc2.d/S01broker" not in links(root)
 

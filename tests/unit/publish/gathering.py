@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ class Bench:
         return self._made(AccumulatingGauge, name, labelnames, Sum)
 
     def histogram(self, name: str = "seconds", *labelnames: str) -> Histogram:
-        return self._made(Histogram, name, labelnames, lambda shared: Distribution(shared, BOUNDS))
+        return self._made(Histogram, name, labelnames, partial(Distribution, bounds=BOUNDS, are_agreed=True))
 
     def summary(self, name: str = "bytes", *labelnames: str) -> Summary:
         return self._made(Summary, name, labelnames, Values)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busmon.publish.batch import MAX_BYTES, MAX_NUMBERS, Origin, Row, Sealed, Table, heartbeat, seal
@@ -52,6 +52,7 @@ def test_a_heartbeat_is_an_envelope_without_samples() -> None:
     assert decoded(heartbeat(ORIGIN, 12.5)) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(1, 10), st.lists(st.floats(0, 1), min_size=1, max_size=50)), max_size=300))
 def test_no_sample_is_lost_or_doubled_by_the_cutting(cells: list[Any]) -> None:
     table = Table("seconds", ("number",))

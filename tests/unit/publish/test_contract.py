@@ -72,6 +72,14 @@ def test_bounds_are_the_catalogues_or_more(telemetry: Telemetry) -> None:
     telemetry.histogram("task_duration_seconds", "", ["agent"], buckets=[0.1, 0.5, 1, 2, 3, 5, 10, float("inf")])
 
 
+def test_the_bounds_of_a_metric_that_the_fleet_doesnt_know_are_in_its_first_sample(telemetry: Telemetry) -> None:
+    telemetry.histogram("waits_seconds", buckets=[1, 2]).observe(1.5)
+    telemetry.histogram("task_duration_seconds", "", ["agent"]).labels("a").observe(1.5)
+    (waits, tasks), _ = telemetry._series.take(1.0)
+    assert waits.cell == {"buckets": {"1.0": 0, "2.0": 1, "+Inf": 0}, "sum": 1.5}
+    assert tasks.cell == [1.5]
+
+
 def test_a_catalogue_file_of_the_agents_own_is_heeded(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('[gauge.documents]\nhelp = "Documents."\nmerge = "add"\n')

@@ -113,7 +113,7 @@ def refused_by_the_fold(sample: Any) -> bool:
         return Exposition(Path(directory)).collect().value("busmon_samples_rejected_total") > 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(samples)
 def test_what_the_fold_would_refuse_is_refused_and_nothing_else(sample: Any) -> None:
     try:
