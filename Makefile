@@ -1,6 +1,6 @@
 # Every command of the project. Paths are relative, so that a clone may stand in a path with a space.
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo lint format clean
+.PHONY: help setup test soak demo lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -12,6 +12,10 @@ test: ## set up, then run every check and test, on a RabbitMQ of their own
 	@.ci/setup --test
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal
+
+soak: ## set up, then kill everything 200 times under load and compare all totals. SOAK='--seed 7' repeats a run
+	@.ci/setup --test
+	.venv/bin/python -m tests.soak $(SOAK)
 
 demo: ## set up, then run the whole way of the data until Ctrl-C, or for DEMO_SECONDS=20
 	@.ci/setup

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pika
@@ -46,7 +47,7 @@ def is_observed(series: int) -> bool:
 def _tables(picked: list[int]) -> dict[str, object]:
     counters = [[f"exchange-{n % 10}", f"task.{n}", 1] for n in picked if not is_observed(n)]
     observed = [[f"analyzer-{n}", [0.2]] for n in picked if is_observed(n)]
-    tables = [
+    tables: list[dict[str, list[Any] | str]] = [
         {"name": "messages_published_total", "labels": ["exchange", "routing_key"], "rows": counters},
         {"name": "task_duration_seconds", "labels": ["agent"], "rows": observed},
     ]

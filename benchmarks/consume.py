@@ -8,7 +8,7 @@
 
 Each program runs in a process of its own, all of them in turn in every round, on a quorum queue of a private RabbitMQ
 node (or of `BUSMON_AMQP_URL`). Throughput counts from the first delivery to the last ack, CPU is the consumer's own,
-user and system, over the same span. Printed are medians over the rounds; ratios compare medians of one and the same run.
+user and system, over the same span. Printed are medians over the rounds; ratios are of medians of the same run.
 """
 
 import argparse

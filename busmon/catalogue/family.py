@@ -18,6 +18,9 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 
 MAX_BOUNDED_SERIES = 1000
 
+DEFAULT_TTL_SECONDS: Mapping[str, float] = {GAUGE: 300.0}
+"""By type; series of the others stay in the scrape for ever."""
+
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     COUNTER: ("", "_total", "_created"),
     GAUGE: ("",),
@@ -40,6 +43,10 @@ class Family:
             accumulates increments and takes no `set`.
         values: enumerated label values, by label name: a hint for series at 0 from the start, not a closed set.
         internal: measured by busmon itself; refused from publishers.
+        ttl_seconds: how long after its last update a series stands in the scrape; None for ever.
+        budgets: how many values a label may take beside its enumerated ones, by label name, where it isn't the
+            fleet's default.
+        aggregate_away: labels that publishers may send, and that are dropped before anything is counted.
     """
 
     name: str
@@ -51,6 +58,9 @@ class Family:
     merge: str = "latest"
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     internal: bool = False
+    ttl_seconds: float | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict, hash=False)
+    aggregate_away: tuple[str, ...] = ()
 
     @property
     def metric_name(self) -> str:

@@ -14,10 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from busmon.catalogue import naming
-from busmon.catalogue.family import COUNTER, DEFAULT_BUCKETS, GAUGE, HISTOGRAM, MERGES, SUMMARY, TYPES, Family
+from busmon.catalogue.family import (
+    COUNTER,
+    DEFAULT_BUCKETS,
+    DEFAULT_TTL_SECONDS,
+    GAUGE,
+    HISTOGRAM,
+    MERGES,
+    SUMMARY,
+    TYPES,
+    Family,
+)
 from busmon.errors import CatalogueError
 
-_COMMON_KEYS = ("help", "labels", "values", "internal")
+_COMMON_KEYS = ("help", "labels", "values", "budgets", "aggregate_away", "ttl_seconds", "internal")
 _KEYS = {
     COUNTER: _COMMON_KEYS,
     GAUGE: (*_COMMON_KEYS, "merge"),
@@ -85,9 +95,12 @@ class _Table:
             labelnames=(labels := self._labels()),
             buckets=self._bounds("buckets", DEFAULT_BUCKETS) if self.type == HISTOGRAM else (),
             quantiles=self._quantiles() if self.type == SUMMARY else (),
-            merge=self._one_of("merge", MERGES),
+            merge=(merge := self._one_of("merge", MERGES)),
             values=self._values(labels),
             internal=self._internal(),
+            ttl_seconds=self._ttl_seconds(),
+            budgets=self._budgets(labels),
+            aggregate_away=self._aggregate_away(labels, merge),
         )
 
     def _check_form(self) -> None:
@@ -117,6 +130,33 @@ class _Table:
         if not isinstance(table, dict) or table.keys() - set(labels):
             raise self.wrong(f"a list of values for each of these labels or some: {', '.join(labels)}", "values")
         return {label: self._texts(f"values.{label}", values) for label, values in table.items()}
+
+    def _budgets(self, labels: Sequence[str]) -> dict[str, int]:
+        table = self.fields.get("budgets", {})
+        if not isinstance(table, dict) or table.keys() - set(labels):
+            raise self.wrong(f"a number for each of these labels or some: {', '.join(labels)}", "budgets")
+        for label, budget in table.items():
+            if type(budget) is not int or budget < 0:
+                raise self.wrong("a whole number of values, 0 or more", f"budgets.{label}")
+        return table
+
+    def _aggregate_away(self, labels: Sequence[str], merge: str) -> tuple[str, ...]:
+        names = self._texts("aggregate_away", self.fields.get("aggregate_away", []))
+        if names and self.type == GAUGE and merge != "add":
+            raise self.wrong(
+                "no such key: values that are set don't add up; merge 'add' or another type", "aggregate_away"
+            )
+        if fault := naming.label_names_fault(names):
+            raise self.wrong(f"other labels: {fault}", "aggregate_away")
+        if both := sorted({*names} & {*labels}):
+            raise self.wrong(f"other labels: {both[0]!r} is one that the family keeps", "aggregate_away")
+        return names
+
+    def _ttl_seconds(self) -> float | None:
+        ttl = self.fields.get("ttl_seconds", DEFAULT_TTL_SECONDS.get(self.type, 0))
+        if not _is_finite(ttl) or ttl < 0:
+            raise self.wrong("a number of seconds; 0 for ever", "ttl_seconds")
+        return float(ttl) or None
 
     def _texts(self, key: str, texts: Any) -> tuple[str, ...]:
         if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):

@@ -65,6 +65,9 @@ def in_full(catalogue: Catalogue, family: Family) -> str:
         *((f"label {label}", ", ".join(family.values.get(label, ())) or "any value") for label in family.labelnames),
         ("unit", family.unit),
         (PARTICULARS[family.type], particulars(family) + _MERGES.get(particulars(family), "")),
+        *((f"budget of {label}", f"{budget} values") for label, budget in family.budgets.items()),
+        ("dropped labels", ", ".join(family.aggregate_away)),
+        ("hidden after", f"{family.ttl_seconds:g} s without an update" if family.ttl_seconds else ""),
         ("from", str(catalogue.origins[family.name])),
     ]
     width = max(len(title) for title, _ in rows) + 2

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from busmon import __version__
-from busmon.cli import catalogue, fleet, publish, quarantine, schema, settings, simulate, top, topology
+from busmon.cli import catalogue, fleet, publish, quarantine, registry, schema, settings, simulate, top, topology
 from busmon.errors import BusmonError
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
     ("run the fleet", (fleet, top)),
     ("publish, and mend what was refused", (publish, quarantine)),
-    ("look at what it works by", (topology, catalogue, schema, settings)),
+    ("look at what it works by", (topology, catalogue, registry, schema, settings)),
     ("try it", (simulate,)),
 )
 

@@ -75,7 +75,7 @@ def table(settings: Settings) -> str:
 
 
 def _value(settings: Settings, row: Setting) -> str:
-    return row.show(getattr(settings, row.name)) or row.default_text
+    return row.show(getattr(settings, row.name)) or row.kind.empty or row.default_text
 
 
 def as_json(settings: Settings) -> str:

@@ -39,7 +39,7 @@ class App:
     def __init__(self, settings: Settings, address: str) -> None:
         self._registry_dir = settings.registry_dir
         self._address = f"http://{address}/metrics"
-        self._scrape = Scrape(settings.registry_dir)
+        self._scrape = Scrape(settings)
         self._started_at = time.time()
 
     def starlette(self) -> Starlette:
@@ -65,13 +65,14 @@ class App:
         return HTMLResponse(PAGE)
 
     async def metrics(self, request: Request) -> Response:
-        """The exposition, as the scraper negotiates it."""
+        """The exposition, as the scraper negotiates it, or the families and samples that it names by `name[]`."""
         form = choose_format(request.headers.get("accept", ""))
         compressed = accepts_gzip(request.headers.get("accept-encoding", ""))
+        names = frozenset(request.query_params.getlist("name[]"))
         headers = {"Content-Type": form.value, "Vary": "Accept, Accept-Encoding"}
         if compressed:
             headers["Content-Encoding"] = "gzip"
-        return Response(await self._scrape.page(form, compressed=compressed), headers=headers)
+        return Response(await self._scrape.page(form, compressed=compressed, names=names), headers=headers)
 
     async def health(self, _: Request) -> Response:
         """Alive or dead."""

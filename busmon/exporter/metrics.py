@@ -8,7 +8,7 @@ files. Used by the scrape's thread alone.
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
@@ -86,15 +86,36 @@ class Own:
         self._add(lambda: _scrape(self.durations, skipped(), series()))
         self._add(ProcessCollector(registry=None).collect)
 
-    def exposition(self, form: Format) -> bytes:
-        """The families in this format; OpenMetrics ends with its `# EOF`."""
+    def exposition(self, form: Format, names: Collection[str] = ()) -> bytes:
+        """The families in this format; OpenMetrics ends with its `# EOF`.
+
+        Args:
+            form: which one.
+            names: of families and samples; only these if there are some.
+        """
+        registry = _Only(self._registry, names) if names else self._registry
         if form is Format.TEXT:
-            return text(self._registry)
-        written: bytes = openmetrics(self._registry)  # type: ignore[no-untyped-call]  # not annotated there
+            return text(registry)
+        written: bytes = openmetrics(registry)  # type: ignore[no-untyped-call]  # not annotated there
         return written
 
     def _add(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self._registry.register(_Guarded(collect))
+
+
+class _Only(Collector):
+    """Of another collector's families those that are named, and of the others the samples that are."""
+
+    def __init__(self, whole: Collector, names: Collection[str]) -> None:
+        self._whole = whole
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._whole.collect():
+            if family.name not in self._names:
+                family.samples = [sample for sample in family.samples if sample.name in self._names]
+            if family.samples:
+                yield family
 
 
 class _Guarded(Collector):

@@ -4,6 +4,7 @@ One process, one event loop. SIGTERM and SIGINT end it in order, with status 0; 
 gone, SIGTERM comes by the lifeline that the two shared.
 """
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from ipaddress import ip_address
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.errors import ListenError
 from busmon.exporter.app import App
@@ -22,6 +24,39 @@ DRAIN_SECONDS = 3
 """How long answers that are under way may take once the exporter is to stop."""
 
 _BACKLOG = 128
+
+MAX_CONNECTIONS = 256
+"""Beyond that, one that asks nothing makes room: without descriptors the shards' files can't be read either."""
+
+REQUEST_SECONDS = 10.0
+"""How long a connection may stay without a request under way, or with half of one, at least; at most twice as long."""
+
+
+class _Connection(H11Protocol):
+    """A connection that can't be held for nothing; uvicorn itself limits only those that wait between requests."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, None)
+        if len(self.connections) > MAX_CONNECTIONS:
+            others = (each for each in self.connections if isinstance(each, _Connection) and each is not self)
+            next((each for each in others if each.asks_nothing), self).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._clock.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether no request is under way on it, but for half of one."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _look(self, before: object) -> None:
+        """Close the connection if nothing was asked since the last look, and nothing is being answered."""
+        if self.cycle is before and self.asks_nothing:
+            self.transport.abort()
+            return
+        self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, self.cycle)
 
 
 def run(settings: Settings) -> int:
@@ -44,7 +79,7 @@ def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app.starlette(),
         loop="asyncio",
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         log_config=None,

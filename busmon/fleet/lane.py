@@ -8,6 +8,7 @@ counted; a lost channel rolls the open batch back, since its deliveries come aga
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -16,6 +17,7 @@ from busmon.bus.delivery import Delivery
 from busmon.errors import EnvelopeError
 from busmon.fleet.measured import Measured
 from busmon.fleet.suspects import Suspects, identity, survives
+from busmon.registry import removal, requests
 from busmon.registry.ledger import Verdict
 from busmon.registry.shard import Shard
 from busmon.status import ShardStatus
@@ -93,7 +95,7 @@ class Lane:
             return
         now, began = time.time(), time.perf_counter()
         measured, self._measured = self._measured, Measured()
-        measured.describe(self._shard.fold, self.status)
+        measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
         if trigger:
             self._shard.fold.count("busmon_batches_total", (trigger,))
         self._shard.commit(now)
@@ -118,6 +120,30 @@ class Lane:
         """
         if self._shard.expire(before) and not self._tags:
             self._shard.commit(time.time())
+
+    def write_exemplars(self) -> None:
+        """Let scrapes see the exemplars that are new; one that can't be written now may be the next time."""
+        with suppress(OSError):
+            self._shard.write_exemplars()
+
+    def clean(self, registry_dir: Path) -> None:
+        """Remove the series that a person asked to have removed, and those whose label values lost their places.
+
+        The open batch is closed before, as its cells are the files' as they were.
+
+        Raises:
+            OSError: the files can't be rewritten; what was asked for is asked for still.
+        """
+        asked, now = requests.pending(registry_dir, self.status.shard), time.time()
+        if not asked and not removal.is_due(self._shard):
+            return
+        self.close("drain")
+        for request in asked:
+            removed = removal.drop(self._shard, request.family, request.labels, now)
+            requests.answer(registry_dir, request, self.status.shard, removed)
+            _log.info("lane.series_dropped", shard=self.status.shard, family=request.family, series=removed)
+        if forgotten := removal.tidy(self._shard, now):
+            _log.info("lane.series_forgotten", shard=self.status.shard, series=forgotten)
 
     def _begin(self, commit_seconds: float | None) -> None:
         self.opened_at = None
@@ -154,10 +180,13 @@ class Lane:
             self._fold(delivery, now)
 
     def _quarantine_headers(self, delivery: Delivery, refusal: EnvelopeError, now: float) -> dict[str, str]:
+        agent = delivery.properties.app_id or UNKNOWN_AGENT
+        if isinstance(agent, bytes):  # it isn't UTF-8
+            agent = agent.decode(errors="backslashreplace")
         return {
             "reason": refusal.reason,
             "detail": str(refusal),
-            "agent": delivery.properties.app_id or UNKNOWN_AGENT,
+            "agent": agent,
             "original_routing_key": delivery.routing_key,
             "queue": self.status.queue,
             "quarantined_at": repr(now),

@@ -1,15 +1,15 @@
-"""What a batch shows of itself: latencies, sizes, verdicts, gathered while it is folded and added to it in bulk.
+"""What a batch shows of itself: latencies, sizes, verdicts, who is there, gathered as it is folded and added in bulk.
 
 They are part of the batch's own commit, so they are as exact as what they count. One thread.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from busmon.bus.delivery import Delivery
 from busmon.registry.fold import Fold
-from busmon.registry.ledger import Verdict
+from busmon.registry.ledger import Ledger, Verdict
 from busmon.status import ShardStatus
 from busmon.wire.envelope import Envelope
 
@@ -40,12 +40,17 @@ class Measured:
         self._latencies: list[float] = []
         self._sizes: list[int] = []
         self._heard: dict[str, float] = {}
+        self._present: dict[str, str] = {}
         self._skewed: Counter[str] = Counter()
 
     def take(self, envelope: Envelope, delivery: Delivery, now: float) -> None:
         """Measure an envelope that was consumed at `now`, in seconds since the epoch."""
         self._sizes.append(len(delivery.body))
         self._heard[envelope.agent] = now
+        if envelope.final:
+            self._present.pop(envelope.source, None)
+        else:
+            self._present[envelope.source] = envelope.agent
         published_at = _published_at(delivery.properties.headers) or envelope.ts
         if published_at is None:
             return
@@ -54,8 +59,8 @@ class Measured:
             published_at = now
         self._latencies.append(now - published_at)
 
-    def describe(self, fold: Fold, status: ShardStatus) -> None:
-        """Add the measures to the batch."""
+    def describe(self, fold: Fold, ledger: Ledger, status: ShardStatus, now: float) -> None:
+        """Add the measures to the batch, which is about to be committed at `now`."""
         shard = (str(status.shard),)
         if self._sizes:
             fold.count("busmon_envelopes_consumed_total", shard, len(self._sizes))
@@ -69,6 +74,10 @@ class Measured:
             fold.count("busmon_clock_skew_total", (agent,), amount)
         for agent, heard_at in self._heard.items():
             fold.set("busmon_last_envelope_timestamp_seconds", (agent,), heard_at, heard_at)
+        for source, agent in self._present.items():
+            fold.attend(source, agent, now)
+        if span_seconds := ledger.ring_span(now):
+            fold.set("busmon_ledger_ring_span_seconds", shard, span_seconds, now)
         if self._commit_seconds:
             fold.observe("busmon_commit_duration_seconds", (), self._commit_seconds)
 
@@ -78,9 +87,14 @@ def _published_at(headers: Mapping[str, Any] | None) -> float | None:
     if not headers:
         return None
     stamp = headers.get("published_at_ns")
-    if (type(stamp) is int or type(stamp) is float) and stamp > 0:
+    if _is_stamp(stamp):
         return stamp / _NANOSECONDS
     stamp = headers.get("timestamp_in_ms")
-    if (type(stamp) is int or type(stamp) is float) and stamp > 0:
+    if _is_stamp(stamp):
         return stamp / _MILLISECONDS
     return None
+
+
+def _is_stamp(value: Any) -> TypeGuard[float]:
+    """Whether a header is a positive number that isn't a boolean; pika's 64-bit ones are of a type of its own."""
+    return isinstance(value, int | float) and type(value) is not bool and value > 0

@@ -25,6 +25,7 @@ from busmon.errors import CatalogueError, TopologyError
 from busmon.fleet.lane import DropCount, Lane
 from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
+from busmon.registry.budgets import Budgets
 from busmon.registry.families import Families
 from busmon.registry.shard import Shard
 from busmon.settings import Settings
@@ -69,6 +70,7 @@ class Worker:
         self._catalogue = Catalogue.load(settings.catalogue)
         self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
         self._name_refused(self._families.refused())
+        self._routed_generation = self._families.generation
         self._shards: list[Shard] = []
         self._suspects: list[Suspects] = []
         self._lanes: dict[str, Lane] = {}
@@ -93,6 +95,7 @@ class Worker:
             wait_seconds=LOCK_WAIT_SECONDS,
         )
         self._shards.append(shard)
+        shard.limit(Budgets.of(self._settings))
         if shard.replayed:
             _log.warning("worker.journal_replayed", shard=number)
         shard.expose_at_zero(self._catalogue.families.values())
@@ -121,6 +124,7 @@ class Worker:
             name=f"busmon worker {number}",
             listener=self,
             ioloop=self._ioloop,
+            peeling=self._settings.plain_pika == "0",
         )
         for lane in self._lanes.values():
             lane.settlement = consumer
@@ -251,18 +255,29 @@ class Worker:
 
     def _name_refused(self, refused: Iterable[str]) -> None:
         for name in refused:
-            _log.warning("worker.family_change_refused", family=name, because="it has series of another definition")
+            advice = f"`busmon registry drop {name}` removes its series, and then the change counts"
+            _log.warning(
+                "worker.family_change_refused",
+                family=name,
+                because="it has series of another definition",
+                next=advice,
+            )
 
     def _beat(self) -> None:
         """Once a second: what the clock and other processes may have changed."""
         self._ioloop.call_later(BEAT_SECONDS, self._beat)
-        if self._families.refresh():
+        self._families.refresh()
+        if self._families.generation != self._routed_generation:
+            self._routed_generation = self._families.generation
             for shard in self._shards:
                 shard.fold.reroute()
         silent_since = time.time() - self._settings.presence_ttl_seconds
         for lane in self._lanes.values():
             if lane not in self._failing:
                 self._committing(lane, partial(lane.expire, silent_since))
+            if lane not in self._failing:
+                self._committing(lane, partial(lane.clean, self._settings.registry_dir))
+            lane.write_exemplars()
             self._consumer.depth(lane.status.queue, partial(setattr, lane.status, "queue_depth"))
         self._tell()
 

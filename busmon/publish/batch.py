@@ -88,7 +88,7 @@ def heartbeat(origin: Origin, ts: float) -> Sealed:
 
 def farewell(origin: Origin, ts: float) -> Sealed:
     """An envelope without samples: the source stops."""
-    return Sealed(LIFECYCLE, json_v1.encode(origin.source, origin.agent, ts, [], [], final=True), 0)
+    return Sealed(LIFECYCLE, json_v1.encode_final(origin.source, origin.agent, ts), 0)
 
 
 def _split(rows: Iterable[Row]) -> Iterator[Row]:

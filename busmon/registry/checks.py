@@ -10,6 +10,8 @@ from busmon.registry.numbers import LARGEST, is_number
 
 NUMBERS = frozenset({int, float})
 MAX_LABEL_VALUE_CHARACTERS = 1024
+MAX_TRACE_ID_CHARACTERS = 120
+"""OpenMetrics allows an exemplar's labels 128 characters in all, and the name `trace_id` is 8 of them."""
 
 _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -48,6 +50,16 @@ def check_labels(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> None:
         raise RejectedError("label_mismatch")
     if not all(type(value) is str and len(value) <= MAX_LABEL_VALUE_CHARACTERS for value in labelvalues):
         raise RejectedError("invalid_label")
+
+
+def check_trace_id(trace_id: Any) -> None:
+    """Whether a sample can belong to this trace.
+
+    Raises:
+        RejectedError: `invalid_trace_id`: it is no text, or too long for an exemplar.
+    """
+    if type(trace_id) is not str or len(trace_id) > MAX_TRACE_ID_CHARACTERS:
+        raise RejectedError("invalid_trace_id")
 
 
 def bounds(value: Any) -> set[float]:
@@ -97,7 +109,7 @@ def _checked_buckets(family: Family, value: dict[str, Any]) -> dict[str, Any]:
     buckets, total = value.get("buckets"), value.get("sum")
     if type(buckets) is not dict or type(total) not in NUMBERS:
         raise RejectedError("invalid_value")
-    if not all(type(count) is int and 0 <= count <= LARGEST for count in buckets.values()):
+    if not all(type(count) in NUMBERS and 0 <= count <= LARGEST and count % 1 == 0 for count in buckets.values()):
         raise RejectedError("invalid_value")
     if not is_number(total):
         raise RejectedError("non_finite")

@@ -14,7 +14,10 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.registry.numbers import go_float
 from busmon.registry.shares import MERGES, Shares, sum_of
 
-COLUMNS = (COUNTER, HISTOGRAM, SUMMARY, *MERGES)
+SKETCH = "sketch"
+"""The column of the summaries' bins."""
+
+COLUMNS = (COUNTER, HISTOGRAM, SUMMARY, *MERGES, SKETCH)
 
 _GAUGE_COLUMNS: Mapping[str, str] = {
     "latest": "gauge_mostrecent",
@@ -30,6 +33,11 @@ def column_of(family: Family) -> str:
     return _GAUGE_COLUMNS[family.merge] if family.type == GAUGE else family.type
 
 
+def file_name(column: str, shard: int) -> str:
+    """A column's file; prometheus_client's collector reads every `.db` and can't read bins."""
+    return f"{column}_shard{shard}.{'bins' if column == SKETCH else 'db'}"
+
+
 class Column:
     """One value file's cells.
 
@@ -37,11 +45,14 @@ class Column:
         slots: the slot of each cell that is in the file.
         unwritten: the keys of the cells after those.
         increments: what the open batch adds, by cell.
-        times: the latest event time of the increments of gauges, by cell.
+        times: of the increments, by cell, where the column has times of its own: a gauge's latest event time, or the
+            start of the step that a bin counts.
+        is_timed: whether it has; the other columns' times are those of commits.
+        restarts: a cell counts from 0 again when its time changes.
         shares: of set gauges; empty for ever in a column of another type.
     """
 
-    __slots__ = ("increments", "is_gauge", "name", "shares", "slots", "times", "unwritten")
+    __slots__ = ("increments", "is_timed", "name", "restarts", "shares", "slots", "times", "unwritten")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,7 +60,8 @@ class Column:
         self.unwritten: list[bytes] = []
         self.increments: defaultdict[int, float] = defaultdict(float)
         self.times: dict[int, float] = {}
-        self.is_gauge = name in MERGES
+        self.restarts = name == SKETCH
+        self.is_timed = name in MERGES or self.restarts
         self.shares = Shares(MERGES.get(name, sum_of))
 
     def allot(self, keys: Sequence[bytes]) -> int:
@@ -83,6 +95,15 @@ class Group:
         if cell is None:
             cell = self.cells[labelvalues] = self.column.allot(list(self._keys(labelvalues)))
         return cell
+
+    @property
+    def width(self) -> int:
+        """How many cells a series has."""
+        return self.sum + 1 if self.family.type in {HISTOGRAM, SUMMARY} else 1
+
+    def labels(self, labelvalues: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+        """A series' label names and values."""
+        return frozenset(zip(self.family.labelnames, labelvalues, strict=True))
 
     def adopt(self, labelvalues: tuple[str, ...], cell: int) -> None:
         """Take over a series that stands in the file from its first cell on."""

@@ -1,117 +1,196 @@
 """The text of a scrape: merged families as Prometheus' text format 0.0.4 and as OpenMetrics 1.0.
 
-Sample lines are the same in both and are kept from scrape to scrape: only a series whose values changed is written
-again. Families and series stand in the order of their names and labels. One thread at a time.
+Sample lines are the same in both, exemplars apart, and are kept from scrape to scrape: only a series whose values
+changed is written again, and only a family with such a series joined again. Families and series stand in the order of
+their names and labels. One thread at a time.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
-from busmon.registry.collection import Collection, MergedFamily, Series, Snapshot
-from busmon.registry.numbers import go_float
+from busmon.catalogue.catalogue import Catalogue
+from busmon.catalogue.family import SUMMARY
+from busmon.registry.collection import Collection as Merged
+from busmon.registry.lifetimes import Lifetimes
+from busmon.registry.lines import openmetrics_header, quantile_lines, text_header
+from busmon.registry.merged import MergedFamily, Series
+from busmon.registry.quantiles import SeriesName
+from busmon.registry.rules import Rules
+from busmon.registry.served_exemplars import ServedExemplars, exemplified
+from busmon.registry.sketch import WINDOW
+from busmon.registry.snapshot import Snapshot
 
-Header = Callable[[MergedFamily], str]
-
-_LABEL_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
-_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
+_by_labels = attrgetter("labels")
 
 
-@dataclass(slots=True)
 class _Body:
-    """The sample lines of one family, by series and joined."""
+    """The sample lines of one family.
 
-    lines: dict[Series, str] = field(default_factory=dict)
-    text: str = ""
+    Attributes:
+        series: in the order of their labels.
+        lines: of each series, by its place; none of a hidden one.
+        text: all lines.
+    """
+
+    __slots__ = ("lines", "series", "text")
+
+    def __init__(self) -> None:
+        self.series: list[Series] = []
+        self.lines: list[bytes] = []
+        self.text = b""
+
+    def admit(self, family: MergedFamily) -> None:
+        """Give new series their places."""
+        if len(self.series) == len(family.series):
+            return
+        for series in islice(family.series.values(), len(self.series), None):
+            series.place = len(self.lines)
+            self.series.append(series)
+            self.lines.append(b"")
+        self.series.sort(key=_by_labels)
+        self.lines = [self.lines[series.place] for series in self.series]
+        for place, series in enumerate(self.series):
+            series.place = place
 
 
 class Exposition:
-    """Scrapes one registry directory."""
+    """Scrapes one registry directory.
 
-    def __init__(self, registry_dir: Path) -> None:
-        self._collection = Collection(registry_dir)
-        self._generation = 0
-        self._written: list[float | None] = []
-        self._bodies: dict[str, _Body] = {}
+    Args:
+        registry_dir: where the files are.
+        catalogue: says which series hide and which quantiles are shown; without it, none.
+        clock: tells seconds since the epoch.
+    """
+
+    def __init__(
+        self, registry_dir: Path, catalogue: Catalogue | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._merged = Merged(registry_dir)
+        self._rules = Rules(registry_dir, catalogue)
+        self._clock = clock
+        self._lifetimes = Lifetimes()
+        self._exemplars = ServedExemplars(registry_dir)
+        self._bodies: dict[MergedFamily, _Body] = {}
+        self._generation = self._merged.generation
+        self._step = 0.0
 
     @property
     def skipped(self) -> dict[str, str]:
         """The files that aren't served, or only in part, with the reason, as of the last collection."""
-        return self._collection.skipped
+        return {**self._merged.skipped, **self._exemplars.skipped, **self._rules.skipped}
 
     @property
     def series(self) -> dict[str, int]:
-        """How many series each family has, as of the last collection."""
-        return Snapshot(self._collection.families, self._collection.values).series
+        """How many series each family shows, as of the last collection."""
+        families = self._merged.families.items()
+        return {name: sum(not series.hidden for series in family.series.values()) for name, family in families}
 
     def collect(self) -> Snapshot:
         """Read the files and merge them, to be asked for figures."""
-        self._collection.collect()
-        return Snapshot(self._collection.families, self._collection.values)
+        self._rules.follow()
+        now, ttls = self._clock(), self._rules.ttls
+        snapshot = self._merged.collect(self._rules.timed)
+        if self._generation != self._merged.generation:
+            self._generation, self._bodies, self._lifetimes = self._merged.generation, {}, Lifetimes()
+        self._lifetimes.hide(self._merged.families, ttls, now)
+        self._age_quantiles(now)
+        return snapshot
 
-    def text(self) -> bytes:
-        """A scrape in the text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
-        return self._scrape(_text_header)
+    def text(self, names: Collection[str] = ()) -> bytes:
+        """A scrape in the text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-    def openmetrics(self) -> bytes:
-        """A scrape in OpenMetrics 1.0.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/), without `# EOF`."""
-        return self._scrape(_openmetrics_header)
+        Args:
+            names: of families, or of samples as exposed: only these; all without any.
+        """
+        self.collect()
+        return b"".join(
+            text_header(family.name, family.type, family.help) + text
+            for family in self._wanted(names)
+            if (text := _only(self._body(family).text, family, names))
+        )
 
-    def _scrape(self, header: Header) -> bytes:
-        self._collection.collect()
-        self._write_changed()
-        families = self._collection.families
-        texts = ((families[name], self._bodies[name].text) for name in sorted(families) if name in self._bodies)
-        return "".join(header(family) + text for family, text in texts if text).encode()
+    def openmetrics(self, names: Collection[str] = ()) -> bytes:
+        """A scrape in OpenMetrics 1.0.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/), without `# EOF`.
 
-    def _write_changed(self) -> None:
-        stale: set[str] = set()
-        for series in self._changed():
-            body = self._bodies.setdefault(series.family.name, _Body())
-            body.lines[series] = "".join(_lines(series, self._collection.values))
-            stale.add(series.family.name)
-        for name in stale:
-            family, body = self._collection.families[name], self._bodies[name]
-            body.text = "".join(body.lines[family.series[key]] for key in sorted(family.series))
-        self._written = self._collection.values
+        Args:
+            names: as for `text`.
+        """
+        self.collect()
+        self._exemplars.read()
+        return b"".join(
+            openmetrics_header(family.name, family.type, family.help) + text
+            for family in self._wanted(names)
+            if (text := _only(self._exemplified(family), family, names))
+        )
 
-    def _changed(self) -> Mapping[Series, None]:
-        """The series with a value that isn't the one written, each once."""
-        if self._generation != self._collection.generation:
-            self._generation, self._written, self._bodies = self._collection.generation, [], {}
-        rows, values = self._collection.rows, self._collection.values
-        known = zip(self._written, values, strict=False)
-        changed = [number for number, (was, value) in enumerate(known) if was != value]
-        changed.extend(range(max(1, len(self._written)), len(values)))
-        return dict.fromkeys(rows[number].series for number in changed)
+    def _age_quantiles(self, now: float) -> None:
+        """Have the quantiles written again that have other bins, or all of them where the window moved on."""
+        families, quantiles = self._merged.families, self._merged.quantiles
+        if WINDOW.start(now) != self._step:
+            self._step = WINDOW.start(now)
+            for name in self._rules.quantiles.keys() & families.keys():
+                families[name].stale.update(families[name].series.values())
+        for name, labels in quantiles.stale:
+            if name in families and (series := families[name].series.get(labels)):
+                series.family.stale.add(series)
+        quantiles.stale.clear()
+
+    def _wanted(self, names: Collection[str]) -> Iterator[MergedFamily]:
+        families = self._merged.families
+        for name in sorted(families):
+            if not names or name in names or any(name.startswith(f"{families[name].name}_") for name in names):
+                yield families[name]
+
+    def _body(self, family: MergedFamily) -> _Body:
+        body = self._bodies.get(family)
+        if body is None:
+            body = self._bodies[family] = _Body()
+        if family.stale:
+            body.admit(family)
+            self._write_stale(family, body.lines)
+            body.text = b"".join(body.lines)
+        return body
+
+    def _write_stale(self, family: MergedFamily, lines: list[bytes]) -> None:
+        values = self._merged.columns[family.column].values
+        quantiles = self._rules.quantiles.get(family.name, ()) if family.type == SUMMARY else ()
+        for series in family.stale:
+            rows, layout = series.rows, series.layout
+            if series.hidden:
+                lines[series.place] = b""
+            elif layout.is_line:
+                lines[series.place] = layout.write_line(series.labels, values[rows[0]])
+            else:
+                lines[series.place] = layout.write(series.labels, [values[row] for row in rows])
+        if quantiles:
+            for series in family.stale:
+                lines[series.place] = self._with_quantiles(series, quantiles, lines[series.place])
+        family.stale.clear()
+
+    def _with_quantiles(self, series: Series, quantiles: Iterable[float], lines: bytes) -> bytes:
+        if not lines:
+            return b""
+        name = SeriesName(series.family.name, series.labels)
+        return quantile_lines(*name, self._merged.quantiles.of(name, quantiles, self._step)) + lines
+
+    def _exemplified(self, family: MergedFamily) -> bytes:
+        """The family's sample lines with exemplars, as OpenMetrics has them."""
+        body, exemplars = self._body(family), self._exemplars.of(family.name)
+        if not exemplars:
+            return body.text
+        lines = list(body.lines)
+        for labels in exemplars.keys() & family.series.keys():
+            series = family.series[labels]
+            lines[series.place] = exemplified(series, lines[series.place], exemplars[labels])
+        return b"".join(lines)
 
 
-def _lines(series: Series, values: list[float | None]) -> Iterator[str]:
-    labels = ",".join(f'{name}="{text.translate(_LABEL_ESCAPES)}"' for name, text in sorted(series.labels.items()))
-    braced = f"{{{labels}}}" if labels else ""
-    for row in series.rows.values():
-        value = values[row.number]
-        if row.bound is None and value is not None:
-            yield f"{row.sample_name}{braced} {go_float(value)}\n"
-    yield from _buckets(series, f"{labels}," if labels else "", braced, values)
-
-
-def _buckets(series: Series, labels: str, braced: str, values: list[float | None]) -> Iterator[str]:
-    """A histogram's buckets, cumulative, and the count that they add up to."""
-    count = 0.0
-    buckets = sorted((row.bound, row.number) for row in series.rows.values() if row.bound is not None)
-    for bound, number in buckets:
-        count += values[number] or 0.0
-        yield f'{series.family.name}_bucket{{{labels}le="{go_float(bound)}"}} {go_float(count)}\n'
-    if buckets:
-        yield f"{series.family.name}_count{braced} {go_float(count)}\n"
-
-
-def _text_header(family: MergedFamily) -> str:
-    name = f"{family.name}_total" if family.type == "counter" else family.name
-    return f"# HELP {name} {family.help.translate(_HELP_ESCAPES)}\n# TYPE {name} {family.type}\n"
-
-
-def _openmetrics_header(family: MergedFamily) -> str:
-    help_ = family.help.translate(_LABEL_ESCAPES)
-    return f"# HELP {family.name} {help_}\n# TYPE {family.name} {family.type}\n"
+def _only(text: bytes, family: MergedFamily, names: Collection[str]) -> bytes:
+    """The sample lines that have one of these names, or all where the family is named, or no name at all is."""
+    if not names or family.name in names:
+        return text
+    wanted = tuple(name.encode() + end for name in names for end in (b"{", b" "))
+    return b"".join([line + b"\n" for line in text.split(b"\n") if line.startswith(wanted)])

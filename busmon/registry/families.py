@@ -2,13 +2,13 @@
 
 A family is frozen when its first series is made: its definition is appended to `families.jsonl` in the registry
 directory under a lock, and from then on it is the same for every process and after every restart, since files that
-hold its series can't change their meaning. Unknown metrics are taken up in the same way, within a budget for the
-whole fleet.
+hold its series can't change their meaning; when the last series has been removed, it is let go. Unknown metrics are
+taken up in the same way, within a budget for the whole fleet.
 """
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +16,22 @@ from pathlib import Path
 import orjson
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.catalogue.family import HISTOGRAM, Family
+from busmon.catalogue.family import DEFAULT_TTL_SECONDS, HISTOGRAM, Family
 from busmon.errors import AdoptionError, RegistryError
 from busmon.registry import disk
+
+MAX_ADOPTED_BUCKETS = 200
+"""Each bound is a line of every series in every scrape; a catalogue may want more, a publisher alone may not."""
 
 FILE_NAME = "families.jsonl"
 
 
 class Families:
-    """One process's view of the families of a registry directory."""
+    """One process's view of the families of a registry directory.
+
+    Attributes:
+        generation: changes whenever another family is written, or one is let go.
+    """
 
     def __init__(self, registry_dir: Path, catalogue: Catalogue, max_adopted: int) -> None:
         self._path = registry_dir / FILE_NAME
@@ -34,11 +41,16 @@ class Families:
         self._adopted: set[str] = set()
         self._occupied: dict[str, str] = {}
         self._read_bytes = 0
+        self.generation = 0
         self.refresh()
 
     def get(self, name: str) -> Family | None:
         """The family of this name, frozen or in the catalogue; None for a metric that nobody has stated."""
         return self._frozen.get(name) or self._catalogue.families.get(name)
+
+    def stated(self, family: Family) -> Family:
+        """The family as the catalogue has it today, for what no written series depends on; itself if it has none."""
+        return self._catalogue.families.get(family.name, family)
 
     def frozen(self) -> Iterator[Family]:
         """Every family that has been written."""
@@ -76,12 +88,26 @@ class Families:
         """
         return self._frozen.get(family.name) or self._freeze(family)
 
+    def unfreeze(self, name: str) -> None:
+        """Let the family's definition go: its last series is gone. The next to be written is by the catalogue.
+
+        Raises:
+            OSError: it can't be written down.
+        """
+        with self._locked() as descriptor:
+            self.refresh()
+            if name in self._frozen:
+                self._append(descriptor, {"name": name, "dropped": True})
+
     def propose(self, name: str, type_: str, labelnames: Sequence[str], merge: str, buckets: Sequence[float]) -> Family:
         """A family for a metric that no catalogue names; a histogram with the bounds that its first sample has.
 
         Raises:
-            AdoptionError: its name, type or labels aren't acceptable, or a family of the catalogue occupies its name.
+            AdoptionError: its name, type, labels or number of bounds aren't acceptable, or a family of the catalogue
+                occupies its name.
         """
+        if len(buckets) > MAX_ADOPTED_BUCKETS:
+            raise AdoptionError("bucket_mismatch", f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}")
         family = self._catalogue.adopt(name, type_, labelnames, merge)
         return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets else family
 
@@ -97,7 +123,7 @@ class Families:
     def _is_refused(self, family: Family) -> bool:
         written = self._frozen.get(family.name)
         if written is not None:
-            return _meaning(written) != _meaning(family)
+            return meaning(written) != meaning(family)
         return any(exposed in self._occupied for exposed in family.exposed)
 
     def _freeze(self, family: Family) -> Family:
@@ -107,11 +133,14 @@ class Families:
                 return self._frozen[family.name]
             adopted = family.name not in self._catalogue.families
             self._require_room(family, adopted=adopted)
-            line = orjson.dumps(_definition(family, adopted=adopted)) + b"\n"
-            disk.write(descriptor, line, self._read_bytes)
-            os.ftruncate(descriptor, self._read_bytes + len(line))
-            self.refresh()
+            self._append(descriptor, _definition(family, adopted=adopted))
         return family
+
+    def _append(self, descriptor: int, definition: Mapping[str, object]) -> None:
+        line = orjson.dumps(definition) + b"\n"
+        disk.write(descriptor, line, self._read_bytes)
+        os.ftruncate(descriptor, self._read_bytes + len(line))
+        self.refresh()
 
     def _require_room(self, family: Family, *, adopted: bool) -> None:
         for exposed in family.exposed:
@@ -130,16 +159,27 @@ class Families:
             os.close(descriptor)
 
     def _take(self, definition: dict[str, object]) -> None:
+        self.generation += 1
+        if definition.get("dropped"):
+            self._let_go(str(definition["name"]))
+            return
         adopted = definition.pop("adopted")
         tuples = {key: tuple(value) for key, value in definition.items() if isinstance(value, list)}
-        family = Family(**{**definition, **tuples})  # type: ignore[arg-type]
+        ttl_seconds = DEFAULT_TTL_SECONDS.get(str(definition["type"]))
+        family = Family(**{**definition, **tuples, "ttl_seconds": ttl_seconds})  # type: ignore[arg-type]
         self._frozen[family.name] = family
         self._occupied |= dict.fromkeys(family.exposed, family.name)
         if adopted:
             self._adopted.add(family.name)
 
+    def _let_go(self, name: str) -> None:
+        family = self._frozen.pop(name, None)
+        self._adopted.discard(name)
+        for exposed in family.exposed if family else ():
+            self._occupied.pop(exposed, None)
 
-def _meaning(family: Family) -> tuple[object, ...]:
+
+def meaning(family: Family) -> tuple[object, ...]:
     """What the series in the files depend on; help and enumerated values may change."""
     return family.type, family.labelnames, family.buckets, family.merge
 

@@ -38,11 +38,17 @@ class Marks:
 
 
 class Journal:
-    """One journal file, open for its shard's owner or for a reader."""
+    """One journal file, open for its shard's owner or for a reader.
+
+    Attributes:
+        opened: the marks as they were when it was opened.
+    """
+
+    FIRST_RECORD = _START
 
     def __init__(self, descriptor: int, marks: Marks) -> None:
         self.descriptor = descriptor
-        self._opened = marks
+        self.opened = marks
         self._marked = marks.marked
         self._capacity = os.fstat(descriptor).st_size
 
@@ -112,23 +118,52 @@ class Journal:
     @property
     def unapplied(self) -> bool:
         """Whether, when it was opened, the value files may have held only part of the last record."""
-        return self._opened.applied < self._opened.marked
+        return self.opened.applied < self.opened.marked
 
     def records(self) -> Iterator[bytes]:
-        """The payloads of the snapshot and of every commit since, in order.
+        """The payloads of the snapshot and of every commit since, in order; for the owner alone.
+
+        A torn record that isn't known to be applied ends the journal: its mark reached the disk in a power cut before
+        it did itself, so with `fsync` its commit never returned, and nothing of it is acknowledged.
 
         Raises:
-            RegistryError: a record is torn, as a power cut without `fsync` can leave it.
+            RegistryError: a record is torn that was applied.
         """
-        return self._records(_START, self._marked)
+        end = _START
+        try:
+            for payload in self._records(_START, self._marked):
+                yield payload
+                end += self.size_of(payload)
+        except RegistryError:
+            if end < self.opened.applied:
+                raise
+            disk.write(self.descriptor, _OFFSET.pack(end), _MARKED_AT)
+            self._marked = end
 
-    def records_since_opened(self) -> Iterator[bytes]:
-        """The payloads that the value files may have lacked at any time since this reader opened the journal.
+    def marks(self) -> Marks:
+        """The marks as they are now.
+
+        Raises:
+            RegistryError: they can't be.
+        """
+        return _read_marks(self.descriptor)
+
+    def records_between(self, start: int, end: int) -> Iterator[bytes]:
+        """The payloads of the records between two marks.
 
         Raises:
             RegistryError: a record is torn.
         """
-        return self._records(self._opened.applied, _read_marks(self.descriptor).marked)
+        return self._records(start, end)
+
+    def head(self, offset: int) -> bytes:
+        """What stands before the payload of the record at an offset: it tells the record from any other."""
+        return os.pread(self.descriptor, _RECORD.size, offset)
+
+    @staticmethod
+    def size_of(payload: bytes) -> int:
+        """How much of the journal the record of a payload takes."""
+        return _RECORD.size + len(payload)
 
     def _records(self, offset: int, end: int) -> Iterator[bytes]:
         while offset < end:

@@ -1,8 +1,8 @@
 """Which envelopes a shard has counted: asked for every one of them, bounded in memory, changed only by a commit.
 
 An id `<source>:<sequence>` is known by its source's highest sequence and the gaps below it; any other id by its
-digest in a ring. What an open batch admits is kept apart until `commit`, and `rollback` forgets it. Pure: the shard
-persists it.
+digest, with its source's, in a ring. What an open batch admits is kept apart until `commit`, and `rollback` forgets
+it. Pure: the shard persists it.
 """
 
 import re
@@ -56,10 +56,10 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What one batch adds: the sources it heard, and the digests of other ids."""
+    """What one batch adds: the sources it heard, and the digests of other ids with the times of their arrival."""
 
     sources: dict[str, Seen]
-    digests: dict[int, None]
+    digests: dict[int, float]
 
 
 class Ledger:
@@ -67,13 +67,13 @@ class Ledger:
 
     def __init__(self) -> None:
         self.sources: dict[str, Seen] = {}
-        self.ring: dict[int, None] = {}
+        self.ring: dict[int, float] = {}
         self.open = Changes({}, {})
 
     def admit(self, source: str, message_id: str | None, now: float) -> Verdict:
         """Judge an envelope and, unless it is a duplicate, take note of it in the open batch."""
         seen = self.open.sources.get(source) or self.sources.get(source)
-        if message_id is None:
+        if not message_id:  # some clients send an empty one where they have none
             self.open.sources[source] = (seen or Seen())._replace(heard_at=now)
             return Verdict.UNIDENTIFIED
         if seen is not None and message_id == f"{source}:{seen.high + 1}":
@@ -91,6 +91,10 @@ class Ledger:
         """When the source was last heard, in the open batch or before; 0 for one that isn't known."""
         seen = self.open.sources.get(source) or self.sources.get(source)
         return seen.heard_at if seen else 0.0
+
+    def ring_span(self, now: float) -> float:
+        """How old the oldest id in the ring is, in seconds: a resend of another id within that time is known."""
+        return max(0.0, now - next(iter(self.ring.values()), now))
 
     def commit(self) -> None:
         """What the open batch admitted is counted for good."""
@@ -123,21 +127,21 @@ class Ledger:
         """The open changes, or all, as JSON-ready values for the journal."""
         sources = self.sources if changes is None else changes.sources
         digests = self.ring if changes is None else changes.digests
-        return {"sources": sources, "digests": list(digests)}
+        return {"sources": sources, "digests": list(digests.items())}
 
     def load(self, dumped: Mapping[str, Any]) -> None:
         """Take over what `dump` made, on top of what is known."""
         self.open = Changes(
             {source: _seen(*fields) for source, fields in dumped["sources"].items()},
-            dict.fromkeys(dumped["digests"]),
+            dict(dumped["digests"]),
         )
         self.commit()
 
     def _admit_digest(self, source: str, seen: Seen, message_id: str, now: float) -> Verdict:
-        digest = int.from_bytes(blake2b(message_id.encode(), digest_size=8).digest())
+        digest = int.from_bytes(blake2b(f"{source}\0{message_id}".encode(), digest_size=8).digest())
         if digest in self.ring or digest in self.open.digests:
             return Verdict.DUPLICATE
-        self.open.digests[digest] = None
+        self.open.digests[digest] = now
         self.open.sources[source] = seen._replace(heard_at=now)
         return Verdict.NEW
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from busmon.catalogue import naming
 from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
 from busmon.errors import AdoptionError
+from busmon.registry.budgets import Budgets
 from busmon.registry.checks import RejectedError, bounds, check_labels, checked, value_of
 from busmon.registry.columns import Column, Group, column_of
 from busmon.registry.families import Families
@@ -28,23 +29,39 @@ class Route(NamedTuple):
     """Where samples of one statement go.
 
     Attributes:
-        order: where each of the family's labels stands in the sample; None when it is the same order.
+        order: where each of the family's labels stands in the sample; None when they are the same, in the same order.
+        width: how many labels the sample has.
+        forbidden: those of them that are left out because no family should have them.
         accumulates: a gauge's values are added, not set.
     """
 
     group: Group
     type: str
     order: tuple[int, ...] | None
+    width: int
+    forbidden: tuple[str, ...]
     accumulates: bool
 
 
-class Routes:
-    """The families' groups in one shard, and the ways to them."""
+Way = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
+"""What a plain sample needs of its route: cells, column, type, bounds and where the sum stands. A bare tuple, since a
+named one takes twice as long to unpack."""
 
-    def __init__(self, families: Families, columns: Mapping[str, Column]) -> None:
+
+class Routes:
+    """The families' groups in one shard, and the ways to them.
+
+    Attributes:
+        groups: by family.
+        ways: of plain samples, by name and label names; the fold's short cut.
+    """
+
+    def __init__(self, families: Families, columns: Mapping[str, Column], budgets: Budgets) -> None:
         self.groups: dict[str, Group] = {}
+        self._forbidden = budgets.forbidden_labels
         self._families = families
         self._columns = columns
+        self.ways: dict[tuple[Any, ...], Way] = {}
         self._routes: dict[tuple[Any, ...], Route | str] = {}
 
     def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:
@@ -94,9 +111,16 @@ class Routes:
             group = self.group(family)
         return group
 
+    def limit(self, budgets: Budgets) -> None:
+        """Go by other budgets from here on."""
+        self._forbidden = budgets.forbidden_labels
+        self.forget()
+
     def forget(self) -> None:
-        """Resolve every statement again: the families have changed."""
+        """Resolve every statement again: the families have changed. One without series may have another meaning."""
+        self.groups = {name: group for name, group in self.groups.items() if group.cells}
         self._routes.clear()
+        self.ways.clear()
 
     def _resolved(
         self, name: Any, type_: Any, op: Any, labels: tuple[Any, ...], candidates: Iterator[Candidate]
@@ -105,17 +129,28 @@ class Routes:
         if fault := _malformed(name, type_, op, labels):
             raise RejectedError(fault)  # not kept: it may be as large as a body
         names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
+        known = self._families.get(name)
+        forbidden = tuple(label for label in names if label in self._forbidden - _labels_of(known))
+        kept = [i for i, label in enumerate(names) if label not in forbidden and not self._is_aggregated(known, label)]
+        names_kept = tuple(names[i] for i in kept)
         try:
-            family = self._families.get(name) or self._proposed(name, type_, op, names, candidates)
-            if fault := _mismatch(family, type_, op, names):
+            kept_candidates = ((_picked(labelvalues, kept), value) for labelvalues, value in candidates)
+            family = known or self._proposed(name, type_, op, names_kept, kept_candidates)
+            if fault := _mismatch(family, type_, op, names_kept):
                 return fault
             group = self.group(family)
         except AdoptionError as error:
             return error.reason
-        if fault := _mismatch(group.family, type_, op, names):
+        if fault := _mismatch(group.family, type_, op, names_kept):
             return fault
         order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
-        return Route(group, group.family.type, order, group.family.merge == "add")
+        return Route(group, group.family.type, order, len(names), forbidden, group.family.merge == "add")
+
+    def _is_aggregated(self, family: Family | None, label: str) -> bool:
+        """Whether the catalogue has the label added up over, unless the family was written with it."""
+        if family is None or label in family.labelnames:
+            return False
+        return label in self._families.stated(family).aggregate_away
 
     def _proposed(
         self, name: str, type_: str | None, op: str | None, names: tuple[str, ...], candidates: Iterator[Candidate]
@@ -146,6 +181,15 @@ def of_sample(sample: Mapping[str, Any]) -> Iterator[Candidate]:
 def of_table(table: Mapping[str, Any]) -> Iterator[Candidate]:
     """The label values and the value of each row of a table."""
     yield from ((row[:-1], row[-1]) for row in table["rows"] if type(row) is list and row)
+
+
+def _labels_of(family: Family | None) -> frozenset[str]:
+    return frozenset(family.labelnames) if family else frozenset()
+
+
+def _picked(labelvalues: Sequence[Any], kept: Sequence[int]) -> Sequence[Any]:
+    """The values of the labels that are kept; none where there are too few, which no family's labels match."""
+    return [labelvalues[i] for i in kept] if not kept or kept[-1] < len(labelvalues) else []
 
 
 def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> str | None:

@@ -6,9 +6,7 @@ isn't did not. A commit that fails (a full disk) changes nothing and may be trie
 one process owns a shard; readers follow it without any lock.
 """
 
-import fcntl
 import os
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,24 +18,30 @@ from typing import Any, Self
 import orjson
 
 from busmon.catalogue.family import HISTOGRAM, SUMMARY, Family
-from busmon.errors import RegistryError, ShardOwnedError
-from busmon.registry import disk
-from busmon.registry.columns import COLUMNS, Column, column_of
+from busmon.errors import RegistryError
+from busmon.registry import compaction, disk
+from busmon.registry.admission import Admission
+from busmon.registry.budgets import UNBOUNDED, Budgets
+from busmon.registry.columns import COLUMNS, SKETCH, Column, Group, column_of, file_name
+from busmon.registry.compaction import Doomed, Draft
 from busmon.registry.families import Families
 from busmon.registry.fold import Fold
 from busmon.registry.journal import Journal
 from busmon.registry.ledger import FORGET_AFTER_SECONDS, Ledger
+from busmon.registry.lock import locked
 from busmon.registry.numbers import LARGEST, go_float
 from busmon.registry.shares import Share
 from busmon.registry.values import ValueFile
 
-_LOCK_POLL_SECONDS = 0.05
+NO_DRAFTS: Mapping[str, Draft] = {}
 
 
 class Shard:
     """The owner's view of one shard.
 
     Attributes:
+        families: the fleet's.
+        admission: which series may be made.
         fold: the open batch.
         ledger: which envelopes are counted.
         replayed: whether a dead owner had marked a commit that it didn't finish.
@@ -47,19 +51,23 @@ class Shard:
         self._directory = registry_dir
         self._lock = lock
         self._number = number
-        self._families = families
+        self.families = families
         self._fsync = fsync
+        self.admission = Admission(registry_dir, number, families, UNBOUNDED)
+        self._begin()
+        self.replayed = False
+
+    def _begin(self) -> None:
         self._columns: dict[str, Column] = {name: Column(name) for name in COLUMNS}
         self._files: dict[str, ValueFile] = {}
-        self.fold = Fold(families, self._columns)
+        self.fold = Fold(self.families, self._columns, self.admission)
         self.ledger = Ledger()
-        self.replayed = False
 
     @classmethod
     def open(
         cls, registry_dir: Path, number: int, families: Families, *, fsync: bool = False, wait_seconds: float = 0.0
     ) -> Self:
-        """Take the shard's lock and bring its files to the last marked commit.
+        """Take the shard's lock and bring its files to the last marked commit. It has no budgets until `limit`.
 
         Args:
             registry_dir: where the shard's files are.
@@ -72,15 +80,18 @@ class Shard:
             ShardOwnedError: another process holds the lock.
             RegistryError: a file isn't what it should be.
         """
-        lock = _locked(registry_dir / f"shard{number}.lock", number, wait_seconds)
-        shard = cls(registry_dir, number, families, lock, fsync=fsync)
+        lock = locked(registry_dir, number, wait_seconds)
         try:
-            shard._open_files()
-            shard._open_journal()
+            shard = cls(registry_dir, number, families, lock, fsync=fsync)
+            shard._bring_up()
         except BaseException:
             os.close(lock)
             raise
         return shard
+
+    def limit(self, budgets: Budgets) -> None:
+        """Go by these budgets from here on; what is in stays in."""
+        self.fold.limit(budgets)
 
     def expose_at_zero(self, families: Iterable[Family]) -> None:
         """Make the bounded series of these families, in the next commit."""
@@ -93,7 +104,8 @@ class Shard:
         Raises:
             OSError: the disk is full or fails; the batch is still open.
         """
-        self.fold.seal()
+        self.fold.seal(now)
+        self.admission.pay(self.fold.groups)
         self._write_keys()
         record = self._record(now)
         payload = orjson.dumps(record, default=tuple)
@@ -118,22 +130,79 @@ class Shard:
             for source in column.shares.sources()
             if source and self.ledger.heard_at(source) < before
         }
-        for column in self._columns.values():
-            column.shares.drop(silent)
+        self.fold.leave(silent)
         return len(silent)
 
+    def write_exemplars(self) -> None:
+        """Write the exemplars that are new since the last time, if there are any.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
+        self.fold.exemplars.write(self._directory / f"exemplars_shard{self._number}.json")
+
+    def remove(self, doomed: Doomed, now: float) -> None:
+        """Take series out of the shard's files; one that comes again starts at 0. What is open is committed first.
+
+        Raises:
+            OSError: there is no room for the files' next generation; nothing is removed.
+            RegistryError: the files can't be opened again; the next owner finishes it.
+        """
+        self.commit(now)
+        self._journal.clear()
+        drafts: dict[str, Draft] = {}
+        try:
+            for name, file in self._files.items():
+                if draft := compaction.draft(file, doomed, fsync=self._fsync):
+                    drafts[name] = draft
+            if not drafts:
+                return
+            Journal.create(self._journal_path, self._snapshot(drafts), fsync=self._fsync).close()
+        except OSError:
+            for draft in drafts.values():
+                draft.discard()
+            raise
+        self._reopen()
+
     def detach(self) -> None:
-        """Let go of the lock in a forked child, so that it ends with its parent."""
+        """Let go of the lock in a forked child, so that it ends with its parent, and write nothing for the fleet."""
+        self.admission.detach()
         os.close(self._lock)
 
     def close(self) -> None:
         """Close the files and give the lock back; an open batch is lost."""
+        self._close_files()
+        self.admission.close()
+        os.close(self._lock)
+
+    def _close_files(self) -> None:
         self._journal.close()
         for file in self._files.values():
             file.close()
-        os.close(self._lock)
 
     # -- opening --------------------------------------------------------------------------------------------------
+
+    def _bring_up(self) -> None:
+        """Take over what the files say, and finish what a dead owner had marked."""
+        try:
+            self._journal = Journal.open(self._journal_path, writable=True)
+        except FileNotFoundError:
+            self._open_files()
+            self._journal = Journal.create(self._journal_path, self._snapshot(), fsync=self._fsync)
+        else:
+            self._redo()
+        self.admission.settle(self.fold.groups)
+
+    def _reopen(self) -> None:
+        """Go on with the files as their journal has them by now."""
+        self._close_files()
+        try:
+            self._begin()
+            self._bring_up()
+            if self._fsync:
+                disk.sync_names(self._directory)
+        except OSError as error:
+            raise RegistryError(f"shard {self._number} in {self._directory} can't be opened again: {error}") from error
 
     def _open_files(self) -> None:
         for column in COLUMNS:
@@ -149,29 +218,30 @@ class Shard:
 
     def _restore(self, column: str, file: ValueFile) -> None:
         """Find every series of a file again: the first cell of each, by its family and label values."""
-        families = {family.metric_name: family for family in self._families.frozen() if column_of(family) == column}
+        families = {family.metric_name: family for family in self.families.frozen() if column_of(family) == column}
         for key, slot in file.entries():
             cell = len(self._columns[column].slots)
             self._columns[column].slots.append(slot)
+            if column == SKETCH:
+                self.fold.sketches.restore(key, cell)
+                continue
             metric_name, sample_name, labels, _ = orjson.loads(key)
             family = families.get(metric_name)
             if family is not None and _opens_series(family, sample_name, labels):
                 self.fold.restore(family, tuple(labels[name] for name in family.labelnames), cell)
 
-    def _open_journal(self) -> None:
-        path = self._directory / f"shard{self._number}.journal"
-        try:
-            self._journal = Journal.open(path, writable=True)
-        except FileNotFoundError:
-            self._journal = Journal.create(path, self._snapshot(), fsync=self._fsync)
-            return
+    def _redo(self) -> None:
         snapshot, *records = map(orjson.loads, self._journal.records())
+        compaction.complete({column: self._path(column) for column in COLUMNS}, snapshot.get("generations", {}))
+        self._open_files()
         for record in (snapshot, *records):
             self._load(record)
         try:
             self._apply(_final(records))
         except (KeyError, IndexError) as error:
-            raise RegistryError(f"{path}: it changes values that the shard's value files don't have") from error
+            raise RegistryError(
+                f"{self._journal_path}: it changes values that the shard's value files don't have"
+            ) from error
         self.replayed = self._journal.unapplied
         self._journal.clear()
 
@@ -209,7 +279,10 @@ class Shard:
         column, doubles = self._columns[name], self._files[name].doubles
         slots = [column.slots[cell] for cell in column.increments]
         values = [doubles[slot] + added for slot, added in zip(slots, column.increments.values(), strict=True)]
-        times = [column.times.get(cell, now) for cell in column.increments] if column.is_gauge else []
+        times = [column.times.get(cell, now) for cell in column.increments] if column.is_timed else []
+        if column.restarts:
+            laps = zip(slots, values, column.increments.values(), times, strict=True)
+            values = [value if doubles[slot + 1] == at else added for slot, value, added, at in laps]
         for cell, value, at in column.shares.merged():
             slots.append(column.slots[cell])
             values.append(value)
@@ -239,18 +312,33 @@ class Shard:
         if self._fsync:
             for file in self._files.values():
                 file.sync()
-        journal = Journal.create(self._directory / f"shard{self._number}.journal", self._snapshot(), fsync=self._fsync)
+        journal = Journal.create(self._journal_path, self._snapshot(), fsync=self._fsync)
         self._journal.close()
         self._journal = journal
         if self._fsync:
             disk.sync_names(self._directory)
 
-    def _snapshot(self) -> bytes:
+    def _snapshot(self, drafts: Mapping[str, Draft] = NO_DRAFTS) -> bytes:
+        """All that isn't in the value files, with their slots and generations as they will be."""
         shares = {name: self._shares(name, whole=True) for name in self._files}
-        return orjson.dumps({"ledger": self.ledger.dump(), "shares": shares}, default=tuple)
+        generations = {name: file.generation for name, file in self._files.items()}
+        for name, draft in drafts.items():
+            generations[name], moved = draft.generation, draft.moved
+            shares[name] = [(moved[slot], source, share) for slot, source, share in shares[name] if slot in moved]
+        snapshot = {"ledger": self.ledger.dump(), "shares": shares, "generations": generations}
+        return orjson.dumps(snapshot, default=tuple)
+
+    def updated_at(self, group: Group, labelvalues: tuple[str, ...]) -> float:
+        """When a series was last changed by a commit, or a gauge's event time, in seconds since the epoch."""
+        first, doubles = group.cells[labelvalues], self._files[group.column.name].doubles
+        return max(doubles[slot + 1] for slot in group.column.slots[first : first + group.width])
+
+    @property
+    def _journal_path(self) -> Path:
+        return self._directory / f"shard{self._number}.journal"
 
     def _path(self, column: str) -> Path:
-        return self._directory / f"{column}_shard{self._number}.db"
+        return self._directory / file_name(column, self._number)
 
 
 def _final(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -273,21 +361,3 @@ def _opens_series(family: Family, sample_name: str, labels: Mapping[str, str]) -
         first = go_float(family.buckets[0]) if family.buckets else "+Inf"
         return labels.get("le") == first
     return family.type != SUMMARY or sample_name.endswith("_count")
-
-
-def _locked(path: Path, number: int, wait_seconds: float) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(_LOCK_POLL_SECONDS)
-                continue
-            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise ShardOwnedError(f"shard {number} in {path.parent} is held by process {owner}") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return descriptor

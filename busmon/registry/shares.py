@@ -1,20 +1,31 @@
 """Set gauges per series and source, and their merge over the sources that are live.
 
-A source's share of a series is its latest value by event time, ties to the larger value. What an open batch sets is
-kept apart until `commit`, and `rollback` forgets it. Pure: the shard persists the shares and writes the merged
-values.
+A source's share of a series is its latest value by event time, ties to the larger value. Shares that are derived from
+the source's presence count only in a series of which no source says anything itself. What an open batch sets is kept
+apart until `commit`, and `rollback` forgets it. Pure: the shard persists the shares and writes the merged values.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+DERIVE_AGAIN_SECONDS = 60.0
+"""So that a derived gauge's time shows that it is looked after, at no cost for most envelopes."""
 
 
 class Share(NamedTuple):
-    """One source's value of one series; `at` is its event time in seconds since the epoch."""
+    """One source's value of one series.
+
+    Attributes:
+        at: its event time in seconds since the epoch.
+        derived: nobody published it.
+    """
 
     at: float
     value: float
+    derived: bool = False
 
+
+_NONE: Mapping[str, Share] = {}
 
 Merge = Callable[[Iterable[Share]], float]
 
@@ -44,16 +55,27 @@ class Shares:
     def set(self, cell: int, source: str, value: float, at: float) -> None:
         """Let the source say its value, unless it has said a later one."""
         share = Share(float(at), float(value))
-        opened = self._open.setdefault(cell, {})
-        known = opened.get(source) or self._by_cell.get(cell, {}).get(source)
-        if known is None or share > known:
+        opened = self._open.get(cell)
+        if opened is None:
+            opened = self._open[cell] = {}
+        known = opened.get(source) or self._by_cell.get(cell, _NONE).get(source)
+        if known is None or known.derived or share > known:
             opened[source] = share
 
-    def drop(self, sources: Iterable[str]) -> None:
-        """Take every share of these sources out."""
+    def derive(self, cell: int, source: str, value: float, at: float) -> None:
+        """Say a value for the source, unless it has said one itself, or this was done less than a while ago."""
+        opened = self._open.get(cell, {})
+        known = opened.get(source) or self._by_cell.get(cell, {}).get(source)
+        if known is None or (known.derived and at - known.at >= DERIVE_AGAIN_SECONDS):
+            self._open.setdefault(cell, {})[source] = Share(at, value, derived=True)
+
+    def drop(self, sources: Collection[str]) -> None:
+        """Take every share of these sources out, those of the open batch among them."""
         for source in sources:
             for cell in self._by_source.get(source, ()):
                 self._open.setdefault(cell, {})[source] = None
+        for opened in self._open.values():
+            opened.update(dict.fromkeys(opened.keys() & sources))
 
     def sources(self) -> Iterable[str]:
         """The sources that hold a share."""
@@ -63,6 +85,7 @@ class Shares:
         """Each cell that the open batch touches, with its value and event time; (0, 0) where no share is left."""
         for cell, opened in self._open.items():
             live = [share for share in ({**self._by_cell.get(cell, {}), **opened}).values() if share]
+            live = [share for share in live if not share.derived] or live
             if live:
                 yield cell, self._merge(live), max(live).at
             else:

@@ -1,6 +1,7 @@
 """One value file of a shard, in prometheus_client's multiprocess format (`MmapedDict`), open for its only writer.
 
-The format: a native int32 `used`, 4 bytes of padding, then entries of an int32 key length, the key padded to 8 bytes,
+The format: a native int32 `used`, 4 bytes that prometheus_client leaves at 0 and where ours have their generation
+(`compaction.py`), then entries of an int32 key length, the key padded to 8 bytes,
 a double value and a double timestamp. A *slot* is the index of an entry's value when the file is seen as doubles; it
 never changes while the file lives. Space is allocated before it is mapped, so a full disk is an `OSError` and not
 SIGBUS.
@@ -13,16 +14,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from busmon.errors import RegistryError
+from busmon.registry import disk
 
 _USED = struct.Struct("i")
+_HEADER = struct.Struct("iI")
 _ENTRY_KEY = struct.Struct("i")
 _FIRST_ENTRY = 8
 _INITIAL_BYTES = 1 << 16
-_NO_VALUE = bytes(16)
+_VALUE = struct.Struct("dd")
+_NO_VALUE = bytes(_VALUE.size)
 
 
 class ValueFile:
-    """The values and timestamps of one type's series in one shard."""
+    """The values and timestamps of one type's series in one shard.
+
+    Attributes:
+        path: where it stands.
+        generation: how often it was rewritten.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file at `path`, or make it.
@@ -36,7 +45,7 @@ class ValueFile:
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR)
         self._map()
-        self._used = _USED.unpack_from(self._memory)[0]
+        self._used, self.generation = _HEADER.unpack_from(self._memory)
         if not _FIRST_ENTRY <= self._used <= len(self._memory):
             self.close()
             raise RegistryError(f"{path}: {self._used} bytes are said to be used")
@@ -82,12 +91,9 @@ class ValueFile:
         self.doubles = memoryview(self._memory).cast("d")
 
     def _reserve(self, used: int) -> None:
-        size = len(self._memory)
-        if used <= size:
+        if used <= len(self._memory):
             return
-        while size < used:
-            size *= 2
-        os.posix_fallocate(self._descriptor, 0, size)
+        os.posix_fallocate(self._descriptor, 0, _size_for(used))
         self.doubles.release()
         self._memory.close()
         self._map()
@@ -101,23 +107,40 @@ def parse_entries(
     Raises:
         RegistryError: a length leads outside of what is used, so the file is torn or foreign.
     """
+    return zip(*keys_and_slots(buffer, used, start), strict=True)
+
+
+def keys_and_slots(
+    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = _FIRST_ENTRY
+) -> tuple[list[bytes], list[int]]:
+    """Every key between byte `start` and `used`, and its slot.
+
+    Raises:
+        RegistryError: a length leads outside of what is used, so the file is torn or foreign.
+    """
+    keys: list[bytes] = []
+    slots: list[int] = []
     if used == 0:
-        return
+        return keys, slots
     if not _FIRST_ENTRY <= used <= len(buffer) or used % 8:
         raise RegistryError(f"{used} bytes are said to be used of {len(buffer)}")
-    position = start
-    while position < used:
-        length = _ENTRY_KEY.unpack_from(buffer, position)[0]
-        value_at = position + _padded(length)
-        if length < 0 or value_at + 16 > used:
-            raise RegistryError(f"the entry at byte {position} leads outside of the file")
-        yield bytes(buffer[position + 4 : position + 4 + length]), value_at // 8
-        position = value_at + 16
+    add_key, add_slot, position = keys.append, slots.append, start
+    with memoryview(buffer) as whole, whole[:used] as part, part.cast("i") as lengths:
+        while position < used:
+            length = lengths[position >> 2]
+            value_at = (position + length + 12) & -8
+            if length < 0 or value_at + 16 > used:
+                raise RegistryError(f"the entry at byte {position} leads outside of the file")
+            add_key(bytes(buffer[position + 4 : position + 4 + length]))
+            add_slot(value_at >> 3)
+            position = value_at + 16
+    return keys, slots
 
 
-def entry_at(key: bytes, slot: int) -> int:
-    """Where in the file the entry of a key with this slot starts."""
-    return slot * 8 - _padded(len(key))
+def stands_at(buffer: bytes, key: bytes, slot: int) -> bool:
+    """Whether the entry of this slot has this key."""
+    start = slot * 8 - _padded(len(key))
+    return buffer[start : start + 4 + len(key)] == _ENTRY_KEY.pack(len(key)) + key
 
 
 def _padded(key_length: int) -> int:
@@ -127,6 +150,70 @@ def _padded(key_length: int) -> int:
 def _entry(key: bytes) -> bytes:
     padding = _padded(len(key)) - 4 - len(key)
     return _ENTRY_KEY.pack(len(key)) + key + b" " * padding + _NO_VALUE
+
+
+def contents(path: Path) -> tuple[bytes, int]:
+    """A value file's bytes as far as they are used, and how many these are.
+
+    Raises:
+        OSError: it can't be read.
+        RegistryError: it is too short for what it says.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER.size)
+        used = _USED.unpack_from(header)[0] if len(header) == _HEADER.size else 0
+        buffer = header + stream.read(max(0, used - len(header)))
+    if not _FIRST_ENTRY <= used == len(buffer):
+        raise RegistryError(f"{path}: {used} bytes are said to be used of {len(buffer)}")
+    return buffer, used
+
+
+def generation_of(path: Path) -> int:
+    """How often the file was rewritten; -1 where there is none, or no whole header.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(_HEADER.size)
+    except FileNotFoundError:
+        return -1
+    return int(_HEADER.unpack(header)[1]) if len(header) == _HEADER.size else -1
+
+
+def write_file(path: Path, entries: Sequence[tuple[bytes, float, float]], generation: int, *, fsync: bool) -> list[int]:
+    """Write a file of keys with values and timestamps; return their slots.
+
+    Raises:
+        OSError: there is no room for it; nothing of it stays.
+    """
+    parts = [_HEADER.pack(0, generation)]
+    slots, end = [], _FIRST_ENTRY
+    for key, value, at in entries:
+        parts.append(_entry(key)[: -len(_NO_VALUE)] + _VALUE.pack(value, at))
+        end += len(parts[-1])
+        slots.append(end // 8 - 2)
+    parts[0] = _HEADER.pack(end, generation)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, _size_for(end))
+        disk.write(descriptor, b"".join(parts), 0)
+        if fsync:
+            os.fsync(descriptor)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return slots
+
+
+def _size_for(used: int) -> int:
+    size = _INITIAL_BYTES
+    while size < used:
+        size *= 2
+    return size
 
 
 def _create(path: Path) -> None:

@@ -144,6 +144,24 @@ class Settings:
     max_adopted_families: int = field(
         default=100, metadata=_row(kinds.whole(0, 100_000), "metrics taken up that no catalogue names")
     )
+    max_label_values: int = field(
+        default=100,
+        metadata=_row(kinds.whole(0, 1_000_000), "values that a label may take in a family; others become `other`"),
+    )
+    label_forget_seconds: float = field(
+        default=86_400.0,
+        metadata=_row(kinds.seconds(1, 31_622_400), "a label value unseen for longer gives its place to another"),
+    )
+    max_series_per_family: int = field(
+        default=10_000, metadata=_row(kinds.whole(1, 100_000_000), "series that a family may have in all shards")
+    )
+    max_series: int = field(
+        default=1_000_000, metadata=_row(kinds.whole(1, 1_000_000_000), "series that all families may have together")
+    )
+    forbidden_labels: tuple[str, ...] = field(
+        default=("user_id", "request_id", "session_id", "trace_id", "span_id", "correlation_id", "message_id"),
+        metadata=_row(kinds.LABELS, "labels that are left out of a sample unless its family names them"),
+    )
     fsync: str = field(
         default="off",
         metadata=_row(kinds.choice("off", "commit"), "commit survives a power cut, at a disk flush per batch"),
@@ -161,6 +179,12 @@ class Settings:
             "what an agent keeps in memory while the broker is away; the oldest is dropped and counted",
         ),
     )
+    plain_pika: str = field(
+        default="0",
+        metadata=_row(
+            kinds.choice("0", "1"), "1 has pika decode every delivery: slower, but independent of how pika works inside"
+        ),
+    )
     log_level: str = field(
         default="info", metadata=_row(kinds.choice("debug", "info", "warning", "error"), "the least severe log line")
     )
@@ -176,7 +200,8 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The environment that gives a child process these very settings, whatever the file says by then."""
-        values = {setting.variable: kinds.as_text(getattr(self, setting.name)) for setting in SCHEMA}
+        texts = ((setting, kinds.as_text(getattr(self, setting.name))) for setting in SCHEMA)
+        values = {setting.variable: text or setting.kind.empty for setting, text in texts}
         return {**os.environ, **values, CONFIG_VARIABLE: os.devnull}
 
 

@@ -25,6 +25,7 @@ class Kind:
         metavar: what stands for a value in `--help`.
         toml: the types that the value may have in a TOML file, beside text.
         masked: how a secret's text is shown; None where there is nothing to hide.
+        empty: the text of an empty list, where an empty text would mean the default.
     """
 
     parse: Callable[[str], Any]
@@ -32,6 +33,7 @@ class Kind:
     metavar: str
     toml: tuple[type, ...] = ()
     masked: Callable[[str], str] | None = None
+    empty: str = ""
 
     def show(self, text: str) -> str:
         """The text, with what is secret in it masked."""
@@ -145,7 +147,16 @@ def _parse_paths(text: str) -> tuple[Path, ...]:
     return tuple(_parse_path(part) for part in text.split(os.pathsep) if part)
 
 
+def _parse_labels(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in re.split("[,:]", text) if part.strip())
+    if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+        raise ValueError(text)
+    return () if names == ("none",) else names
+
+
 ADDRESS = Kind(_parse_address, f"HOST:PORT or [IPV6]:PORT, the port from 0 to {MAX_PORT}", "HOST:PORT")
+_LABELS = "label names, separated by ',' or in a TOML array, or none"
+LABELS = Kind(_parse_labels, _LABELS, "NAMES", (list,), empty="none")
 NAME = Kind(_parse_name, "1 to 100 letters, digits, '_', '-' or '.'", "NAME")
 PASSWORD = Kind(_parse_password, "a text without control characters", "PASSWORD", masked=lambda text: text and "***")
 PATH = Kind(_parse_path, "a path", "PATH")

@@ -16,6 +16,7 @@ class Envelope(NamedTuple):
         ts: when the envelope was made, in seconds since the epoch; None where the body doesn't say.
         samples: one object each, as in the wire format.
         tables: the columnar form of samples, as in the wire format.
+        final: the source publishes nothing after it.
     """
 
     source: str
@@ -23,3 +24,4 @@ class Envelope(NamedTuple):
     ts: float | None
     samples: list[Any]
     tables: list[Any]
+    final: bool = False

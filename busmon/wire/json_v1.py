@@ -20,7 +20,6 @@ from busmon.wire.envelope import Envelope
 VERSION = 1
 CONTENT_TYPE = "application/json"
 UNKNOWN_AGENT = "unknown"
-_PLAIN_TYPES = frozenset({None, "", CONTENT_TYPE})
 MAX_NAME_CHARACTERS = 200
 
 _GZIP = 31
@@ -43,7 +42,7 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
         EnvelopeError: it is no envelope; the reason is one of `content_type`, `content_encoding`, `too_large`,
             `empty_body`, `invalid_json`, `invalid_envelope`, `version`.
     """
-    if content_type not in _PLAIN_TYPES and not _is_json(content_type):
+    if content_type and content_type != CONTENT_TYPE and not _is_json(content_type):
         raise EnvelopeError("content_type", f"expected {CONTENT_TYPE}, got {content_type[:80]!r}")
     if content_encoding or not 0 < len(body) <= max_bytes:
         body = _plain(body, content_encoding or "", max_bytes)
@@ -62,6 +61,11 @@ def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: S
     if samples:
         document["samples"] = samples
     return orjson.dumps(document)
+
+
+def encode_final(source: str, agent: str, ts: float) -> bytes:
+    """The body of a source's last envelope, which says that it stops, and nothing else."""
+    return orjson.dumps({"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": [], "final": True})
 
 
 def _is_json(content_type: str) -> bool:
@@ -119,7 +123,7 @@ def _integer(digits: str) -> int | float:
 def _envelope(document: dict[str, Any]) -> Envelope:
     member = document.get
     version, source, agent, ts = member("v"), member("source"), member("agent"), member("ts")
-    samples, tables = member("samples"), member("tables")
+    samples, tables, final = member("samples"), member("tables"), member("final")
     if version != VERSION or type(version) is not int:
         raise EnvelopeError("version", f'expected "v": {VERSION}, got {_shown(version)}')
     if type(source) is not str or not 0 < len(source) <= MAX_NAME_CHARACTERS:
@@ -136,7 +140,7 @@ def _envelope(document: dict[str, Any]) -> Envelope:
         samples = _none(samples, "samples")
     if type(tables) is not list:
         tables = _none(tables, "tables")
-    return Envelope(source, agent, ts, samples, tables)
+    return Envelope(source, agent, ts, samples, tables, final is not None and _flag(final, "final"))
 
 
 def is_time(value: object) -> bool:
@@ -148,6 +152,12 @@ def _none(value: Any, member: str) -> list[Any]:
     if value is not None:
         raise EnvelopeError("invalid_envelope", f"'{member}' is a list, got {_kind(value)}")
     return []
+
+
+def _flag(value: Any, member: str) -> bool:
+    if type(value) is not bool:
+        raise EnvelopeError("invalid_envelope", f"'{member}' is true or false, got {_kind(value)}")
+    return value
 
 
 def _shown(value: object) -> str:

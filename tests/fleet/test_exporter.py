@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
+
+from busmon.exporter.server import MAX_CONNECTIONS, REQUEST_SECONDS
 
 BUSMON = (sys.executable, "-m", "busmon")
 SECONDS = 20
@@ -62,6 +64,17 @@ def registry_dir(tmp_path: Path) -> Path:
     values.write_value(key, 42.0, 0.0)  # type: ignore[no-untyped-call]
     values.close()  # type: ignore[no-untyped-call]
     return directory
+
+
+def test_connections_that_ask_nothing_keep_no_scrape_waiting_and_are_closed(registry_dir: Path) -> None:
+    with exporter(registry_dir) as (_, port), ExitStack() as silent:
+        for _ in range(MAX_CONNECTIONS + 50):
+            connection = silent.enter_context(socket.create_connection(("127.0.0.1", port), timeout=SECONDS))
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHalf-A")
+        assert b"tasks_processed_total" in get(port, "/metrics")[1]
+        connection.settimeout(2 * REQUEST_SECONDS + 5)
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
 
 
 def test_a_scrape_serves_the_files_and_the_exporters_own_families_in_both_formats(registry_dir: Path) -> None:

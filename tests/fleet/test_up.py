@@ -54,7 +54,10 @@ def up(tmp_path: Path) -> Iterator[Up]:
 def refusal(directory: Path, **environment: str) -> str:
     """All that `busmon up` says when it is set up like that."""
     refused = Up(directory, **environment)
-    assert refused.process.wait(30) == 2
+    try:
+        assert refused.process.wait(30) == 2
+    finally:
+        refused.process.kill()
     return refused.log()
 
 

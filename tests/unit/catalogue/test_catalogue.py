@@ -35,7 +35,9 @@ def test_a_users_file_adds_to_the_built_in_ones(path: Path) -> None:
 
 def test_a_users_family_replaces_a_built_in_one_whole(path: Path) -> None:
     catalogue = load(path, "[gauge.queue_size]\nhelp='Waiting'\nlabels=['queue', 'host']\nmerge='sum'")
-    assert catalogue.families["queue_size"] == Family("queue_size", "gauge", "Waiting", ("queue", "host"), merge="sum")
+    assert catalogue.families["queue_size"] == Family(
+        "queue_size", "gauge", "Waiting", ("queue", "host"), merge="sum", ttl_seconds=300.0
+    )
     assert catalogue.origins["queue_size"] == path
 
 

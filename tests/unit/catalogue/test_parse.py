@@ -24,10 +24,13 @@ def test_a_family_is_read_whole(path: Path) -> None:
         help = "Documents put in the index"
         labels = ["index", "result"]
         values.result = ["success", "failure"]
+        budgets.index = 20
+        aggregate_away = ["pod"]
 
         [gauge.index_age_seconds]
         help = "Age of the oldest index"
         merge = "max"
+        ttl_seconds = 60
 
         [histogram.search_duration_seconds]
         help = "Time to answer a search"
@@ -49,8 +52,10 @@ def test_a_family_is_read_whole(path: Path) -> None:
                 "Documents put in the index",
                 ("index", "result"),
                 values={"result": ("success", "failure")},
+                budgets={"index": 20},
+                aggregate_away=("pod",),
             ),
-            Family("index_age_seconds", "gauge", "Age of the oldest index", merge="max"),
+            Family("index_age_seconds", "gauge", "Age of the oldest index", merge="max", ttl_seconds=60.0),
             Family("search_duration_seconds", "histogram", "Time to answer a search", buckets=(0.1, 1.0, 10.0)),
             Family("index_duration_seconds", "histogram", "Time to index a document", buckets=DEFAULT_BUCKETS),
             Family("hits", "summary", "Hits of a search", quantiles=(0.5, 0.99)),
@@ -81,6 +86,13 @@ WRONG = {
     "[counter.x]\nhelp='A'\nlabels=['a']\nvalues.a=[1]": "counter.x.values.a: expected a list of strings",
     "[counter.x]\nhelp='A'\nlabels=['a']\nvalues.a=['']": "values.a: expected a list of strings, none of them empty",
     "[counter.x]\nhelp='A'\ninternal=1": "counter.x.internal: expected true or false",
+    "[counter.x]\nhelp='A'\nlabels=['a']\nbudgets.b=1": "counter.x.budgets: expected a number for each of these labels",
+    "[counter.x]\nhelp='A'\nlabels=['a']\nbudgets.a=-1": "counter.x.budgets.a: expected a whole number of values",
+    "[counter.x]\nhelp='A'\nlabels=['a']\nbudgets.a=true": "counter.x.budgets.a: expected a whole number of values",
+    "[counter.x]\nhelp='A'\nttl_seconds='long'": "counter.x.ttl_seconds: expected a number of seconds; 0 for ever",
+    "[counter.x]\nhelp='A'\nttl_seconds=-1": "counter.x.ttl_seconds: expected a number of seconds; 0 for ever",
+    "[counter.x]\nhelp='A'\naggregate_away=['le']": "counter.x.aggregate_away: expected other labels: label 'le'",
+    "[gauge.x]\nhelp='A'\naggregate_away=['a']": "gauge.x.aggregate_away: expected no such key: values that are set",
     "[gauge.x]\nhelp='A'\nmerge='mean'": "gauge.x.merge: expected 'latest' or 'sum' or 'min' or 'max' or 'add'",
     "[histogram.x]\nhelp='A'\nbuckets=[]": "histogram.x.buckets: expected a list of finite numbers",
     "[histogram.x]\nhelp='A'\nbuckets=[1, inf]": "histogram.x.buckets: expected a list of finite numbers",

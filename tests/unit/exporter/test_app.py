@@ -97,7 +97,7 @@ def test_a_path_that_isnt_there_is_not_found(app: Starlette, path: str) -> None:
 
 
 def test_no_answer_holds_a_stack_trace(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> bytes:
+    def fail(*_: object) -> bytes:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr("busmon.registry.exposition.Exposition.text", fail)

@@ -7,6 +7,7 @@ import pytest
 
 from busmon.exporter.negotiation import Format
 from busmon.exporter.scrape import Scrape
+from busmon.settings import Settings
 
 
 class Held:
@@ -28,13 +29,13 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     stand_in = Held()
-    monkeypatch.setattr("busmon.registry.exposition.Exposition.text", lambda _: stand_in.text())
+    monkeypatch.setattr("busmon.registry.exposition.Exposition.text", lambda *_: stand_in.text())
     return stand_in
 
 
 def test_requests_that_come_while_one_reads_share_the_next_reading(tmp_path: Path, held: Held) -> None:
     async def play() -> list[bytes]:
-        scrape = Scrape(tmp_path)
+        scrape = Scrape(Settings(registry_dir=tmp_path))
         first = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
         await asyncio.to_thread(held.began.acquire)
         late = [asyncio.create_task(scrape.page(Format.TEXT, compressed=False)) for _ in range(50)]
@@ -50,7 +51,7 @@ def test_requests_that_come_while_one_reads_share_the_next_reading(tmp_path: Pat
 
 def test_a_client_that_goes_away_doesnt_end_what_others_wait_for(tmp_path: Path, held: Held) -> None:
     async def play() -> bytes:
-        scrape = Scrape(tmp_path)
+        scrape = Scrape(Settings(registry_dir=tmp_path))
         gone = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
         other = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
         await asyncio.to_thread(held.began.acquire)
@@ -62,11 +63,11 @@ def test_a_client_that_goes_away_doesnt_end_what_others_wait_for(tmp_path: Path,
 
 
 def test_a_reading_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> bytes:
+    def fail(*_: object) -> bytes:
         raise OSError
 
     async def play() -> bytes:
-        scrape = Scrape(tmp_path)
+        scrape = Scrape(Settings(registry_dir=tmp_path))
         with monkeypatch.context() as failing:
             failing.setattr("busmon.registry.exposition.Exposition.text", fail)
             with pytest.raises(OSError):  # noqa: PT011 - any will do: it is passed through
@@ -78,7 +79,7 @@ def test_a_reading_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytes
 
 def test_a_compressed_page_is_the_same_page(tmp_path: Path) -> None:
     async def play() -> tuple[bytes, bytes]:
-        scrape = Scrape(tmp_path)
+        scrape = Scrape(Settings(registry_dir=tmp_path))
         plain = await scrape.page(Format.OPENMETRICS, compressed=False)
         return plain, await scrape.page(Format.OPENMETRICS, compressed=True)
 
@@ -90,6 +91,6 @@ def test_a_compressed_page_is_the_same_page(tmp_path: Path) -> None:
 
 def test_the_first_look_waits_for_the_second_collection_that_a_rate_needs(tmp_path: Path) -> None:
     async def play() -> bool:
-        return (await Scrape(tmp_path).window()).spans
+        return (await Scrape(Settings(registry_dir=tmp_path)).window()).spans
 
     assert asyncio.run(play())

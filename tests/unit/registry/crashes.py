@@ -41,14 +41,14 @@ def states(directory: Path, life: Callable[[list[Any]], object]) -> list[State]:
         if not found or (found[-1].files, found[-1].done) != (files, len(done)):
             found.append(State(files, len(done), line))
 
-    with _each_line(look):
+    with each_line(look):
         life(done)
     look("the end")
     return found
 
 
 @contextmanager
-def _each_line(look: Callable[[str], None]) -> Iterator[None]:
+def each_line(look: Callable[[str], None]) -> Iterator[None]:
     """Call `look` before each line of the registry and at each return from it."""
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:

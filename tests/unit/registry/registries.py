@@ -4,12 +4,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import orjson
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from busmon.catalogue.catalogue import Catalogue
+from busmon.registry import removal
+from busmon.registry.budgets import UNBOUNDED, Budgets
 from busmon.registry.exposition import Exposition
 from busmon.registry.families import Families
 from busmon.registry.ledger import Verdict
@@ -32,28 +37,36 @@ def fresh_directory() -> Iterator[Path]:
 
 
 def envelope(
-    *samples: Any, tables: Any = (), source: str = "s-1", agent: str = "tester", ts: float | None = None
+    *samples: Any,
+    tables: Any = (),
+    source: str = "s-1",
+    agent: str = "tester",
+    ts: float | None = None,
+    final: bool | None = None,
 ) -> Envelope:
     """An envelope as the decoder gives it."""
-    document = {"v": 1, "source": source, "agent": agent, "ts": ts, "samples": samples, "tables": tables}
+    stated = {"source": source, "agent": agent, "ts": ts, "final": final}
+    document = {"v": 1, **stated, "samples": samples, "tables": tables}
     return decode(orjson.dumps(document), None, None, MAX_BYTES)
 
 
 class Registry:
     """One open shard of a directory; a context manager."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each test names what it is about, and nothing else
         self,
         directory: Path,
         number: int = 0,
         *,
         catalogue: Catalogue = CATALOGUE,
         max_adopted: int = 100,
+        budgets: Budgets = UNBOUNDED,
         fsync: bool = False,
     ) -> None:
         self.directory = directory
         self.families = Families(directory, catalogue, max_adopted)
         self.shard = Shard.open(directory, number, self.families, fsync=fsync)
+        self.shard.limit(budgets)
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +90,14 @@ class Registry:
         """Commit the open batch."""
         self.shard.commit(now)
 
+    def drop(self, name: str, labels: Mapping[str, str] = MappingProxyType({}), now: float = NOW) -> int:
+        """Remove series."""
+        return removal.drop(self.shard, name, labels, now)
+
+    def tidy(self, now: float) -> int:
+        """Remove the series whose label values have given their places back."""
+        return removal.tidy(self.shard, now)
+
     def text(self, *families: str) -> str:
         """What a scrape says of these families, without headers; of everything but busmon's own by default."""
         return scrape(self.directory, *families)
@@ -95,6 +116,12 @@ def scrape(directory: Path, *families: str) -> str:
         for line in lines
         if not line.startswith("#") and (line.startswith(wanted) if wanted else not line.startswith("busmon_"))
     )
+
+
+def stock(directory: Path) -> dict[Series, float]:
+    """What prometheus_client's own collector reads in the directory."""
+    metrics = MultiProcessCollector(CollectorRegistry(), str(directory)).collect()  # type: ignore[no-untyped-call]
+    return {series(sample.name, **sample.labels): sample.value for metric in metrics for sample in metric.samples}
 
 
 def parsed(text: bytes | str) -> dict[Series, float]:

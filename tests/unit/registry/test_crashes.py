@@ -9,6 +9,7 @@ import pytest
 
 from busmon.registry import journal, values
 from busmon.registry.exposition import Exposition
+from busmon.registry.sketch import WINDOW
 
 from .crashes import State, states
 from .registries import NOW, Registry, counted, fresh_directory
@@ -19,6 +20,9 @@ QUEUE = {"name": "queue_size", "labels": {"queue": "q"}, "value": 42}
 WAITS = {"name": "waits", "type": "histogram", "buckets": {"1": 2, "+Inf": 1}, "sum": 7.5}
 SIZES = {"name": "request_size_bytes", "value": 512}
 OPEN_FILES = {"name": "open_files", "type": "gauge", "op": "add", "value": -3}
+
+LAP = WINDOW.step_seconds * (WINDOW.steps + 1)
+"""After so long a sketch's cells count another step."""
 
 Operation = Callable[[Registry], None]
 
@@ -46,16 +50,17 @@ def expiry(second: float) -> Operation:
 
 OPERATIONS: list[Operation] = [
     batch(0, ("a", "a:1", [VOTES, AGENTS]), ("b", "b:1", [AGENTS, WAITS])),
-    batch(1, ("a", "a:3", [VOTES, SIZES]), ("a", "a:2", [VOTES, QUEUE]), ("c", "c-1", [OPEN_FILES, VOTES])),
+    batch(1, ("a", "a:3", [VOTES, SIZES, SIZES]), ("a", "a:2", [VOTES, QUEUE]), ("c", "c-1", [OPEN_FILES, VOTES])),
     batch(
         2,
         ("b", "b:1", [AGENTS, WAITS]),
         ("c", "c-1", [OPEN_FILES, VOTES]),
-        ("b", "b:2", [VOTES, AGENTS | {"value": 3}]),
+        ("b", "b:2", [VOTES, AGENTS | {"value": 3}, SIZES]),
     ),
     batch(70, ("a", "a:4", [WAITS, VOTES | {"labels": {"type": "v" * 900}}]), ("d", "d:9", [QUEUE | {"value": 7}])),
     expiry(71),
-    batch(72, ("c", "c-2", [OPEN_FILES, *({"name": f"g{i}", "type": "gauge", "value": i} for i in range(3))])),
+    batch(LAP, ("a", "a:5", [SIZES, SIZES | {"value": -3}])),
+    batch(LAP + 1, ("c", "c-2", [OPEN_FILES, *({"name": f"g{i}", "type": "gauge", "value": i} for i in range(3))])),
 ]
 
 
@@ -63,6 +68,7 @@ class Told(NamedTuple):
     """What a shard says of itself: to a scrape, and to its next owner."""
 
     text: bytes
+    sketches: dict[bytes, tuple[float, float]]
     ledger: list[Any]
     shares: dict[str, Any]
 
@@ -71,7 +77,15 @@ def told(registry: Registry) -> Told:
     snapshot = orjson.loads(registry.shard._snapshot())
     ledger = [*snapshot["ledger"]["sources"].items(), snapshot["ledger"]["digests"]]
     shares = {column: sorted(shares) for column, shares in snapshot["shares"].items() if shares}
-    return Told(Exposition(registry.directory).text(), ledger, shares)
+    return Told(Exposition(registry.directory).text(), sketches(registry), ledger, shares)
+
+
+def sketches(registry: Registry) -> dict[bytes, tuple[float, float]]:
+    """The count and the step of each bin that ever counted."""
+    file = registry.shard._files.get("sketch")
+    entries = file.entries() if file else ()
+    told = {key: (file.doubles[slot], file.doubles[slot + 1]) for key, slot in entries if file}
+    return {key: (count, start) for key, (count, start) in told.items() if start}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import AdoptionError, RegistryError
-from busmon.registry.families import FILE_NAME, Families
+from busmon.registry.families import FILE_NAME, MAX_ADOPTED_BUCKETS, Families
 
 from .registries import CATALOGUE, Registry
 
@@ -203,3 +203,11 @@ def test_a_proposal_that_cannot_be_is_refused_with_its_reason(name: str, reason:
     with pytest.raises(AdoptionError) as refusal:
         Families(tmp_path, CATALOGUE, 100).propose(name, "counter", [], "latest", [])
     assert refusal.value.reason == reason
+
+
+def test_a_publisher_cannot_have_a_histogram_of_any_number_of_bounds_taken_up(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        buckets = {**{str(bound): 1 for bound in range(MAX_ADOPTED_BUCKETS + 1)}, "+Inf": 0}
+        registry.fold({"name": "wide", "type": "histogram", "buckets": buckets, "sum": 1})
+        registry.commit()
+        assert registry.rejected() == {"bucket_mismatch": 1}

@@ -87,6 +87,11 @@ CASES = [
     Case("observations", [WAITS | {"value": 0.0625}, WAITS | {"values": [0.75, 1]}, WAITS | {"value": 12}], WAITS_TEXT),
     Case("a bucketed histogram", [WAITS | {"buckets": BUCKETS | {"+Inf": 1}, "sum": 13.8125}], WAITS_TEXT),
     Case(
+        "whole counts written as floats",
+        [WAITS | {"buckets": BUCKETS | {"1": 2.0, "+Inf": 1e0}, "sum": 13.8125}],
+        WAITS_TEXT,
+    ),
+    Case(
         "bounds beyond the family's go up to its next one",
         [WAITS | {"buckets": {**BUCKETS, "0.05": 1, "0.1": 0, "0.7": 2, "1": 0, "1e2": 1, "+Inf": 0}, "sum": 13.8125}],
         WAITS_TEXT,

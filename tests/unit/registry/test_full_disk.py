@@ -102,8 +102,8 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from registry.registries import Registry
-from registry.test_full_disk import VOTE, rows
+from tests.unit.registry.registries import Registry
+from tests.unit.registry.test_full_disk import VOTE, rows
 with Registry(Path(sys.argv[2])) as registry:
     registry.fold(VOTE)
     registry.commit()
@@ -121,9 +121,11 @@ with Registry(Path(sys.argv[2])) as registry:
 
 def test_the_kernels_own_limit_fails_the_commit_and_never_the_process(tmp_path: Path) -> None:
     """No page of a mapped file is touched that has no room: that would be SIGBUS."""
-    command = [sys.executable, "-c", LIMITED, Path(__file__).parents[1], tmp_path]
+    command: list[str | Path] = [sys.executable, "-c", LIMITED, Path(__file__).parents[3], tmp_path]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.split() == [str(errno.EFBIG)] * 2
+    refusals = [int(number) for number in ended.stdout.split()]
+    assert len(refusals) == 2
+    assert {*refusals} <= {errno.EFBIG, errno.ENOSPC}
     assert counted(scrape(tmp_path, "votes")) == {VOTES: 2}
     assert Exposition(tmp_path).collect().value("hits_total") == 1000
 

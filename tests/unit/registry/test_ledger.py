@@ -40,25 +40,24 @@ class Model:
         prefix, _, digits = message_id.rpartition(":")
         number = int(digits) if prefix == source and digits.isascii() and digits.isdecimal() else 0
         sequence = number if 0 < len(digits) < 19 and str(number) == digits else 0
-        who = source if sequence else ""
         if sequence:
             first = self.opened_first.get(source) or self.first.get(source) or sequence
             if sequence < first or (sequence == first > 1 and not self.knows(source)):
-                self.note(source, first, who, message_id)
+                self.note(source, first, message_id)
                 return UNVERIFIABLE
-            self.note(source, first, "", "")
-        if (who, message_id) in self.counted | self.opened:
+            self.note(source, first, "")
+        if (source, message_id) in self.counted | self.opened:
             return DUPLICATE
-        self.opened.add((who, message_id))
+        self.opened.add((source, message_id))
         return NEW
 
     def knows(self, source: str) -> bool:
         return source in self.first or source in self.opened_first
 
-    def note(self, source: str, first: int, who: str, message_id: str) -> None:
+    def note(self, source: str, first: int, message_id: str) -> None:
         self.opened_first.setdefault(source, first)
         if message_id:
-            self.opened.add((who, message_id))
+            self.opened.add((source, message_id))
 
     def commit(self) -> None:
         self.counted |= self.opened
@@ -161,6 +160,29 @@ def test_another_sources_sequence_is_an_id_like_any_other() -> None:
     assert ledger.admit("a", "b:1", NOW) is NEW
     assert ledger.admit("b", "b:1", NOW) is NEW
     assert ledger.admit("a", "b:1", NOW) is DUPLICATE
+
+
+def test_an_id_that_two_sources_use_names_an_envelope_of_each() -> None:
+    ledger = Ledger()
+    assert ledger.admit("a", "1", NOW) is NEW
+    assert ledger.admit("b", "1", NOW) is NEW
+    assert ledger.admit("a", "1", NOW) is DUPLICATE
+
+
+def test_an_empty_id_is_none() -> None:
+    ledger = Ledger()
+    assert [ledger.admit("a", "", NOW) for _ in range(2)] == [UNIDENTIFIED, UNIDENTIFIED]
+
+
+def test_the_rings_span_is_the_age_of_its_oldest_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "RING_SIZE", 2)
+    ledger = Ledger()
+    assert ledger.ring_span(NOW) == 0
+    for second in range(3):
+        ledger.admit("a", f"id-{second}", NOW + second)
+        ledger.commit()
+    assert ledger.ring_span(NOW + 10) == reloaded(ledger).ring_span(NOW + 10) == 9
+    assert ledger.ring_span(NOW - 10) == 0
 
 
 def test_other_ids_are_known_until_a_ringful_of_newer_ones_was_committed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ SAMPLES = [
     Bad("a negative count", "invalid_value", WAITS | {"buckets": BUCKETS | {"1": -1}, "sum": 1}),
     Bad("a bound that is no number", "invalid_value", WAITS | {"buckets": BUCKETS | {"NaN": 1}, "sum": 1}),
     Bad("a bound below all", "invalid_value", WAITS | {"buckets": BUCKETS | {"-Inf": 1}, "sum": 1}),
+    Bad("a bound beyond all floats", "invalid_value", WAITS | {"buckets": BUCKETS | {"-1e999": 1}, "sum": 1}),
     Bad("a bound of Python's", "invalid_value", WAITS | {"buckets": BUCKETS | {"1_0": 1}, "sum": 1}),
     Bad("one of the family's bounds missing", "bucket_mismatch", WAITS | {"buckets": {"0.1": 1, "+Inf": 0}, "sum": 1}),
     Bad("an unknown histogram's bound", "invalid_value", unknown("histogram", value=None, buckets={"NaN": 1}, sum=1)),

@@ -36,6 +36,10 @@ signal.pause()
 """
 
 
+class PowerCutError(Exception):
+    """The end of everything at once."""
+
+
 # -- one owner ---------------------------------------------------------------------------------------------------------
 
 
@@ -94,6 +98,33 @@ def test_what_is_not_committed_is_lost_with_its_owner(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         assert registry.deliver("s-1:1", VOTE) is Verdict.DUPLICATE
         assert registry.text() == VOTED + "1.0\n"
+
+
+def test_a_power_cut_before_a_commit_returned_leaves_its_batch_uncounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark reached the disk, and the record, on another page, didn't."""
+
+    def cut(_: object) -> None:
+        raise PowerCutError
+
+    with Registry(tmp_path, fsync=True) as registry:
+        registry.deliver("s-1:1", VOTE)
+        registry.commit()
+        start = registry.shard._journal._marked
+        registry.deliver("s-1:2", VOTE)
+        monkeypatch.setattr(registry.shard, "_apply", cut)
+        with pytest.raises(PowerCutError):
+            registry.commit()
+    with (tmp_path / "shard0.journal").open("r+b") as stream:
+        stream.seek(start)
+        stream.write(bytes(4096))
+    with Registry(tmp_path) as registry:
+        assert registry.text() == VOTED + "1.0\n"
+        assert registry.deliver("s-1:2", VOTE) is Verdict.NEW
+        registry.commit()
+    with Registry(tmp_path) as registry:
+        assert registry.text() == VOTED + "2.0\n"
 
 
 def test_series_are_found_again_and_not_made_twice(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ _BUCKETS = {"0.1": 1, "0.5": 0, "1": 0, "2": 3, "5": 0, "10": 0, "+Inf": 1}
 
 
 ENVELOPES = [
+    Case("a source that stops", _envelope(final=True), valid=True),
+    Case("a source that goes on", _envelope(final=False), valid=True),
+    Case("a source that doesn't say", _envelope(final=None), valid=True),
+    Case("a number for a flag", _envelope(final=1), valid=False),
+    Case("a text for a flag", _envelope(final="true"), valid=False),
     Case("a heartbeat", _envelope(), valid=True),
     Case("tables alone", _without(_envelope(tables=[]), "samples"), valid=True),
     Case("samples and tables", _envelope(samples=[_SAMPLE], tables=[_TABLE]), valid=True),
@@ -116,6 +121,9 @@ SAMPLES = [
     Case("a reserved label", {"name": "nodes", "type": "gauge", "labels": {"le": "1"}, "value": 1}, valid=False),
     Case("a reserved prefix", {"name": "nodes", "type": "gauge", "labels": {"__name__": "n"}, "value": 1}, valid=False),
     Case("a label with a dot", {"name": "nodes", "type": "gauge", "labels": {"a.b": "1"}, "value": 1}, valid=False),
+    Case("a sample of a trace", _SAMPLE | {"trace_id": "t" * 120}, valid=True),
+    Case("a trace that is too long", _SAMPLE | {"trace_id": "t" * 121}, valid=False),
+    Case("a trace by number", _SAMPLE | {"trace_id": 7}, valid=False),
     Case("a time in text", _SAMPLE | {"ts": "now"}, valid=False),
     Case("time 0", _SAMPLE | {"ts": 0}, valid=False),
     Case("buckets without a sum", {"name": "waits", "type": "histogram", "buckets": {"1": 1}}, valid=False),

@@ -1,0 +1,197 @@
+"""`busmon registry show|drop`: what the shards' files hold by which budgets, and the removal of series by hand."""
+
+import argparse
+import difflib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from busmon.cli.options import add_settings, settings_from
+from busmon.errors import RegistryError, ShardOwnedError, UserError
+
+if TYPE_CHECKING:
+    from busmon.catalogue.family import Family
+    from busmon.registry.families import Families
+    from busmon.registry.requests import Request
+
+SHOW_EXAMPLES = """\
+examples:
+  busmon registry show                       shards, families, and what is left of their budgets
+  busmon registry show --json                the same, for a program
+
+It takes no lock: a fleet may run in the directory, or none.
+"""
+
+DROP_EXAMPLES = """\
+examples:
+  busmon registry drop queue_size            all series of the family
+  busmon registry drop queue_size -l queue=tasks
+  busmon registry drop queue_size --dry-run  how many that would be
+
+The owner of each shard removes its series within a second or two; a shard that nobody owns is opened by the command
+itself. A series that is published again starts at 0. When the last one is gone, a changed catalogue may define the
+family anew.
+"""
+
+_POLL_SECONDS = 0.05
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `registry` and its two commands."""
+    registry = commands.add_parser(
+        "registry",
+        help="show what the shards' files hold, or remove series",
+        description="The registry directory: what its files hold, by which budgets, and the removal of series.",
+    )
+    actions = registry.add_subparsers(metavar="COMMAND", required=True)
+    _add_show(actions)
+    _add_drop(actions)
+
+
+def _add_show(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    show = actions.add_parser(
+        "show",
+        help="list shards and families with their series and budgets",
+        description="List the shards and the families, with their series, budgets and last update.",
+        epilog=SHOW_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(show, "registry_dir", "catalogue", "max_label_values", "max_series_per_family", "max_series")
+    show.set_defaults(run=run_show)
+
+
+def _add_drop(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    drop = actions.add_parser(
+        "drop",
+        help="remove series, or a whole family",
+        description="Remove a family's series, or those with certain labels, from every shard.",
+        epilog=DROP_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    drop.add_argument("name", metavar="NAME", help="the family's name, as in `busmon registry show`")
+    drop.add_argument(
+        "-l",
+        "--label",
+        dest="labels",
+        metavar="NAME=VALUE",
+        action="append",
+        type=_label,
+        default=[],
+        help="only series with this label; may be repeated",
+    )
+    drop.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be removed")
+    drop.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="how long to wait (default: 30)")
+    add_settings(drop, "registry_dir", "catalogue")
+    drop.set_defaults(run=run_drop)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+# -- show -------------------------------------------------------------------------------------------------------------
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print what the directory holds."""
+    from busmon.catalogue import Catalogue
+    from busmon.registry import report
+    from busmon.registry.budgets import Budgets
+
+    settings = settings_from(args)
+    _require(settings.registry_dir)
+    found = report.report(settings.registry_dir, Catalogue.load(settings.catalogue), Budgets.of(settings))
+    print(json.dumps(report.document(found), indent=2) if args.json else report.text(found, time.time()))
+    return 0
+
+
+def _require(registry_dir: Path) -> None:
+    if not registry_dir.is_dir():
+        raise UserError(f"{registry_dir} is no directory; name the fleet's with --registry-dir or BUSMON_REGISTRY_DIR")
+
+
+# -- drop -------------------------------------------------------------------------------------------------------------
+
+
+def run_drop(args: argparse.Namespace) -> int:
+    """Remove series from every shard, and print how many."""
+    from busmon.catalogue import Catalogue
+    from busmon.registry.families import Families
+
+    settings, labels = settings_from(args), dict(args.labels)
+    _require(settings.registry_dir)
+    families = Families(settings.registry_dir, Catalogue.load(settings.catalogue), settings.max_adopted_families)
+    family = _named(families, args.name)
+    if unknown := sorted(labels.keys() - {*family.labelnames}):
+        raise UserError(f"{args.name} has no label {unknown[0]!r}; expected one of: {', '.join(family.labelnames)}")
+    if args.dry_run:
+        removed = _count(settings.registry_dir, family, labels)
+    else:
+        removed = _drop(settings.registry_dir, families, args.name, labels, args.timeout)
+    shards = sum(1 for series in removed.values() if series)
+    verb = "would be removed" if args.dry_run else "removed"
+    print(f"{sum(removed.values())} series of {args.name} in {shards} shards {verb}")
+    return 0
+
+
+def _named(families: "Families", name: str) -> "Family":
+    written = {family.name: family for family in families.frozen()}
+    if name not in written:
+        near = difflib.get_close_matches(name, written, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`busmon registry show` lists them all"
+        raise UserError(f"no family that is named {name!r} has series; {hint}")
+    return written[name]
+
+
+def _count(registry_dir: Path, family: "Family", labels: Mapping[str, str]) -> dict[int, int]:
+    from busmon.registry import survey
+
+    found = dict.fromkeys(survey.shards(registry_dir), 0)
+    for series in survey.series(registry_dir, [family])[family.name]:
+        found[series.shard] += labels.items() <= series.labels
+    return found
+
+
+def _drop(
+    registry_dir: Path, families: "Families", name: str, labels: Mapping[str, str], timeout_seconds: float
+) -> dict[int, int]:
+    """Have every shard's owner remove them, or do it where there is none; how many by shard."""
+    from busmon.registry import requests, survey
+
+    shards, deadline = survey.shards(registry_dir), time.time() + timeout_seconds
+    request = requests.ask(registry_dir, name, labels, deadline)
+    try:
+        while missing := [shard for shard in shards if shard not in requests.answers(registry_dir, request)]:
+            if time.time() > deadline:
+                raise RegistryError(
+                    f"shard {missing[0]} didn't answer in {timeout_seconds:g} s; `busmon registry show`"
+                )
+            for shard, removed in _dropped_unowned(registry_dir, families, missing, request):
+                requests.answer(registry_dir, request, shard, removed)
+            time.sleep(_POLL_SECONDS)
+        return requests.answers(registry_dir, request)
+    finally:
+        requests.withdraw(registry_dir, request)
+
+
+def _dropped_unowned(
+    registry_dir: Path, families: "Families", shards: list[int], request: "Request"
+) -> Iterator[tuple[int, int]]:
+    """The shards that nobody owned, and how many series were removed from each."""
+    from busmon.registry import removal
+    from busmon.registry.shard import Shard
+
+    for number in shards:
+        try:
+            shard = Shard.open(registry_dir, number, families)
+        except ShardOwnedError:
+            continue
+        with closing(shard):
+            yield number, removal.drop(shard, request.family, request.labels, time.time())

@@ -1,0 +1,52 @@
+"""How much a registry directory may hold: label values, series, and for how long an unseen value keeps its place.
+
+Data that never changes; a reload makes another. Any thread, any process.
+"""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Self
+
+from busmon.catalogue.family import Family
+from busmon.settings import Settings
+
+OTHER = "other"
+"""What a label value becomes that has no place. It always has one itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """The fleet's limits, where a family states none of its own.
+
+    Attributes:
+        label_values: values that each label of a family may take beside its enumerated ones.
+        forget_seconds: a value unseen for longer gives its place to another.
+        series_per_family: in all shards together; a series counts once in each shard that has it.
+        series: of all families together, in the same way.
+        forbidden_labels: names that are left out of a sample unless its family has them.
+    """
+
+    label_values: int
+    forget_seconds: float
+    series_per_family: int
+    series: int
+    forbidden_labels: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The limits that the settings state."""
+        return cls(
+            settings.max_label_values,
+            settings.label_forget_seconds,
+            settings.max_series_per_family,
+            settings.max_series,
+            frozenset(settings.forbidden_labels),
+        )
+
+    def for_label(self, family: Family, label: str) -> int:
+        """How many values the label may take in the family, `OTHER` and its enumerated ones left out."""
+        return family.budgets.get(label, self.label_values)
+
+
+UNBOUNDED = Budgets(1 << 62, inf, 1 << 62, 1 << 62)
+"""For who opens a shard and folds nothing."""

@@ -1,0 +1,69 @@
+"""OpenMetrics exemplars of one shard: for each counter and each bucket the last sample that named a trace.
+
+A convenience beside the counts, and not exact: they are kept in memory, written now and then, and neither rolled back
+with a batch nor taken up again after a restart, when the first new one replaces the file. Bounded: the series that had
+one longest ago gives way. One thread.
+"""
+
+from bisect import bisect_left
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from busmon.catalogue.family import COUNTER, HISTOGRAM, Family
+from busmon.registry.numbers import go_float
+
+MAX_EXEMPLARS = 10_000
+
+
+class Exemplar(NamedTuple):
+    """One observation or increment, and the trace that it belongs to; `at` is in seconds since the epoch."""
+
+    labelnames: tuple[str, ...]
+    trace_id: str
+    value: float
+    at: float
+
+
+class Exemplars:
+    """The exemplars of one shard's series, by metric, label values and bucket."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, tuple[str, ...], str], Exemplar] = {}
+        self._is_written = True
+
+    def take(self, family: Family, labelvalues: tuple[str, ...], value: Any, trace_id: str, at: float) -> None:
+        """Keep a checked sample's exemplar; of several values the last is taken, of counts by bucket none."""
+        if type(value) is list and value:
+            value = value[-1]
+        if family.type not in {COUNTER, HISTOGRAM} or type(value) in {list, dict}:
+            return
+        bound = go_float([*family.buckets, inf][bisect_left(family.buckets, value)]) if family.type == HISTOGRAM else ""
+        key = family.metric_name, labelvalues, bound
+        self._kept.pop(key, None)
+        self._kept[key] = Exemplar(family.labelnames, trace_id, value, at)
+        self._is_written = False
+        if len(self._kept) > MAX_EXEMPLARS:
+            del self._kept[next(iter(self._kept))]
+
+    def write(self, path: Path) -> None:
+        """Put them in the place of the file at `path`, if there are new ones since it was written.
+
+        Raises:
+            OSError: there is no room; the old file stands, and the next call tries again.
+        """
+        if self._is_written:
+            return
+        draft = path.with_suffix(".tmp")
+        draft.write_bytes(orjson.dumps(self._by_metric()))
+        draft.replace(path)
+        self._is_written = True
+
+    def _by_metric(self) -> dict[str, list[Any]]:
+        by_metric: dict[str, list[Any]] = {}
+        for (metric_name, labelvalues, bound), (labelnames, trace_id, value, at) in self._kept.items():
+            labels = dict(zip(labelnames, labelvalues, strict=True))
+            by_metric.setdefault(metric_name, []).append([labels, bound, {"trace_id": trace_id}, value, at])
+        return by_metric

@@ -1,0 +1,91 @@
+"""What a person asks of the shards' owners: a file for each request, and one for each shard's answer to it.
+
+Only who holds a shard's lock changes its files, so a removal is written into `requests/` and every owner looks there
+once a second. A request ends by itself: one that nobody withdrew isn't carried out long after. Any process.
+"""
+
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+DIRECTORY = "requests"
+
+
+class Request(NamedTuple):
+    """The removal of a family's series that have these labels; `expires_at` is in seconds since the epoch."""
+
+    id: str
+    family: str
+    labels: dict[str, str]
+    expires_at: float
+
+
+def ask(registry_dir: Path, family: str, labels: Mapping[str, str], expires_at: float) -> Request:
+    """Write a request.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    request = Request(secrets.token_hex(8), family, dict(labels), expires_at)
+    (registry_dir / DIRECTORY).mkdir(mode=0o700, exist_ok=True)
+    _write(registry_dir / DIRECTORY / f"{request.id}.json", request._asdict())
+    return request
+
+
+def pending(registry_dir: Path, shard: int) -> list[Request]:
+    """The requests that this shard hasn't answered; those that have expired are taken away."""
+    found = []
+    for late in (registry_dir / DIRECTORY).glob("*.shard*"):
+        if not late.with_suffix(".json").exists() and late.suffix != ".tmp":
+            late.unlink(missing_ok=True)
+    for path in sorted((registry_dir / DIRECTORY).glob("*.json")):
+        try:
+            request = Request(**orjson.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            continue
+        if request.expires_at < time.time():
+            withdraw(registry_dir, request)
+        elif not _answer_path(registry_dir, request, shard).exists():
+            found.append(request)
+    return found
+
+
+def answer(registry_dir: Path, request: Request, shard: int, removed: int) -> None:
+    """Say how many series the shard has removed for a request.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    _write(_answer_path(registry_dir, request, shard), removed)
+
+
+def answers(registry_dir: Path, request: Request) -> dict[int, int]:
+    """How many series each shard that has answered has removed."""
+    found = {}
+    for path in (registry_dir / DIRECTORY).glob(f"{request.id}.shard*"):
+        shard = path.suffix.removeprefix(".shard")
+        if shard.isdecimal():
+            found[int(shard)] = int(path.read_bytes())
+    return found
+
+
+def withdraw(registry_dir: Path, request: Request) -> None:
+    """Take a request away, and then its answers."""
+    path = registry_dir / DIRECTORY / f"{request.id}.json"
+    path.unlink(missing_ok=True)
+    for answered in path.parent.glob(f"{request.id}.*"):
+        answered.unlink(missing_ok=True)
+
+
+def _answer_path(registry_dir: Path, request: Request, shard: int) -> Path:
+    return registry_dir / DIRECTORY / f"{request.id}.shard{shard}"
+
+
+def _write(path: Path, content: Any) -> None:
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_bytes(orjson.dumps(content))
+    draft.replace(path)

@@ -1,0 +1,195 @@
+"""Does to the fleet what the plan says, when it says so, and counts what it did.
+
+What happens to the broker takes seconds, so it happens on a thread of its own while the others go on being killed.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+from tests.soak.plan import Fault, Step
+from tests.soak.processes import command, end
+from tests.soak.ring import put_in_order
+from tests.soak.stage import Stage
+from tests.soak.watch import Watch
+
+PATIENCE_SECONDS = 30.0
+PAUSE_SECONDS = 10.0
+"""RabbitMQ gives a silent connection up after two to three of its heartbeats, which are 3 s here."""
+LEAST_SECONDS = 0.2
+MARK_SECONDS = 1.0
+
+
+class Chaos:
+    """What ends processes, and starts those that nobody else would.
+
+    Attributes:
+        done: how often which fault was done.
+        committing: how many workers died between the mark and the clearing of a commit.
+    """
+
+    def __init__(self, played: Stage, watch: Watch, seed: int) -> None:
+        self.done: Counter[Fault] = Counter()
+        self.committing = 0
+        self._fleet = played.fleet
+        self._publishers = played.publishers
+        self._node = played.node
+        self._topology = played.topology
+        self._registry_dir = played.directory / "registry"
+        self._watch = watch
+        self._random = random.Random(seed)
+        self._paused: dict[int, float] = {}
+        self._broker: Future[object] | None = None
+        self._on_broker = ThreadPoolExecutor(max_workers=1)
+        self._faults: dict[Fault, Callable[[], None]] = {
+            Fault.KILL_WORKER: lambda: end(self._worker()[1], signal.SIGKILL),
+            Fault.KILL_COMMITTING: self._kill_committing,
+            Fault.KILL_PUBLISHER: self._kill_publisher,
+            Fault.KILL_EXPORTER: self._kill_exporter,
+            Fault.KILL_SUPERVISOR: self._kill_supervisor,
+            Fault.KILL_BROKER: lambda: self._with_broker(partial(self._restart_broker, orderly=False)),
+            Fault.PAUSE_WORKER: self._pause_worker,
+            Fault.TERM_WORKER: lambda: end(self._worker()[1], signal.SIGTERM),
+            Fault.TERM_PUBLISHER: self._terminate_publisher,
+            Fault.RESTART_FLEET: self._restart_fleet,
+            Fault.RESTART_BROKER: lambda: self._with_broker(partial(self._restart_broker, orderly=True)),
+            Fault.CLOSE_CONNECTIONS: lambda: self._with_broker(self._close_connections),
+        }
+
+    def run(self, plan: Sequence[Step]) -> None:
+        """Do all of it; what is late follows quickly, but leaves whoever was just started a moment."""
+        began = time.monotonic()
+        for at, fault in plan:
+            self._wait_until(max(began + at, time.monotonic() + LEAST_SECONDS))
+            self._watch.note(f"fault {self.done.total() + 1}: {fault}")
+            self._faults[fault]()
+            self.done[fault] += 1
+        self._wait_until(max(self._paused.values(), default=0.0))
+        self._await_broker()
+        self._on_broker.shutdown()
+
+    def _wait_until(self, moment: float) -> None:
+        """Wait, and meanwhile wake who was paused, and start what ended by itself."""
+        while True:
+            self._tend()
+            if time.monotonic() >= moment:
+                return
+            time.sleep(0.01)
+
+    def _tend(self) -> None:
+        for pid, until in tuple(self._paused.items()):
+            if time.monotonic() >= until:
+                end(pid, signal.SIGCONT)
+                del self._paused[pid]
+        if (status := self._fleet.status) is not None:
+            self._watch.complain(f"`busmon up` ended by itself with status {status}")
+            self._fleet.start()
+        for publisher in self._publishers:
+            if publisher.status is not None and self._broker_is_up():
+                self._watch.complain(f"a publisher ended by itself with status {publisher.status}: {publisher.log}")
+                publisher.start()
+
+    def _worker(self) -> tuple[str, int]:
+        """One of the running workers."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (workers := [*self._fleet.workers().items()]):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no worker runs; see {self._fleet.log}")
+            self._tend()
+            time.sleep(0.01)
+        return self._random.choice(workers)
+
+    def _kill_committing(self) -> None:
+        """Kill a worker as soon as a look at its journals finds a mark that isn't cleared; else kill it anyway."""
+        name, pid = self._worker()
+        with ExitStack() as stack:
+            paths = [self._registry_dir / f"shard{shard}.journal" for shard in name.split(",")]
+            journals = [stack.enter_context(path.open("rb")).fileno() for path in paths if path.exists()]
+            deadline = time.monotonic() + MARK_SECONDS
+            while time.monotonic() < deadline and not any(map(_is_marked, journals)):
+                pass
+            end(pid, signal.SIGKILL)
+            while command(pid):
+                time.sleep(0.001)
+            self.committing += any(map(_is_marked, journals))
+
+    def _kill_publisher(self) -> None:
+        publisher = self._random.choice(self._publishers)
+        publisher.kill()
+        self._await_broker()
+        publisher.start()
+
+    def _terminate_publisher(self) -> None:
+        """End a publisher in order, unless there is no broker that could confirm what it has."""
+        publisher = self._random.choice(self._publishers)
+        self._await_broker()
+        publisher.terminate()
+        if publisher.wait() is None:
+            self._watch.complain(f"a publisher doesn't end: {publisher.log}")
+            publisher.kill()
+        publisher.start()
+
+    def _kill_exporter(self) -> None:
+        if exporter := self._fleet.children().get("exporter"):
+            self._watch.expect_outage(exporter)
+            end(exporter, signal.SIGKILL)
+
+    def _kill_supervisor(self) -> None:
+        self._expect_fleets_outage()
+        self._fleet.kill()
+        self._fleet.start()
+
+    def _restart_fleet(self) -> None:
+        self._expect_fleets_outage()
+        self._fleet.terminate()
+        if (status := self._fleet.wait()) != 0:
+            self._watch.complain(f"`busmon up` ended with status {status} at SIGTERM")
+        self._fleet.start()
+
+    def _expect_fleets_outage(self) -> None:
+        """The exporter goes down with the supervisor, or never came up."""
+        self._watch.expect_outage(self._fleet.children().get("exporter", self._fleet.pid))
+
+    def _pause_worker(self) -> None:
+        pid = self._worker()[1]
+        end(pid, signal.SIGSTOP)
+        self._paused[pid] = time.monotonic() + PAUSE_SECONDS
+
+    def _with_broker(self, do: Callable[[], object]) -> None:
+        """Do it while the plan goes on; one after the other."""
+        self._await_broker()
+        self._broker = self._on_broker.submit(do)
+
+    def _await_broker(self) -> None:
+        if self._broker is not None:
+            self._broker.result()
+
+    def _broker_is_up(self) -> bool:
+        return self._broker is None or self._broker.done()
+
+    def _restart_broker(self, *, orderly: bool) -> None:
+        """End the broker and start it; nobody publishes until its hash ring is as it was (see `ring.py`)."""
+        publishers = [publisher.pid for publisher in self._publishers]
+        for publisher in publishers:
+            end(publisher, signal.SIGSTOP)
+        if orderly:
+            self._node.rabbitmqctl("stop")
+        self._node.restart()
+        put_in_order(self._topology, self._node.amqp_url)
+        for publisher in publishers:
+            end(publisher, signal.SIGCONT)
+
+    def _close_connections(self) -> None:
+        self._node.rabbitmqctl("close_all_connections", "soak")
+
+
+def _is_marked(journal: int) -> bool:
+    """Whether a commit has happened that the value files may hold in part: `marked` isn't `applied`."""
+    marks = os.pread(journal, 16, 8)
+    return marks[:8] != marks[8:]

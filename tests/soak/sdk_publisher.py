@@ -1,0 +1,92 @@
+"""A publisher that uses the SDK, with every body recorded on its way to the broker.
+
+`python -m tests.soak.sdk_publisher NAME RECORD AMQP_URL`. A run that was killed may leave one envelope whose confirm
+never came; the next run sends it again first. SIGTERM ends it in order. The SDK's own thread publishes and records.
+"""
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pika
+
+from busmon import Telemetry
+from busmon.bus import publisher
+from busmon.errors import BusError
+from busmon.fleet import parent
+from tests.soak.raw_publisher import AMOUNTS, properties
+from tests.soak.record import Intent, Record
+
+STEP_SECONDS = 0.01
+CLOSE_SECONDS = 60.0
+
+
+def main(name: str, path: str, amqp_url: str) -> None:
+    """Run one."""
+    record = Record(Path(path))
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
+    parent.watch()
+    send_again(record, amqp_url, name)
+    with patch.object(publisher, "ConfirmedPublisher", recording(record)), Telemetry(name, amqp_url) as telemetry:
+        steps = work(telemetry, stopping)
+        if telemetry.close(CLOSE_SECONDS):
+            record.end(telemetry.source, steps)
+
+
+def send_again(record: Record, amqp_url: str, name: str) -> None:
+    """Publish what the run before had not confirmed."""
+    confirmed = publisher.ConfirmedPublisher(amqp_url, f"{name} again")
+    while record.unconfirmed and not parent.parent_is_gone():
+        intent = next(iter(record.unconfirmed.values()))
+        try:
+            confirmed.publish("telemetry", intent.routing_key, intent.body.encode(), properties(intent))
+        except BusError:
+            time.sleep(0.2)
+        else:
+            record.confirm(intent.message_id)
+    confirmed.close()
+
+
+def recording(record: Record) -> type[publisher.ConfirmedPublisher]:
+    """The SDK's publisher, with a record."""
+
+    class Recording(publisher.ConfirmedPublisher):
+        def publish(self, exchange: str, routing_key: str, body: bytes, of_body: pika.BasicProperties) -> None:
+            record.intend(Intent.of(of_body.headers["source"], routing_key, body, of_body))
+            super().publish(exchange, routing_key, body, of_body)
+            record.confirm(of_body.message_id)
+
+    return Recording
+
+
+def work(telemetry: Telemetry, stopping: list[int]) -> int:
+    """Report steps until told to stop; how many."""
+    agent = telemetry.agent
+    tasks = telemetry.counter("tasks_processed_total", labelnames=["agent", "status"])
+    durations = telemetry.histogram("task_duration_seconds", labelnames=["agent"])
+    sizes = telemetry.summary("request_size_bytes")
+    steps = 0
+    for amount in amounts():
+        if stopping:
+            return steps
+        tasks.labels(agent, "success").inc()
+        durations.labels(agent).observe(amount)
+        sizes.observe(amount)
+        steps += 1
+        time.sleep(STEP_SECONDS)
+    return steps
+
+
+def amounts() -> Iterator[float]:
+    """What is observed, without an end."""
+    while True:
+        yield random.choice(AMOUNTS)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

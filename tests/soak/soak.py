@@ -1,0 +1,146 @@
+"""One run: the plan is carried out on a stage of its own, everything drains, and is audited.
+
+The order is the file's. Main thread.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from busmon.catalogue import Catalogue
+from busmon.demo.broker import PrivateNode
+from tests.soak import counted
+from tests.soak.chaos import Chaos
+from tests.soak.counted import Expected
+from tests.soak.plan import Fault, Step, plan
+from tests.soak.processes import Fleet, Process, left_behind
+from tests.soak.scrape import Scrape
+from tests.soak.stage import RAW_PUBLISHERS, Stage, stage
+from tests.soak.watch import Watch, fetch
+
+DRAIN_SECONDS = 90.0
+TICK_SECONDS = 6.0
+"""RabbitMQ tells how much a quorum queue holds as it was at its last tick, and ticks every 5 s."""
+CONSUMED = "busmon_envelopes_consumed_total"
+MUST_BE_ZERO = (
+    "busmon_envelopes_rejected_total",
+    "busmon_samples_rejected_total",
+    "busmon_envelopes_unverifiable_total",
+    "busmon_envelopes_unidentified_total",
+    "busmon_quarantine_dropped_total",
+    "busmon_publisher_dropped_total",
+)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run came to; `complaints` is empty if everything was right.
+
+    Attributes:
+        faults: how often what was done.
+        figures: what was counted meanwhile, for a person.
+    """
+
+    faults: Counter[Fault] = field(default_factory=Counter)
+    figures: dict[str, int] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+
+
+def run(directory: Path, seed: int, kills: int, seconds: float) -> Outcome:
+    """Soak for so many kills, spread over so many seconds, in this directory."""
+    directory, outcome = directory.absolute(), Outcome()
+    with stage(directory, seed) as played:
+        expected = play(played, plan(seed, kills, seconds), seed, outcome)
+        page = fetch(played.url)
+        (directory / "final.txt").write_text(page)
+        final = Scrape.parse(page)
+        outcome.complaints += audit(expected, final, played.node)
+        outcome.figures |= seen(expected, final) | told(played.fleet, played.publishers)
+        played.fleet.terminate()
+        if (status := played.fleet.wait()) != 0:
+            outcome.complaints.append(f"`busmon up` ended with status {status} at SIGTERM")
+    outcome.complaints += [f"process {pid} is left: {argv}" for pid, argv in left_behind(directory, 10).items()]
+    return outcome
+
+
+def play(played: Stage, steps: Sequence[Step], seed: int, outcome: Outcome) -> Expected:
+    """Carry out the plan under watch, and let everything come to rest; what must be counted then."""
+    with Watch(played.address, [*RAW_PUBLISHERS], played.directory) as watch:
+        chaos = Chaos(played, watch, seed)
+        chaos.run(steps)
+        drain(played.publishers, watch)
+        expected = counted.read(played.records, Catalogue.load(()))
+        played.await_exporter()
+        await_fold(expected.envelopes, played, watch)
+    outcome.faults = chaos.done
+    outcome.complaints += watch.complaints
+    outcome.figures["scrapes"] = watch.scrapes
+    outcome.figures["workers caught between the mark of a commit and its end"] = chaos.committing
+    return expected
+
+
+def drain(publishers: Sequence[Process], watch: Watch) -> None:
+    """Let the publishers have everything confirmed, and end."""
+    watch.note("drain")
+    for publisher in publishers:
+        publisher.terminate()
+    for publisher in publishers:
+        if (status := publisher.wait(DRAIN_SECONDS)) != 0:
+            watch.complain(f"a publisher ended with status {status}, and not with 0: {publisher.log}")
+
+
+def await_fold(envelopes: int, played: Stage, watch: Watch) -> None:
+    """Let the fleet fold all that is confirmed, and whatever comes again."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while Scrape.parse(fetch(played.url)).total(CONSUMED) < envelopes and time.monotonic() < deadline:
+        time.sleep(1.0)
+    time.sleep(TICK_SECONDS)
+    while any(depths(played.node, ".fold.").values()) and time.monotonic() < deadline:
+        time.sleep(1.0)
+    if time.monotonic() >= deadline:
+        watch.complain(f"not drained within {DRAIN_SECONDS:g} s: {depths(played.node, '.fold.')}")
+
+
+def depths(node: PrivateNode, part: str) -> dict[str, int]:
+    """What the queues hold that have this in their names, unsettled deliveries included."""
+    lines = node.rabbitmqctl("list_queues", "--quiet", "--no-table-headers", "name", "messages").splitlines()
+    return {name: int(messages) for name, messages in map(str.split, lines) if part in name}
+
+
+def audit(expected: Expected, scrape: Scrape, node: PrivateNode) -> list[str]:
+    """What the last scrape has that the records haven't, or the other way round."""
+    found = [*counted.differences(expected, scrape, Catalogue.load(())), *expected.lost_steps]
+    found += [f"{message_id} was never confirmed" for message_id in expected.unconfirmed]
+    if (consumed := scrape.total(CONSUMED)) != expected.envelopes:
+        found.append(f"envelopes: published {expected.envelopes}, consumed {consumed}")
+    found += [f"{name} is {total}" for name in MUST_BE_ZERO if (total := scrape.total(name))]
+    return found + [f"{name} holds {depth}" for name, depth in depths(node, "quarantine").items() if depth]
+
+
+def seen(expected: Expected, scrape: Scrape) -> dict[str, int]:
+    """What was counted, for a person."""
+    return {
+        "envelopes, each counted once": expected.envelopes,
+        "envelopes that came again and were known": int(scrape.total("busmon_envelopes_deduplicated_total")),
+        "series compared": len(expected.series) + len(expected.gauges),
+    }
+
+
+def told(fleet: Fleet, publishers: Sequence[Process]) -> dict[str, int]:
+    """What the fleet's log says that the faults led to."""
+    events: Counter[str] = Counter()
+    for line in fleet.log.read_bytes().splitlines():
+        if line.startswith(b"{"):
+            entry = json.loads(line)
+            events[f"{entry['event']} {entry.get('cause', '')}".strip()] += 1
+    lost = sum(count for event, count in events.items() if event.startswith("consumer.connection_lost"))
+    return {
+        "starts of a worker or exporter": events["supervisor.child_started"],
+        "starts of the fleet": fleet.starts,
+        "runs of publishers": sum(publisher.starts for publisher in publishers),
+        "commits redone by the next owner": events["worker.journal_replayed"] + events["up.commits_redone"],
+        "connections lost by workers": lost,
+    }

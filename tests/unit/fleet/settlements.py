@@ -1,0 +1,101 @@
+"""A lane with a registry beneath it, and in the broker's place a list of what the lane asked of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import orjson
+from pika import BasicProperties
+
+from busmon.bus.delivery import Delivery
+from busmon.fleet.lane import Lane
+from busmon.fleet.suspects import Suspects
+from busmon.registry.exposition import Exposition
+from busmon.status import ShardStatus
+from tests.unit.registry.registries import Registry
+
+QUEUE = "telemetry.fold.0"
+NOW = 1_763_794_800.0
+VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
+
+
+class Settled(NamedTuple):
+    """A call of `settle`, and how many votes a scrape showed at that moment."""
+
+    tags: list[int]
+    votes: float
+
+
+class Quarantined(NamedTuple):
+    """A call of `quarantine`."""
+
+    delivery: Delivery
+    headers: dict[str, str]
+
+
+class Broker:
+    """Records; it holds and acknowledges nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.calls: list[Settled | Quarantined] = []
+        self._directory = directory
+
+    def settle(self, queue: str, tags: Sequence[int]) -> None:
+        assert queue == QUEUE
+        self.calls.append(Settled([*tags], Exposition(self._directory).collect().value("votes_cast_total")))
+
+    def quarantine(self, queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
+        assert queue == QUEUE
+        self.calls.append(Quarantined(delivery, {**headers}))
+
+    @property
+    def settled(self) -> list[int]:
+        """Every tag that was settled, in order."""
+        return [tag for call in self.calls if isinstance(call, Settled) for tag in call.tags]
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        return [call for call in self.calls if isinstance(call, Quarantined)]
+
+
+class Worker:
+    """One process's life with one shard, as far as a lane goes; a context manager."""
+
+    def __init__(self, directory: Path, *, batch_size: int = 100, max_body_bytes: int = 1 << 20) -> None:
+        self.registry = Registry(directory)
+        self.suspects = Suspects(directory, 0)
+        self.broker = Broker(directory)
+        self.lane = Lane(
+            self.registry.shard,
+            self.suspects,
+            ShardStatus(0, QUEUE),
+            batch_size=batch_size,
+            max_body_bytes=max_body_bytes,
+        )
+        self.lane.settlement = self.broker
+        self._directory = directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.suspects.close()
+        self.registry.shard.close()
+
+    def shows(self, sample_name: str, **labels: str) -> float:
+        """What a scrape says now."""
+        return Exposition(self._directory).collect().value(sample_name, **labels)
+
+    def votes(self) -> float:
+        return self.shows("votes_cast_total")
+
+
+def body(*samples: Any, source: str = "s", agent: str | None = "planner", ts: float | None = None) -> bytes:
+    return orjson.dumps({"v": 1, "source": source, "agent": agent, "ts": ts, "samples": samples})
+
+
+def delivery(tag: int, content: bytes | None = None, *, redelivered: bool = False, **properties: Any) -> Delivery:
+    """A vote with an id of its own, unless other content or another id is given."""
+    content = body(VOTE) if content is None else content
+    stated = {"message_id": f"s:{tag}"} | properties
+    return Delivery(content, tag, redelivered, "planner.task", BasicProperties(**stated))

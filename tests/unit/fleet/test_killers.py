@@ -1,0 +1,128 @@
+"""A body that kills its worker ends in quarantine alone, after two deaths; whoever stood beside it is counted."""
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busmon.bus.delivery import Delivery
+from busmon.fleet import lane as lanes
+from busmon.fleet.suspects import Suspects, identity
+from busmon.wire.envelope import Envelope
+from busmon.wire.json_v1 import decode
+
+from .settlements import VOTE, Worker, body, delivery
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+KILLER = body(VOTE, source="killer")
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding the killer's body ends the process, as a fault in a C library would."""
+
+    def decode_or_die(content: bytes, *rest: Any) -> Envelope:
+        if content == KILLER:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(content, *rest)
+
+    monkeypatch.setattr(lanes, "decode", decode_or_die)
+
+
+def live_and_die(directory: Path, deliveries: Sequence[Delivery]) -> None:
+    """A worker that takes these deliveries, in a process of its own, and doesn't come to their end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            worker = Worker(directory)
+            for each in deliveries:
+                worker.lane.deliver(each)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def with_killer(number: int, *, redelivered: bool) -> list[Delivery]:
+    deliveries = [delivery(tag, redelivered=redelivered) for tag in range(1, number + 1)]
+    killer = delivery(number + 1, KILLER, redelivered=redelivered, message_id="killer:1")
+    return [*deliveries[: number // 2], killer, *deliveries[number // 2 :]]
+
+
+@pytest.mark.usefixtures("deadly")
+def test_a_body_that_kills_is_quarantined_after_two_deaths_and_its_neighbours_never_are(tmp_path: Path) -> None:
+    live_and_die(tmp_path, with_killer(20, redelivered=False))
+    live_and_die(tmp_path, with_killer(20, redelivered=True))
+    with Worker(tmp_path) as worker:
+        for each in with_killer(20, redelivered=True):
+            worker.lane.deliver(each)
+        worker.lane.close("size")
+        assert [bad.delivery.body for bad in worker.broker.quarantined] == [KILLER]
+        assert worker.broker.quarantined[0].headers["reason"] == "kills_worker"
+        assert worker.votes() == 20
+        assert sorted(worker.broker.settled) == [*range(1, 22)]
+
+
+@pytest.mark.usefixtures("deadly")
+def test_a_killer_that_comes_again_is_tried_again(tmp_path: Path) -> None:
+    suspects = Suspects(tmp_path, 0)
+    suspects.note(identity("killer:1", KILLER))
+    suspects.close()
+    for _ in range(2):
+        with Worker(tmp_path) as worker:
+            worker.lane.deliver(delivery(1, KILLER, message_id="killer:1"))
+            worker.lane.deliver(delivery(2))
+            worker.lane.close("size")
+            assert len(worker.broker.quarantined) == 1
+            assert worker.votes() == 1
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_innocent_bodies_are_acquitted_however_often_their_worker_is_killed(
+    redelivered: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    for _ in range(5):  # each time somebody kills the worker while the body is noted
+        with Worker(tmp_path) as worker:
+            worker.lane.deliver(delivery(1, redelivered=redelivered))
+            assert worker.suspects.blamed == {}
+            worker.suspects.note(identity("s:1", b""))
+    with Worker(tmp_path) as worker:
+        for tag in (1, 2):
+            worker.lane.deliver(delivery(tag, redelivered=redelivered))
+        worker.lane.close("size")
+        assert worker.broker.quarantined == []
+        assert worker.votes() == 2
+        assert worker.shows("busmon_envelopes_consumed_total") == 2
+    assert Suspects(tmp_path, 0).blamed == {}
+
+
+def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Path) -> None:
+    suspects = Suspects(tmp_path, 0)
+    suspects.note(identity("s:1", b""))
+    suspects.close()
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1, b"nonsense", redelivered=True))
+        worker.lane.close("size")
+        assert worker.broker.quarantined[0].headers["reason"] == "invalid_json"
+    assert Suspects(tmp_path, 0).blamed == {}
+
+
+def test_a_body_is_noted_while_it_is_folded_and_not_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[bytes] = []
+
+    def look_and_decode(*arguments: Any) -> Envelope:
+        noted.append((tmp_path / "shard0.suspect").read_bytes().strip(b"\0"))
+        return decode(*arguments)
+
+    monkeypatch.setattr(lanes, "decode", look_and_decode)
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1))
+        worker.lane.deliver(delivery(2, redelivered=True))
+        worker.lane.deliver(delivery(3, b"nonsense", redelivered=True))
+        assert noted == [b"", identity("s:2", b"").encode(), identity("s:3", b"").encode()]
+        assert (tmp_path / "shard0.suspect").read_bytes().strip(b"\0") == b""

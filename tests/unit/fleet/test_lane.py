@@ -1,0 +1,245 @@
+"""A lane acknowledges what is committed and nothing else, whatever its deliveries are and whoever dies meanwhile."""
+
+import errno
+import gzip
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from busmon.fleet import lane as lanes
+from busmon.fleet.lane import DropCount
+
+from .settlements import NOW, QUEUE, VOTE, Quarantined, Settled, Worker, body, delivery
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        for tag in (1, 2, 3):
+            worker.lane.deliver(delivery(tag))
+        assert worker.broker.calls == []
+        assert worker.votes() == 0
+        worker.lane.close("interval")
+        assert worker.broker.calls == [Settled([1, 2, 3], votes=3)]
+        worker.lane.close("interval")
+        assert len(worker.broker.calls) == 1
+
+
+def test_a_batch_is_full_at_its_size(tmp_path: Path) -> None:
+    with Worker(tmp_path, batch_size=3) as worker:
+        assert [worker.lane.deliver(delivery(tag)) for tag in (1, 2, 3)] == [False, False, True]
+        worker.lane.close("size")
+        assert worker.lane.deliver(delivery(4)) is False
+
+
+def test_large_bodies_for_the_quarantine_fill_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "MAX_REFUSED_BYTES", 1000)
+    with Worker(tmp_path) as worker:
+        assert [worker.lane.deliver(delivery(tag, b"x" * 400)) for tag in (1, 2, 3)] == [False, False, True]
+
+
+def test_an_open_batch_knows_when_it_was_opened(clock: SimpleNamespace, tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        assert worker.lane.opened_at is None
+        for clock.now in (NOW, NOW + 1):
+            worker.lane.deliver(delivery(int(clock.now)))
+        opened_at = [worker.lane.opened_at]
+        worker.lane.close("interval")
+        opened_at.append(worker.lane.opened_at)
+        assert opened_at == [NOW, None]
+        assert worker.lane.status.last_commit_at == worker.lane.status.last_delivery_at == NOW + 1
+
+
+def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        for tag, trigger in enumerate(("size", "interval", "size", "drain"), start=1):
+            worker.lane.deliver(delivery(tag))
+            worker.lane.close(trigger)
+        worker.lane.close("drain")
+        assert [worker.shows("busmon_batches_total", trigger=t) for t in ("size", "interval", "drain")] == [2, 1, 1]
+
+
+def test_a_duplicate_is_acknowledged_and_not_counted_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Worker(tmp_path) as worker:
+            worker.lane.deliver(delivery(1))
+            worker.lane.deliver(delivery(2, message_id="s:1", redelivered=True))
+            worker.lane.close("size")
+            assert worker.broker.calls == [Settled([1, 2], votes=1)]
+    with Worker(tmp_path) as worker:
+        assert worker.shows("busmon_envelopes_deduplicated_total", shard="0") == 3
+        assert worker.shows("busmon_envelopes_consumed_total", shard="0") == 1
+
+
+def test_what_cannot_be_identified_is_counted_and_said(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        for tag, message_id in enumerate((None, None, "s:7", "s:5"), start=1):
+            worker.lane.deliver(delivery(tag, message_id=message_id))
+        worker.lane.close("size")
+        assert worker.votes() == 4
+        assert worker.shows("busmon_envelopes_unidentified_total", shard="0") == 2
+        assert worker.shows("busmon_envelopes_unverifiable_total", shard="0") == 2
+        assert worker.shows("busmon_envelopes_consumed_total", shard="0") == 4
+
+
+def test_a_voided_batch_never_happened_and_counts_when_it_comes_again(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        for tag in (1, 2):
+            worker.lane.deliver(delivery(tag))
+        worker.lane.deliver(delivery(3, b"nonsense"))
+        worker.lane.void()
+        worker.lane.close("interval")
+        assert worker.broker.calls == []
+        assert worker.lane.opened_at is None
+        for tag in (4, 5):
+            worker.lane.deliver(delivery(tag, message_id=f"s:{tag - 3}", redelivered=True))
+        worker.lane.close("interval")
+        assert worker.broker.calls == [Settled([4, 5], votes=2)]
+        assert worker.shows("busmon_envelopes_rejected_total") == 0
+        assert worker.shows("busmon_envelopes_consumed_total") == 2
+        assert worker.shows("message_size_bytes_count") == 2
+
+
+def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1))
+        worker.lane.deliver(delivery(2, b"nonsense"))
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "posix_fallocate", full)
+            for trigger in ("interval", "", ""):
+                with pytest.raises(OSError, match="No space left"):
+                    worker.lane.close(trigger)
+                assert worker.broker.calls == []
+                assert worker.votes() == 0
+        worker.lane.deliver(delivery(3))
+        worker.lane.close("")
+        assert worker.broker.settled == [1, 2, 3]
+        assert [bad.delivery.delivery_tag for bad in worker.broker.quarantined] == [2]
+        assert worker.votes() == 2
+        assert worker.shows("busmon_batches_total") == 1
+        assert worker.shows("busmon_envelopes_consumed_total") == 2
+        assert worker.shows("busmon_envelopes_rejected_total", reason="invalid_json") == 1
+        assert worker.shows("message_size_bytes_count") == 2
+
+
+def test_a_batch_whose_commit_failed_may_be_voided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1))
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "posix_fallocate", full)
+            with pytest.raises(OSError, match="No space left"):
+                worker.lane.close("interval")
+        worker.lane.void()
+        worker.lane.deliver(delivery(2, message_id="s:1"))
+        worker.lane.close("interval")
+        assert worker.broker.calls == [Settled([2], votes=1)]
+        assert worker.shows("busmon_envelopes_consumed_total") == 1
+
+
+def test_silent_sources_leave_and_the_open_batch_stays_open(clock: SimpleNamespace, tmp_path: Path) -> None:
+    agents = {"name": "active_agents", "labels": {"type": "planner"}, "value": 1}
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1, body(agents, source="old"), message_id="old:1"))
+        worker.lane.close("interval")
+        clock.now += 100
+        worker.lane.deliver(delivery(2, body(agents, source="new"), message_id="new:1"))
+        worker.lane.expire(NOW + 50)
+        assert worker.broker.settled == [1]
+        worker.lane.close("interval")
+        assert worker.shows("active_agents") == 1
+        worker.lane.expire(NOW + 150)
+        assert worker.broker.settled == [1, 2]
+        assert worker.shows("active_agents") == 0
+
+
+# -- the quarantine --------------------------------------------------------------------------------------------------
+
+BAD: list[tuple[str, bytes, dict[str, Any]]] = [
+    ("empty_body", b"", {}),
+    ("invalid_json", b'{"v": 1, "sou', {}),
+    ("invalid_json", b"\xff\xfe", {}),
+    ("version", b'{"v": 2}', {}),
+    ("invalid_envelope", b"[]", {}),
+    ("too_large", b"[" * 3000, {}),
+    ("too_large", gzip.compress(bytes(10_000)), {"content_encoding": "gzip"}),
+    ("content_type", body(), {"content_type": "text/plain"}),
+    ("content_encoding", body(), {"content_encoding": "gzip"}),
+]
+
+
+@pytest.mark.parametrize(("reason", "content", "properties"), BAD, ids=[f"{case[0]}-{case[2]}" for case in BAD])
+def test_what_is_no_envelope_goes_to_quarantine_and_its_neighbours_are_counted(
+    reason: str, content: bytes, properties: dict[str, Any], clock: SimpleNamespace, tmp_path: Path
+) -> None:
+    with Worker(tmp_path, max_body_bytes=2000) as worker:
+        bad = delivery(2, content, app_id="planner", **properties)
+        for each in (delivery(1), bad, delivery(3)):
+            worker.lane.deliver(each)
+        assert worker.broker.calls == []
+        worker.lane.close("size")
+        held, settled = worker.broker.calls
+        assert isinstance(held, Quarantined)
+        assert held.delivery is bad
+        assert held.headers.pop("detail").startswith(f"{reason}: ")
+        assert held.headers == {
+            "reason": reason,
+            "agent": "planner",
+            "original_routing_key": "planner.task",
+            "queue": "telemetry.fold.0",
+            "quarantined_at": repr(clock.now),
+        }
+        assert settled == Settled([1, 2, 3], votes=2)  # the broker's side passes over what it holds
+        assert worker.shows("busmon_envelopes_rejected_total", reason=reason) == 1
+
+
+def test_a_body_whose_app_id_is_no_text_goes_to_quarantine_with_it_escaped(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1, b"nonsense", app_id=b"\xffplanner"))
+        worker.lane.close("size")
+        assert worker.broker.quarantined[0].headers["agent"] == r"\xffplanner"
+
+
+def test_a_body_without_an_app_id_is_of_an_unknown_agent(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1, b"nonsense"))
+        worker.lane.close("size")
+        assert worker.broker.quarantined[0].headers["agent"] == "unknown"
+
+
+def test_bad_samples_are_counted_and_their_envelope_is_not_quarantined(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(delivery(1, body(VOTE, 7, {"name": "nodes", "value": 1}, VOTE)))
+        worker.lane.close("size")
+        assert worker.broker.calls == [Settled([1], votes=2)]
+        assert worker.shows("busmon_samples_rejected_total", agent="planner") == 2
+
+
+# -- what the quarantine drops ---------------------------------------------------------------------------------------
+
+
+def test_a_drop_is_counted_and_then_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(tmp_path) as worker:
+        shard = worker.registry.shard
+        drops = DropCount(shard, QUEUE)
+        drops.settlement = worker.broker
+        drops.deliver(delivery(1))
+        with monkeypatch.context() as disk:
+            disk.setattr(shard, "commit", full)
+            with pytest.raises(OSError, match="No space left"):
+                drops.deliver(delivery(2))
+        drops.deliver(delivery(3))
+        assert worker.broker.settled == [1, 3]
+        assert worker.shows("busmon_quarantine_dropped_total") == 2

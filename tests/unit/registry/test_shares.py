@@ -1,0 +1,94 @@
+"""Gauges by source: what presence says counts only where no source speaks for itself, and who stops leaves at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busmon.catalogue.catalogue import Catalogue
+
+from .registries import NOW, Registry
+
+AGENTS: dict[str, Any] = {"name": "active_agents", "labels": {"type": "planner"}, "value": 2}
+QUEUE = {"name": "queue_size", "labels": {"queue": "q"}, "value": 42}
+
+
+def attend(registry: Registry, *sources: str, agent: str = "planner", now: float = NOW) -> None:
+    """Envelopes of these sources, none of which says how many they are."""
+    for source in sources:
+        registry.deliver(None, source=source, agent=agent, now=now)
+        registry.shard.fold.attend(source, agent, now)
+
+
+def agents(registry: Registry) -> str:
+    return registry.text("active_agents")
+
+
+def test_live_sources_are_counted_by_their_agent(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        attend(registry, "p-1", "p-2")
+        attend(registry, "w-1", agent="writer")
+        attend(registry, "x-1", agent="unknown")
+        registry.commit()
+        assert agents(registry) == 'active_agents{type="planner"} 2.0\nactive_agents{type="writer"} 1.0\n'
+        attend(registry, "p-1", now=NOW + 100)
+        registry.commit(NOW + 100)
+        assert registry.shard.expire(NOW + 50) == 2
+        registry.commit(NOW + 100)
+        assert agents(registry) == 'active_agents{type="planner"} 1.0\n'
+
+
+def test_what_sources_say_themselves_alone_counts(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        attend(registry, "p-1", "p-2")
+        registry.fold(AGENTS, source="p-1")
+        attend(registry, "p-1", now=NOW + 100)
+        registry.commit()
+        assert agents(registry) == 'active_agents{type="planner"} 2.0\n'
+    with Registry(tmp_path) as registry:
+        attend(registry, "p-3", "p-1", now=NOW + 200)
+        registry.commit(NOW + 200)
+        assert agents(registry) == 'active_agents{type="planner"} 2.0\n'
+        registry.shard.fold.leave(["p-1"])
+        registry.commit(NOW + 200)
+        assert agents(registry) == 'active_agents{type="planner"} 2.0\n'  # p-2 and p-3, by their presence
+
+
+def test_a_late_reading_still_takes_the_place_of_a_derived_one(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        attend(registry, "p-1")
+        registry.fold(AGENTS | {"ts": NOW - 30, "value": 7}, source="p-1")
+        registry.commit()
+        assert agents(registry) == 'active_agents{type="planner"} 7.0\n'
+
+
+def test_presence_is_said_again_only_after_a_while(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        attend(registry, "p-1")
+        registry.commit()
+        for seconds, changed in ((1, False), (59, False), (60, True)):
+            attend(registry, "p-1", now=NOW + seconds)
+            shares = registry.shard._columns["gauge_sum"].shares
+            assert bool(list(shares.dump(whole=False))) is changed
+            registry.commit()
+
+
+def test_a_source_that_says_it_stops_leaves_at_once(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        registry.fold(QUEUE, AGENTS, source="p-1")
+        registry.fold(AGENTS, source="p-2")
+        registry.commit()
+        registry.fold(QUEUE, source="p-1", final=True)
+        registry.commit()
+        assert registry.text() == 'active_agents{type="planner"} 2.0\n'
+
+
+def test_nothing_is_derived_where_the_metric_means_something_else(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("catalogue") / "own.toml"
+    own.write_text('[gauge.active_agents]\nhelp = "Agents that run"\nlabels = ["type"]\nmerge = "max"\n')
+    with Registry(tmp_path, catalogue=Catalogue.load([own])) as registry:
+        attend(registry, "p-1")
+        registry.commit()
+        assert agents(registry) == ""
