@@ -1,6 +1,6 @@
 # Every command of the project. Paths are relative, so that a clone may stand in a path with a space.
 .DEFAULT_GOAL := help
-.PHONY: help setup test soak demo lint format clean
+.PHONY: help setup test soak fuzz demo lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,10 @@ test: ## set up, then run every check and test, on a RabbitMQ of their own
 soak: ## set up, then kill everything 200 times under load and compare all totals. SOAK='--seed 7' repeats a run
 	@.ci/setup --test
 	.venv/bin/python -m tests.soak $(SOAK)
+
+fuzz: ## set up, then scrape directories full of nonsense, 20,000 of them
+	@.ci/setup --test
+	.venv/bin/pytest --hypothesis-profile=fuzz --timeout=0 tests/fuzz
 
 demo: ## set up, then run the whole way of the data until Ctrl-C, or for DEMO_SECONDS=20
 	@.ci/setup

@@ -23,6 +23,8 @@ from busmon.registry.served_exemplars import ServedExemplars, exemplified
 from busmon.registry.sketch import WINDOW
 from busmon.registry.snapshot import Snapshot
 
+Header = Callable[[str, str, str], bytes]
+
 _by_labels = attrgetter("labels")
 
 
@@ -30,29 +32,26 @@ class _Body:
     """The sample lines of one family.
 
     Attributes:
-        series: in the order of their labels.
-        lines: of each series, by its place; none of a hidden one.
+        lines: of each series, by its place in the order of labels; none of a hidden one.
         text: all lines.
     """
 
-    __slots__ = ("lines", "series", "text")
+    __slots__ = ("lines", "text")
 
     def __init__(self) -> None:
-        self.series: list[Series] = []
         self.lines: list[bytes] = []
         self.text = b""
 
     def admit(self, family: MergedFamily) -> None:
         """Give new series their places."""
-        if len(self.series) == len(family.series):
+        if len(self.lines) == len(family.series):
             return
-        for series in islice(family.series.values(), len(self.series), None):
+        for series in islice(family.series.values(), len(self.lines), None):
             series.place = len(self.lines)
-            self.series.append(series)
             self.lines.append(b"")
-        self.series.sort(key=_by_labels)
-        self.lines = [self.lines[series.place] for series in self.series]
-        for place, series in enumerate(self.series):
+        order = sorted(family.series.values(), key=_by_labels)
+        self.lines = [self.lines[series.place] for series in order]
+        for place, series in enumerate(order):
             series.place = place
 
 
@@ -106,11 +105,7 @@ class Exposition:
             names: of families, or of samples as exposed: only these; all without any.
         """
         self.collect()
-        return b"".join(
-            text_header(family.name, family.type, family.help) + text
-            for family in self._wanted(names)
-            if (text := _only(self._body(family).text, family, names))
-        )
+        return b"".join(self._pieces(text_header, lambda family: self._body(family).text, names))
 
     def openmetrics(self, names: Collection[str] = ()) -> bytes:
         """A scrape in OpenMetrics 1.0.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/), without `# EOF`.
@@ -120,11 +115,7 @@ class Exposition:
         """
         self.collect()
         self._exemplars.read()
-        return b"".join(
-            openmetrics_header(family.name, family.type, family.help) + text
-            for family in self._wanted(names)
-            if (text := _only(self._exemplified(family), family, names))
-        )
+        return b"".join(self._pieces(openmetrics_header, self._exemplified, names))
 
     def _age_quantiles(self, now: float) -> None:
         """Have the quantiles written again that have other bins, or all of them where the window moved on."""
@@ -138,11 +129,16 @@ class Exposition:
                 series.family.stale.add(series)
         quantiles.stale.clear()
 
-    def _wanted(self, names: Collection[str]) -> Iterator[MergedFamily]:
-        families = self._merged.families
-        for name in sorted(families):
-            if not names or name in names or any(name.startswith(f"{families[name].name}_") for name in names):
-                yield families[name]
+    def _pieces(
+        self, header: Header, text_of: Callable[[MergedFamily], bytes], names: Collection[str]
+    ) -> Iterator[bytes]:
+        """Headers and sample lines, for the one join of a scrape: each further copy would take all its size again."""
+        for name, family in sorted(self._merged.families.items()):
+            if not names or name in names or any(wanted.startswith(f"{name}_") for wanted in names):
+                text = _only(text_of(family), family, names)
+                if text:
+                    yield header(name, family.type, family.help)
+                    yield text
 
     def _body(self, family: MergedFamily) -> _Body:
         body = self._bodies.get(family)
@@ -151,6 +147,7 @@ class Exposition:
         if family.stale:
             body.admit(family)
             self._write_stale(family, body.lines)
+            body.text = b""  # before the new one is made, so that both never take memory at once
             body.text = b"".join(body.lines)
         return body
 
@@ -158,13 +155,13 @@ class Exposition:
         values = self._merged.columns[family.column].values
         quantiles = self._rules.quantiles.get(family.name, ()) if family.type == SUMMARY else ()
         for series in family.stale:
-            rows, layout = series.rows, series.layout
+            layout = series.layout
             if series.hidden:
                 lines[series.place] = b""
             elif layout.is_line:
-                lines[series.place] = layout.write_line(series.labels, values[rows[0]])
+                lines[series.place] = layout.write_line(series.labels, values[series.first])
             else:
-                lines[series.place] = layout.write(series.labels, [values[row] for row in rows])
+                lines[series.place] = layout.write(series.labels, [values[row] for row in series.rows])
         if quantiles:
             for series in family.stale:
                 lines[series.place] = self._with_quantiles(series, quantiles, lines[series.place])

@@ -48,8 +48,7 @@ class FollowedFiles:
         self._journal = directory / f"{writer}.journal"
         self._journal_identity: Identity | None = None
         self._followed = 0
-        self._last_record = 0
-        self._last_head = b""
+        self._last_bytes = b""
 
     def read(self, names: Collection[str]) -> None:
         """Bring the tables to the last batch that is marked now, or to what the files say if there is no journal.
@@ -77,21 +76,19 @@ class FollowedFiles:
             if self._is_rewritten():
                 raise _MovedError
             self._lay_over(payloads)
-            self._remember(journal, marked, payloads)
+            self._remember(journal, marked)
         finally:
             journal.close()
 
     def _continues(self, journal: Journal, marked: int) -> bool:
         """Whether the journal goes on from what was followed, in steps that are worth it."""
-        if marked < self._followed or journal.head(self._last_record) != self._last_head:
+        if marked < self._followed or journal.before(self._followed) != self._last_bytes:
             return False
         return (marked - self._followed) * _RECORD_COST <= sum(table.parsed for table in self.tables.values())
 
-    def _remember(self, journal: Journal, marked: int, payloads: list[bytes]) -> None:
+    def _remember(self, journal: Journal, marked: int) -> None:
         self._followed = marked
-        if payloads:
-            self._last_record = marked - journal.size_of(payloads[-1])
-        self._last_head = journal.head(self._last_record)
+        self._last_bytes = journal.before(marked)
 
     # -- the whole ------------------------------------------------------------------------------------------------
 
@@ -133,10 +130,8 @@ class FollowedFiles:
         opened, now = journal.opened, journal.marks()
         if identity(self._journal) != identity(journal.descriptor) or self._is_rewritten():
             raise _MovedError
-        payloads = list(journal.records_between(opened.applied, now.marked))
-        self._lay_over(payloads)
-        self._last_record = journal.FIRST_RECORD
-        self._remember(journal, now.marked, payloads)
+        self._lay_over(journal.records_between(opened.applied, now.marked))
+        self._remember(journal, now.marked)
         if not self.skipped:
             self._journal_identity = identity(journal.descriptor)
 

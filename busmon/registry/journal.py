@@ -25,6 +25,7 @@ _MAGIC = b"busmonJ1"
 _MARKED_AT = 8
 _APPLIED_AT = 16
 _START = _HEADER.size
+_TELLING_BYTES = 4096
 
 CAPACITY_BYTES = 16 * 1024 * 1024
 
@@ -43,8 +44,6 @@ class Journal:
     Attributes:
         opened: the marks as they were when it was opened.
     """
-
-    FIRST_RECORD = _START
 
     def __init__(self, descriptor: int, marks: Marks) -> None:
         self.descriptor = descriptor
@@ -133,7 +132,7 @@ class Journal:
         try:
             for payload in self._records(_START, self._marked):
                 yield payload
-                end += self.size_of(payload)
+                end += _RECORD.size + len(payload)
         except RegistryError:
             if end < self.opened.applied:
                 raise
@@ -156,14 +155,15 @@ class Journal:
         """
         return self._records(start, end)
 
-    def head(self, offset: int) -> bytes:
-        """What stands before the payload of the record at an offset: it tells the record from any other."""
-        return os.pread(self.descriptor, _RECORD.size, offset)
-
     @staticmethod
     def size_of(payload: bytes) -> int:
         """How much of the journal the record of a payload takes."""
         return _RECORD.size + len(payload)
+
+    def before(self, offset: int) -> bytes:
+        """What stands last before an offset: it tells the records before it from others that may stand there later."""
+        start = max(_START, offset - _TELLING_BYTES)
+        return os.pread(self.descriptor, offset - start, start)
 
     def _records(self, offset: int, end: int) -> Iterator[bytes]:
         while offset < end:

@@ -57,31 +57,40 @@ class Series:
 
     Attributes:
         labels: as exposed, without braces.
-        rows: the numbers of its rows, in the order of the layout's parts.
+        first: the number of its first row, in the order of the layout's parts.
+        others: of its other rows; most series have none, and a tuple of one number takes 48 bytes.
         updated: the latest time of its rows, in seconds since the epoch; 0 if none is known.
         hidden: whether it was silent for too long to be shown.
         place: among its family's lines.
     """
 
-    __slots__ = ("family", "hidden", "labels", "layout", "place", "rows", "updated")
+    __slots__ = ("family", "first", "hidden", "labels", "layout", "others", "place", "updated")
 
     def __init__(self, family: MergedFamily, labels: bytes, layout: Layout) -> None:
         self.family = family
         self.labels = labels
         self.layout = layout
-        self.rows: tuple[int, ...] = ()
+        self.first = NOWHERE
+        self.others: tuple[int, ...] = ()
         self.updated = 0.0
         self.hidden = False
         self.place = 0
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The numbers of its rows."""
+        return (self.first, *self.others) if self.layout.parts else ()
 
     def row(self, part: Part, new: int) -> int:
         """The number of the row that is this part; `new` if there was none."""
         place = self.layout.places.get(part)
         if place is not None:
             return self.rows[place]
+        rows = list(self.rows)
         self.layout = self.layout.grown(part)
-        place = self.layout.places[part]
-        self.rows = (*self.rows[:place], new, *self.rows[place:])
+        rows.insert(self.layout.places[part], new)
+        self.first, *others = rows
+        self.others = tuple(others)
         return new
 
 

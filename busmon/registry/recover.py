@@ -17,8 +17,8 @@ def recover(registry_dir: Path) -> list[int]:
     """
     families = Families(registry_dir, Catalogue.load(), max_adopted=0)
     redone = []
-    for path in sorted(registry_dir.glob("shard*.journal")):
-        number = int(path.stem.removeprefix("shard"))
+    numbers = (path.stem.removeprefix("shard") for path in registry_dir.glob("shard*.journal"))
+    for number in sorted(int(digits) for digits in numbers if digits.isdecimal()):
         try:
             shard = Shard.open(registry_dir, number, families)
         except ShardOwnedError:

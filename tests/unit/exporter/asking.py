@@ -14,7 +14,9 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def ask(app: Starlette, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+def ask(
+    app: Starlette, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, query: str = ""
+) -> Answer:
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -27,7 +29,7 @@ def ask(app: Starlette, path: str, method: str = "GET", headers: Mapping[str, st
         "type": "http",
         "method": method,
         "path": path,
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
     }
     # What an endpoint raises is answered first, and passed on for the server to see.

@@ -104,3 +104,12 @@ def test_no_answer_holds_a_stack_trace(app: Starlette, monkeypatch: pytest.Monke
     answer = ask(app, "/metrics")
     assert answer.status == 500
     assert answer.body == b"busmon can't answer this; the exporter's log says why\n"
+
+
+def test_a_scrape_of_names_has_only_those(app: Starlette) -> None:
+    page = ask(app, "/metrics", query="name[]=busmon_build_info&name[]=busmon_workers").body.decode()
+    assert {line.partition("{")[0].partition(" ")[0] for line in page.splitlines() if line[0] != "#"} == {
+        "busmon_build_info",
+        "busmon_workers",
+    }
+    assert ask(app, "/metrics", query="name[]=nothing").body == b""

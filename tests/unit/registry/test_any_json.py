@@ -129,7 +129,7 @@ def decoded(published: bytes) -> Envelope | None:
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary() | documents().map(body) | st.builds(lambda d, cut: body(d)[:cut], documents(), st.integers(0, 900)))
 @example(body(DOCUMENT | {"v": nested(900)}))
 @example(body({**DOCUMENT, "v": nested(20)}).replace(b"[" * 20, b"[" * 1000).replace(b"]" * 20, b"]" * 1000))
@@ -152,7 +152,7 @@ def test_no_body_raises_or_spoils_what_comes_after_it(published: bytes) -> None:
             assert without_own(parsed(registry.text()))[series("votes_cast_total", type="upvote")] >= 2
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(documents())
 def test_a_sample_is_either_folded_or_rejected(document: Any) -> None:
     opened = decoded(body(document))

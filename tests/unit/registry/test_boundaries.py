@@ -98,7 +98,7 @@ def test_a_commit_at_any_line_of_a_scrape_is_seen_whole_or_not_at_all(
             assert not exposition.skipped
             if not reached:
                 break
-            line += 3
+            line += 5
         assert line > 100
         assert batches(exposition.collect()) == committed
 
@@ -107,7 +107,7 @@ def test_the_first_file_of_a_type_is_seen_with_its_batch_or_not_at_all(tmp_path:
     line = 0
     reached = ["the first"]
     while reached:
-        line += 2
+        line += 3
         directory = tmp_path / str(line)
         directory.mkdir()
         with Registry(directory) as registry:
@@ -188,7 +188,7 @@ def test_kills_at_random_moments_leave_every_scrape_between_two_batches(tmp_path
     chance = random.Random(7)
     exposition = Exposition(tmp_path)
     acked = seen = 0
-    for _ in range(6):
+    for _ in range(5):
         with owner(tmp_path, acked) as process:
             assert process.stdout
             until = acked + chance.randrange(50, 400)

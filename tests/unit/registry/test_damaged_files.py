@@ -40,7 +40,7 @@ def served_beside(directory: Path, content: Content, name: str) -> Exposition:
     return exposition
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(contents(), st.data())
 def test_a_file_cut_at_any_byte_is_named(content: Content, data: st.DataObject) -> None:
     assume(content)
@@ -54,7 +54,7 @@ def test_a_file_cut_at_any_byte_is_named(content: Content, data: st.DataObject) 
         assert set(exposition.skipped) == ({name} if (directory / name).stat().st_size < used else set())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(contents(), st.data())
 def test_a_flipped_bit_costs_its_own_file_at_most(content: Content, data: st.DataObject) -> None:
     assume(content)
@@ -222,7 +222,7 @@ def test_a_directory_that_is_not_there_has_nothing_to_say(tmp_path: Path) -> Non
     assert exposition.skipped == {}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_damage_in_a_journal_costs_no_more_than_its_name_in_the_list(data: st.DataObject) -> None:
     with fresh_directory() as directory:

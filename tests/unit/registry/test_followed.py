@@ -1,6 +1,5 @@
 """A scrape after the first costs what changed: known keys are never parsed again, and unchanged files never read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ Counted = dict[str, int]
 
 
 @pytest.fixture
-def costs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
+def costs(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """How often files were read whole, and how many keys were parsed."""
     counted = {"files": 0, "keys": 0}
     read, parse = ValueTable.read, KeyParser.parse

@@ -79,7 +79,7 @@ def through_json(dumped: dict[str, Any]) -> Any:
     return orjson.loads(orjson.dumps(dumped, default=tuple))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps)
 def test_every_id_is_counted_once_in_any_order(taken: list[tuple[str, ...]]) -> None:
     ledger, model = Ledger(), Model()
@@ -100,7 +100,7 @@ def test_every_id_is_counted_once_in_any_order(taken: list[tuple[str, ...]]) -> 
                 ledger = reloaded(ledger)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps)
 def test_the_records_of_all_commits_make_the_same_ledger(taken: list[tuple[str, ...]]) -> None:
     ledger, follower = Ledger(), Ledger()

@@ -79,7 +79,7 @@ def test_an_update_in_any_shard_keeps_a_series(tmp_path: Path, clock: Clock) -> 
 
 def test_counters_stay_unless_their_family_says_otherwise(tmp_path: Path, clock: Clock) -> None:
     own = tmp_path / "own.toml"
-    own.write_text('[metric.short_total]\ntype = "counter"\nhelp = "Short"\nlabels = ["a"]\nttl_seconds = 60\n')
+    own.write_text('[counter.short_total]\nhelp = "Short"\nlabels = ["a"]\nttl_seconds = 60\n')
     catalogue = Catalogue.load([own])
     exposition = Exposition(tmp_path, catalogue, clock)
     with Registry(tmp_path, catalogue=catalogue) as registry:

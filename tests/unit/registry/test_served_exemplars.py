@@ -20,15 +20,17 @@ def write(directory: Path, shard: int, families: dict[str, Rows]) -> None:
     draft.replace(directory / f"exemplars_shard{shard}.json")
 
 
-def exemplars(exposition: Exposition) -> dict[tuple[str, str], tuple[dict[str, str], float, float | None]]:
+def exemplars(exposition: Exposition) -> dict[tuple[str, str], tuple[dict[str, str], float, float]]:
     """What a parser finds, by sample name and `le`."""
+    text = exposition.openmetrics().decode() + "# EOF\n"
+    families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]  # not annotated there
     return {
         (sample.name, sample.labels.get("le", "")): (
             sample.exemplar.labels,
             sample.exemplar.value,
-            sample.exemplar.timestamp,
+            float(sample.exemplar.timestamp),
         )
-        for family in text_string_to_metric_families(exposition.openmetrics().decode() + "# EOF\n")
+        for family in families
         for sample in family.samples
         if sample.exemplar
     }

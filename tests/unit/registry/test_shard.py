@@ -153,6 +153,7 @@ def test_every_marked_commit_of_unowned_shards_is_recovered(tmp_path: Path) -> N
             registry.fold(VOTE)
             registry.shard._journal.clear = lambda: None  # type: ignore[method-assign]
             registry.commit()
+    (tmp_path / "shard0 as it was.journal").write_bytes(b"a copy that somebody made")
     with Registry(tmp_path, 1):
         assert recover(tmp_path) == [0, 2]
         assert recover(tmp_path) == []
