@@ -36,6 +36,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
+from busmon.exporter.memory import give_back_large_blocks
 from busmon.exporter.scrape import compress
 from busmon.registry.columns import Column, Group, column_of
 from busmon.registry.exposition import Exposition
@@ -43,7 +44,7 @@ from busmon.registry.journal import Journal
 from busmon.registry.values import ValueFile
 
 DOCS = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- scrape: begin -->\n", "<!-- scrape: end -->\n"
+BEGIN, END = "<!-- scrape -->\n", "<!-- /scrape -->\n"
 CHANGES = (0.0, 0.01, 0.1, 1.0)
 BATCH = 500
 AT = 1_763_794_800.0
@@ -143,6 +144,7 @@ Figures = dict[str, Any]
 
 def ours(directory: Path, series: int, rounds: int, change: Callable[[float], None]) -> Figures:
     """Our exposition: cold, then after changes of each size, and compressed."""
+    give_back_large_blocks()
     costs = {name: Cost() for name in ("cold", "gzip", *map(str, CHANGES))}
     before = _resident_bytes()
     exposition = Exposition(directory)

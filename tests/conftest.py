@@ -65,7 +65,11 @@ def dedicated_node(tmp_path: Path) -> Iterator[PrivateNode]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks what this run starts; an xdist worker inherits its controller's mark."""
+    """Marks what this run starts; an xdist worker inherits its controller's mark.
+
+    A shell that starts the run in the background has it ignore SIGINT, and so would every process that a test starts.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ[RUN_VARIABLE] = f"{config._tmp_path_factory.getbasetemp()}/"  # type: ignore[attr-defined]
 

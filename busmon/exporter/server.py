@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.errors import ListenError
 from busmon.exporter.app import App
+from busmon.exporter.memory import give_back_large_blocks
 from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ def run(settings: Settings) -> int:
     Raises:
         ListenError: the address can't be had.
     """
+    give_back_large_blocks()
     with _bound(settings.listen) as listener:
         address = _address(listener)
         server = uvicorn.Server(_config(App(settings, address)))

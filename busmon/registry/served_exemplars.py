@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from busmon.catalogue import naming
 from busmon.registry.lines import label_text
 from busmon.registry.merged import Series
 from busmon.registry.numbers import go_float, is_number
@@ -95,6 +96,12 @@ def _parsed(by_family: Any) -> Iterator[tuple[_Line, _Exemplar]]:
     for family, rows in by_family.items():
         for labels, le, stated, value, at in rows:
             allowed = sum(map(len, (*stated.keys(), *stated.values()))) <= MAX_LABEL_CHARACTERS
-            if allowed and is_number(value) and is_number(at) and isfinite(at):
+            if (
+                allowed
+                and all(map(naming.LABEL_NAME.fullmatch, stated))
+                and is_number(value)
+                and is_number(at)
+                and isfinite(at)
+            ):
                 text = b" # {%b} %b %r" % (label_text(stated), go_float(value).encode(), float(at))
                 yield _Line(family, label_text(labels), le), _Exemplar(at, text)

@@ -30,9 +30,11 @@ def checkout(tmp_path: Path) -> Path:
 
 def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
+    with socket.create_server(("127.0.0.1", 0)) as free:  # two demos at a time would race for the default port
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "busmon.demo"],
-        env={**inherited, "PYTHONPATH": str(checkout), **environment},
+        env={**inherited, "BUSMON_LISTEN": listen, "PYTHONPATH": str(checkout), **environment},
         cwd=checkout,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -29,7 +29,7 @@ NAMES = [
     *("sketch_shard0.bins", "exemplars_shard0.json", "families.jsonl", "shard0.journal", "7.journal"),
 ]
 
-EXEMPLAR = re.compile(rb" # \{trace_id=.*")
+EXEMPLAR = re.compile(rb" # \{.*")
 
 jsons = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

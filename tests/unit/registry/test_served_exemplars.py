@@ -75,12 +75,13 @@ def test_the_newest_of_each_line_is_shown_in_openmetrics_alone(tmp_path: Path, e
     "row",
     [
         [{"page": "/"}, "", {"trace_id": "x" * 121}, 1, NOW],
+        [{"page": "/"}, "", {"trace id": "t"}, 1, NOW],
         [{"page": "/"}, "", {"trace_id": "t"}, 1e400, NOW],
         [{"page": "/"}, "", {"trace_id": "t"}, 1, None],
         [{"page": "/other"}, "", {"trace_id": "t"}, 1, NOW],
         [{"page": "/"}, "0.5", {"trace_id": "t"}, 1, NOW],
     ],
-    ids=["too long", "infinite", "no time", "no such series", "no such bucket"],
+    ids=["too long", "no label", "infinite", "no time", "no such series", "no such bucket"],
 )
 def test_what_openmetrics_does_not_allow_is_left_out(tmp_path: Path, exposition: Exposition, row: list[Any]) -> None:
     write(tmp_path, 0, {"hits": [row]})
