@@ -4,7 +4,9 @@ Everything goes to stderr through `logging`: a log line that can't be written, b
 pipe is gone, is dropped there and never raises into a worker. Every line carries the process it comes from.
 """
 
+import atexit
 import logging
+import os
 import sys
 from typing import Any
 
@@ -44,11 +46,20 @@ def configure(settings: Settings, process: str, **bound: Any) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_ending(console=console)],
         )
     )
+    atexit.register(_drop_unwritten)
     root = logging.getLogger()
     root.handlers[:] = [output]
     root.setLevel(settings.log_level.upper())
     # pika reports at ERROR, with tracebacks, what it then raises; the bus names each of those once, in words.
     logging.getLogger("pika").setLevel(logging.INFO if settings.log_level == "debug" else logging.CRITICAL)
+
+
+def _drop_unwritten() -> None:
+    """Let go of what a terminal that is gone will never take: Python would end with status 120 for it."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _binder(bound: dict[str, Any]) -> Processor:

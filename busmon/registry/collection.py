@@ -63,12 +63,16 @@ class Collection:
             timed: the columns beside the gauges' whose series' times are wanted.
         """
         self._reader.timed.update(timed)
-        if not self._follow_all():
-            self._begin(self._reader.timed)
-            self._follow_all()
-        for column in self.columns.values():
-            for series in column.merge():
-                series.family.stale.add(series)
+        try:
+            if not self._follow_all():
+                self._begin(self._reader.timed)
+                self._follow_all()
+            for column in self.columns.values():
+                for series in column.merge():
+                    series.family.stale.add(series)
+        except BaseException:
+            self._begin(timed)  # what was taken over halfway would be missing ever after
+            raise
         return Snapshot(self.families, self.columns)
 
     def _follow_all(self) -> bool:
@@ -95,14 +99,14 @@ class Collection:
     def _row(self, file: str, column: MergedColumn, pid: str, key: bytes) -> int:
         """The row that an entry adds to: one that stands in other files, or under another help, too."""
         try:
-            parsed = self._keys.parse(column.name.partition("_")[0], key, pid)
+            name, part, labels, help_ = self._keys.parse(column.type, key, pid)
         except ValueError as error:
             self._faults[file] = f"the key {key[:80]!r}: {error}"
             return NOWHERE
-        family = self.families.get(parsed.family)
+        family = self.families.get(name)
         if family is None:
-            family = self.families[parsed.family] = MergedFamily(parsed.family, column.name, parsed.help)
+            family = self.families[name] = MergedFamily(name, column.name, help_)
         if family.column != column.name:
             self._faults[file] = f"{family.name!r} is a {column.name} here and a {family.column} in another file"
             return NOWHERE
-        return column.add(family.get(parsed.labels), parsed.part)
+        return column.add(family.get(labels), part)

@@ -1,12 +1,11 @@
 """The text of a scrape: merged families as Prometheus' text format 0.0.4 and as OpenMetrics 1.0.
 
 Sample lines are the same in both, exemplars apart, and are kept from scrape to scrape: only a series whose values
-changed is written again, and only a family with such a series joined again. Families and series stand in the order of
-their names and labels. One thread at a time.
+changed is written again. Families and series stand in the order of their names and labels. One thread at a time.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -28,33 +27,6 @@ Header = Callable[[str, str, str], bytes]
 _by_labels = attrgetter("labels")
 
 
-class _Body:
-    """The sample lines of one family.
-
-    Attributes:
-        lines: of each series, by its place in the order of labels; none of a hidden one.
-        text: all lines.
-    """
-
-    __slots__ = ("lines", "text")
-
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.text = b""
-
-    def admit(self, family: MergedFamily) -> None:
-        """Give new series their places."""
-        if len(self.lines) == len(family.series):
-            return
-        for series in islice(family.series.values(), len(self.lines), None):
-            series.place = len(self.lines)
-            self.lines.append(b"")
-        order = sorted(family.series.values(), key=_by_labels)
-        self.lines = [self.lines[series.place] for series in order]
-        for place, series in enumerate(order):
-            series.place = place
-
-
 class Exposition:
     """Scrapes one registry directory.
 
@@ -72,7 +44,7 @@ class Exposition:
         self._clock = clock
         self._lifetimes = Lifetimes()
         self._exemplars = ServedExemplars(registry_dir)
-        self._bodies: dict[MergedFamily, _Body] = {}
+        self._lines: dict[MergedFamily, list[bytes]] = {}
         self._generation = self._merged.generation
         self._step = 0.0
 
@@ -84,8 +56,7 @@ class Exposition:
     @property
     def series(self) -> dict[str, int]:
         """How many series each family shows, as of the last collection."""
-        families = self._merged.families.items()
-        return {name: sum(not series.hidden for series in family.series.values()) for name, family in families}
+        return {name: len(family.series) - family.hidden for name, family in self._merged.families.items()}
 
     def collect(self) -> Snapshot:
         """Read the files and merge them, to be asked for figures."""
@@ -93,7 +64,7 @@ class Exposition:
         now, ttls = self._clock(), self._rules.ttls
         snapshot = self._merged.collect(self._rules.timed)
         if self._generation != self._merged.generation:
-            self._generation, self._bodies, self._lifetimes = self._merged.generation, {}, Lifetimes()
+            self._generation, self._lines, self._lifetimes = self._merged.generation, {}, Lifetimes()
         self._lifetimes.hide(self._merged.families, ttls, now)
         self._age_quantiles(now)
         return snapshot
@@ -105,7 +76,7 @@ class Exposition:
             names: of families, or of samples as exposed: only these; all without any.
         """
         self.collect()
-        return b"".join(self._pieces(text_header, lambda family: self._body(family).text, names))
+        return self._join(text_header, self._lines_of, names)
 
     def openmetrics(self, names: Collection[str] = ()) -> bytes:
         """A scrape in OpenMetrics 1.0.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/), without `# EOF`.
@@ -115,7 +86,7 @@ class Exposition:
         """
         self.collect()
         self._exemplars.read()
-        return b"".join(self._pieces(openmetrics_header, self._exemplified, names))
+        return self._join(openmetrics_header, self._exemplified, names)
 
     def _age_quantiles(self, now: float) -> None:
         """Have the quantiles written again that have other bins, or all of them where the window moved on."""
@@ -129,27 +100,25 @@ class Exposition:
                 series.family.stale.add(series)
         quantiles.stale.clear()
 
-    def _pieces(
-        self, header: Header, text_of: Callable[[MergedFamily], bytes], names: Collection[str]
-    ) -> Iterator[bytes]:
-        """Headers and sample lines, for the one join of a scrape: each further copy would take all its size again."""
+    def _join(self, header: Header, lines_of: Callable[[MergedFamily], list[bytes]], names: Collection[str]) -> bytes:
+        """All headers and lines, joined at once: a copy of each family's text would take a scrape's size again."""
+        pieces: list[bytes] = []
         for name, family in sorted(self._merged.families.items()):
             if not names or name in names or any(wanted.startswith(f"{name}_") for wanted in names):
-                text = _only(text_of(family), family, names)
-                if text:
-                    yield header(name, family.type, family.help)
-                    yield text
+                lines = lines_of(family) if not names or name in names else _only(lines_of(family), names)
+                if any(lines):
+                    pieces.append(header(name, family.type, family.help))
+                    pieces += lines
+        return b"".join(pieces)
 
-    def _body(self, family: MergedFamily) -> _Body:
-        body = self._bodies.get(family)
-        if body is None:
-            body = self._bodies[family] = _Body()
+    def _lines_of(self, family: MergedFamily) -> list[bytes]:
+        """The lines of each series, in the order of their labels; none of a hidden one."""
+        lines = self._lines.setdefault(family, [])
         if family.stale:
-            body.admit(family)
-            self._write_stale(family, body.lines)
-            body.text = b""  # before the new one is made, so that both never take memory at once
-            body.text = b"".join(body.lines)
-        return body
+            if len(lines) < len(family.series):
+                lines[:] = _admitted(family, lines)
+            self._write_stale(family, lines)
+        return lines
 
     def _write_stale(self, family: MergedFamily, lines: list[bytes]) -> None:
         values = self._merged.columns[family.column].values
@@ -173,21 +142,30 @@ class Exposition:
         name = SeriesName(series.family.name, series.labels)
         return quantile_lines(*name, self._merged.quantiles.of(name, quantiles, self._step)) + lines
 
-    def _exemplified(self, family: MergedFamily) -> bytes:
-        """The family's sample lines with exemplars, as OpenMetrics has them."""
-        body, exemplars = self._body(family), self._exemplars.of(family.name)
-        if not exemplars:
-            return body.text
-        lines = list(body.lines)
+    def _exemplified(self, family: MergedFamily) -> list[bytes]:
+        """The same with exemplars, as OpenMetrics has them."""
+        lines, exemplars = self._lines_of(family), self._exemplars.of(family.name)
+        if exemplars:
+            lines = list(lines)
         for labels in exemplars.keys() & family.series.keys():
-            series = family.series[labels]
-            lines[series.place] = exemplified(series, lines[series.place], exemplars[labels])
-        return b"".join(lines)
+            place = family.series[labels].place
+            lines[place] = exemplified(family.series[labels], lines[place], exemplars[labels])
+        return lines
 
 
-def _only(text: bytes, family: MergedFamily, names: Collection[str]) -> bytes:
-    """The sample lines that have one of these names, or all where the family is named, or no name at all is."""
-    if not names or family.name in names:
-        return text
+def _admitted(family: MergedFamily, lines: list[bytes]) -> list[bytes]:
+    """The lines with room for the family's new series, which get their places."""
+    for place, series in enumerate(islice(family.series.values(), len(lines), None), len(lines)):
+        series.place = place
+    lines.extend([b""] * (len(family.series) - len(lines)))
+    ordered = sorted(family.series.values(), key=_by_labels)
+    admitted = [lines[series.place] for series in ordered]
+    for place, series in enumerate(ordered):
+        series.place = place
+    return admitted
+
+
+def _only(lines: list[bytes], names: Collection[str]) -> list[bytes]:
+    """The single sample lines that have one of these names."""
     wanted = tuple(name.encode() + end for name in names for end in (b"{", b" "))
-    return b"".join([line + b"\n" for line in text.split(b"\n") if line.startswith(wanted)])
+    return [line + b"\n" for line in b"".join(lines).split(b"\n") if line.startswith(wanted)]

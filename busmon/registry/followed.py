@@ -109,7 +109,7 @@ class FollowedFiles:
             self._read_files()  # listed from here on: a file that is made later has its batch in the journal
             if journal:
                 self._read_past(journal)
-        except RegistryError as error:
+        except (OSError, RegistryError) as error:
             self._read_files()
             self.skipped[self._journal.name] = str(error)
         finally:

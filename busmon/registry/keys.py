@@ -6,7 +6,7 @@ so that nothing behind has to doubt a name. Names are checked once for each shap
 
 from collections.abc import Mapping
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -23,20 +23,6 @@ _SAMPLES: Mapping[str, tuple[str, ...]] = {
 """What prometheus_client's multiprocess files have of each type, by what follows the family's name."""
 
 
-class Key(NamedTuple):
-    """One entry's key.
-
-    Attributes:
-        family: without a counter's `_total`.
-        labels: as exposed, without braces and `le`.
-    """
-
-    family: str
-    part: Part
-    labels: bytes
-    help: str
-
-
 class KeyParser:
     """Parses keys, and remembers which shapes are sound and the parts that they name."""
 
@@ -44,8 +30,11 @@ class KeyParser:
         self._suffixes: dict[tuple[str, ...], str] = {}
         self._parts: dict[tuple[str, str | None], Part] = {}
 
-    def parse(self, type_: str, key: bytes, pid: str) -> Key:
-        """The parts of a key in a file of this type; `pid` becomes a label unless it is empty.
+    def parse(self, type_: str, key: bytes, pid: str) -> tuple[str, Part, bytes, str]:
+        """What a key in a file of this type says: the family, the part of a series, the labels as exposed, the help.
+
+        The family is without a counter's `_total`, the labels are without a bucket's `le`; `pid` becomes a label unless
+        it is empty.
 
         Raises:
             ValueError: it has another form, or names that would spoil the whole scrape.
@@ -54,17 +43,18 @@ class KeyParser:
         if not isinstance(parts, list) or len(parts) != 4:  # noqa: PLR2004 - family, sample, labels, help
             raise ValueError("it isn't prometheus_client's")
         family, sample, labels, help_ = parts
-        if type(labels) is not dict or set(map(type, (help_, *labels.values()))) != {str}:
-            raise ValueError("it isn't prometheus_client's")
         try:
+            "".join((help_, *labels.values()))  # the quickest look at whether all are text
             suffix = self._suffixes[type_, family, sample, *labels]
-        except (KeyError, TypeError):  # a list, for example, has no hash
+        except KeyError:
             suffix = self._checked(type_, family, sample, labels)
+        except (AttributeError, TypeError) as error:
+            raise ValueError("it isn't prometheus_client's") from error
         bound = labels.pop("le", "") if suffix == "_bucket" else None
         part = self._parts.get((suffix, bound)) or self._part(suffix, bound)
         if pid:
             labels["pid"] = pid
-        return Key(family, part, label_text(labels), help_)
+        return family, part, label_text(labels), help_
 
     def _checked(self, type_: str, family: Any, sample: Any, labels: Mapping[str, Any]) -> str:
         if not isinstance(family, str) or not naming.METRIC_NAME.fullmatch(family):

@@ -43,4 +43,5 @@ class Lifetimes:
         hidden = 0 < series.updated < now - ttl
         if hidden != series.hidden:
             series.hidden = hidden
+            series.family.hidden += 1 if hidden else -1
             series.family.stale.add(series)

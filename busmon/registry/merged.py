@@ -26,16 +26,18 @@ class MergedFamily:
         name: without a counter's `_total`.
         column: of the files that it stands in, such as `counter` or `gauge_sum`.
         series: by their labels, as exposed.
+        hidden: how many of them are.
         stale: series that changed since somebody cleared this.
     """
 
-    __slots__ = ("_layouts", "column", "help", "name", "series", "stale")
+    __slots__ = ("_layouts", "column", "help", "hidden", "name", "series", "stale")
 
     def __init__(self, name: str, column: str, help_: str) -> None:
         self.name = name
         self.column = column
         self.help = help_
         self.series: dict[bytes, Series] = {}
+        self.hidden = 0
         self.stale: set[Series] = set()
         self._layouts = [Layout(name, (), labelled=labelled) for labelled in (False, True)]
 
@@ -128,12 +130,14 @@ class MergedColumn:
     """The rows of all files of one kind, such as `counter` or `gauge_max`.
 
     Attributes:
+        type: of its families, as exposed.
         series: each row's.
         values: each row's; None where no file has one.
     """
 
     def __init__(self, name: str, nowhere: Series) -> None:
         self.name = name
+        self.type = name.partition("_")[0]
         self.series = [nowhere]
         self.values: list[float | None] = [None]
         self._times = array("d", [0.0])

@@ -124,3 +124,30 @@ def test_a_record_that_was_marked_and_taken_back_is_not_kept(tmp_path: Path) -> 
         text = exposition.text()
         assert b'hits_total{page="1"} 1.0' in text
         assert b'hits_total{page="2"} 2.0' in text
+
+
+def test_a_scrape_that_fails_halfway_costs_the_next_one_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exposition = Exposition(tmp_path)
+    with Registry(tmp_path) as registry, monkeypatch.context() as failing:
+        commit(registry, 1)
+        failing.setattr(KeyParser, "parse", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            exposition.text()
+    assert b'hits_total{page="1"} 1.0' in exposition.text()
+
+
+def test_a_journal_that_cannot_be_read_costs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    exposition = Exposition(tmp_path)
+    with Registry(tmp_path) as registry:
+        commit(registry, 1)
+        with monkeypatch.context() as failing:
+            failing.setattr(journal.Journal, "marks", fail)
+            assert b'hits_total{page="1"} 1.0' in exposition.text()
+            assert set(exposition.skipped) == {"shard0.journal"}
+        assert b'hits_total{page="1"} 1.0' in exposition.text()
+        assert exposition.skipped == {}
