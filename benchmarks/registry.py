@@ -32,8 +32,8 @@ import orjson  # noqa: E402
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary  # noqa: E402
 
 from busmon.catalogue.catalogue import Catalogue  # noqa: E402
-from busmon.registry.families import Families  # noqa: E402
-from busmon.registry.shard import Shard  # noqa: E402
+from busmon.registry.admission.families import Families  # noqa: E402
+from busmon.registry.shard.shard import Shard  # noqa: E402
 from busmon.wire.envelope import Envelope  # noqa: E402
 from busmon.wire.json_v1 import decode  # noqa: E402
 

@@ -38,10 +38,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.exporter.memory import give_back_large_blocks
 from busmon.exporter.scrape import compress
-from busmon.registry.columns import Column, Group, column_of
-from busmon.registry.exposition import Exposition
-from busmon.registry.journal import Journal
-from busmon.registry.values import ValueFile
+from busmon.registry.fold.columns import Column, Group, column_of
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.shard.journal import Journal
+from busmon.registry.shard.values import ValueFile
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- scrape -->\n", "<!-- /scrape -->\n"

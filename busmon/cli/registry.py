@@ -14,8 +14,8 @@ from busmon.errors import RegistryError, ShardOwnedError, UserError
 
 if TYPE_CHECKING:
     from busmon.catalogue.family import Family
-    from busmon.registry.families import Families
-    from busmon.registry.requests import Request
+    from busmon.registry.admission.families import Families
+    from busmon.registry.upkeep.requests import Request
 
 SHOW_EXAMPLES = """\
 examples:
@@ -102,8 +102,8 @@ def _label(text: str) -> tuple[str, str]:
 def run_show(args: argparse.Namespace) -> int:
     """Print what the directory holds."""
     from busmon.catalogue import Catalogue
-    from busmon.registry import report
-    from busmon.registry.budgets import Budgets
+    from busmon.registry.admission.budgets import Budgets
+    from busmon.registry.upkeep import report
 
     settings = settings_from(args)
     _require(settings.registry_dir)
@@ -123,7 +123,7 @@ def _require(registry_dir: Path) -> None:
 def run_drop(args: argparse.Namespace) -> int:
     """Remove series from every shard, and print how many."""
     from busmon.catalogue import Catalogue
-    from busmon.registry.families import Families
+    from busmon.registry.admission.families import Families
 
     settings, labels = settings_from(args), dict(args.labels)
     _require(settings.registry_dir)
@@ -151,7 +151,7 @@ def _named(families: "Families", name: str) -> "Family":
 
 
 def _count(registry_dir: Path, family: "Family", labels: Mapping[str, str]) -> dict[int, int]:
-    from busmon.registry import survey
+    from busmon.registry.upkeep import survey
 
     found = dict.fromkeys(survey.shards(registry_dir), 0)
     for series in survey.series(registry_dir, [family])[family.name]:
@@ -163,7 +163,7 @@ def _drop(
     registry_dir: Path, families: "Families", name: str, labels: Mapping[str, str], timeout_seconds: float
 ) -> dict[int, int]:
     """Have every shard's owner remove them, or do it where there is none; how many by shard."""
-    from busmon.registry import requests, survey
+    from busmon.registry.upkeep import requests, survey
 
     shards, deadline = survey.shards(registry_dir), time.time() + timeout_seconds
     request = requests.ask(registry_dir, name, labels, deadline)
@@ -185,8 +185,8 @@ def _dropped_unowned(
     registry_dir: Path, families: "Families", shards: list[int], request: "Request"
 ) -> Iterator[tuple[int, int]]:
     """The shards that nobody owned, and how many series were removed from each."""
-    from busmon.registry import removal
-    from busmon.registry.shard import Shard
+    from busmon.registry.shard.shard import Shard
+    from busmon.registry.upkeep import removal
 
     for number in shards:
         try:

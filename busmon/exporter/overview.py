@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from busmon.exporter.health import liveness, readiness
 from busmon.exporter.rollcall import RollCall, ShardRow, WorkerRow
-from busmon.registry.snapshot import Snapshot
+from busmon.registry.scrape.snapshot import Snapshot
 
 RATE_SPAN_SECONDS = 5.0
 """How far back rates and quantiles look: long enough to be steady, short enough to follow."""

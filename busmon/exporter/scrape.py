@@ -16,7 +16,7 @@ from busmon.catalogue.catalogue import Catalogue
 from busmon.exporter.metrics import Own
 from busmon.exporter.negotiation import Format
 from busmon.exporter.overview import Figures, Window, figures
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 from busmon.settings import Settings
 
 Result = TypeVar("Result")

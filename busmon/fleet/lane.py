@@ -17,9 +17,9 @@ from busmon.bus.delivery import Delivery
 from busmon.errors import EnvelopeError
 from busmon.fleet.measured import Measured
 from busmon.fleet.suspects import Suspects, identity, survives
-from busmon.registry import removal, requests
-from busmon.registry.ledger import Verdict
-from busmon.registry.shard import Shard
+from busmon.registry.fold.ledger import Verdict
+from busmon.registry.shard.shard import Shard
+from busmon.registry.upkeep import removal, requests
 from busmon.status import ShardStatus
 from busmon.wire.json_v1 import UNKNOWN_AGENT, decode
 

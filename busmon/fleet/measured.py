@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from busmon.bus.delivery import Delivery
-from busmon.registry.fold import Fold
-from busmon.registry.ledger import Ledger, Verdict
+from busmon.registry.fold.fold import Fold
+from busmon.registry.fold.ledger import Ledger, Verdict
 from busmon.status import ShardStatus
 from busmon.wire.envelope import Envelope
 

@@ -19,7 +19,7 @@ from busmon.fleet import parent
 from busmon.fleet.directory import held, prepare
 from busmon.fleet.process import Child, Inheritance
 from busmon.fleet.supervisor import Supervisor
-from busmon.registry.recover import recover
+from busmon.registry.shard.recover import recover
 from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)

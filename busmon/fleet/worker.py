@@ -25,9 +25,9 @@ from busmon.errors import CatalogueError, TopologyError
 from busmon.fleet.lane import DropCount, Lane
 from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
-from busmon.registry.budgets import Budgets
-from busmon.registry.families import Families
-from busmon.registry.shard import Shard
+from busmon.registry.admission.budgets import Budgets
+from busmon.registry.admission.families import Families
+from busmon.registry.shard.shard import Shard
 from busmon.settings import Settings
 from busmon.status import ShardStatus, WorkerStatus
 

@@ -13,7 +13,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 from tests.unit.registry.registries import NOW, Registry, fresh_directory
 
 CATALOGUE = Catalogue.load()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from busmon import cli
-from busmon.registry import requests
+from busmon.registry.upkeep import requests
 from tests.unit.registry.registries import NOW, Registry, series, stock
 
 

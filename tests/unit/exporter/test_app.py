@@ -100,7 +100,7 @@ def test_no_answer_holds_a_stack_trace(app: Starlette, monkeypatch: pytest.Monke
     def fail(*_: object) -> bytes:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("busmon.registry.exposition.Exposition.text", fail)
+    monkeypatch.setattr("busmon.registry.scrape.exposition.Exposition.text", fail)
     answer = ask(app, "/metrics")
     assert answer.status == 500
     assert answer.body == b"busmon can't answer this; the exporter's log says why\n"

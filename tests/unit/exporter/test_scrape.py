@@ -29,7 +29,7 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     stand_in = Held()
-    monkeypatch.setattr("busmon.registry.exposition.Exposition.text", lambda *_: stand_in.text())
+    monkeypatch.setattr("busmon.registry.scrape.exposition.Exposition.text", lambda *_: stand_in.text())
     return stand_in
 
 
@@ -69,7 +69,7 @@ def test_a_reading_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytes
     async def play() -> bytes:
         scrape = Scrape(Settings(registry_dir=tmp_path))
         with monkeypatch.context() as failing:
-            failing.setattr("busmon.registry.exposition.Exposition.text", fail)
+            failing.setattr("busmon.registry.scrape.exposition.Exposition.text", fail)
             with pytest.raises(OSError):  # noqa: PT011 - any will do: it is passed through
                 await scrape.page(Format.TEXT, compressed=False)
         return await scrape.page(Format.TEXT, compressed=False)

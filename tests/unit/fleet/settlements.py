@@ -10,7 +10,7 @@ from pika import BasicProperties
 from busmon.bus.delivery import Delivery
 from busmon.fleet.lane import Lane
 from busmon.fleet.suspects import Suspects
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 from busmon.status import ShardStatus
 from tests.unit.registry.registries import Registry
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from busmon.catalogue import Catalogue
 from busmon.publish.samples import SampleChecks, SampleError
-from busmon.registry.exposition import Exposition
-from busmon.registry.families import Families
-from busmon.registry.shard import Shard
+from busmon.registry.admission.families import Families
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.shard.shard import Shard
 from busmon.wire.json_v1 import decode
 
 CATALOGUE = Catalogue.load()

@@ -13,12 +13,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.registry import removal
-from busmon.registry.budgets import UNBOUNDED, Budgets
-from busmon.registry.exposition import Exposition
-from busmon.registry.families import Families
-from busmon.registry.ledger import Verdict
-from busmon.registry.shard import Shard
+from busmon.registry.admission.budgets import UNBOUNDED, Budgets
+from busmon.registry.admission.families import Families
+from busmon.registry.fold.ledger import Verdict
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.shard.shard import Shard
+from busmon.registry.upkeep import removal
 from busmon.wire.envelope import Envelope
 from busmon.wire.json_v1 import decode
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.registry import admission as admissions
-from busmon.registry.budgets import OTHER, UNBOUNDED
+from busmon.registry.admission import admission as admissions
+from busmon.registry.admission.budgets import OTHER, UNBOUNDED
 
 from .registries import NOW, Registry, fresh_directory, stock
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from busmon.registry import followed, journal
-from busmon.registry.exposition import Exposition
-from busmon.registry.tables import ValueTable
+from busmon.registry.scrape import followed
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.scrape.tables import ValueTable
+from busmon.registry.shard import journal
 
 from .crashes import each_line, states
 from .registries import NOW, Registry
 
 if TYPE_CHECKING:
-    from busmon.registry.snapshot import Snapshot
+    from busmon.registry.scrape.snapshot import Snapshot
 
 COUNTERS = [{"name": "tasks_processed_total", "labels": {"agent": a, "status": "s"}, "value": 1} for a in "abc"]
 WAIT = {"name": "task_duration_seconds", "labels": {"agent": "a"}, "value": 1}
@@ -162,7 +163,7 @@ OWNER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from busmon.registry import journal
+from busmon.registry.shard import journal
 from tests.unit.registry.registries import Registry
 from tests.unit.registry.test_boundaries import deliver_batch
 journal.CAPACITY_BYTES = 30_000

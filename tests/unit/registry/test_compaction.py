@@ -9,9 +9,9 @@ import pytest
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import RegistryError
-from busmon.registry import compaction, journal, values
-from busmon.registry.exposition import Exposition
-from busmon.registry.journal import Journal
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.shard import compaction, journal, values
+from busmon.registry.shard.journal import Journal
 
 from .crashes import State, states
 from .registries import CATALOGUE, NOW, Registry, Series, fresh_directory, parsed, scrape, series, stock

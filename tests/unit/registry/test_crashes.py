@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from busmon.registry import journal, values
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.shard import journal, values
 from busmon.registry.sketch import WINDOW
 
 from .crashes import State, states

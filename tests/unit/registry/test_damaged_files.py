@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict
 
-from busmon.registry.exposition import Exposition
-from busmon.registry.tables import ValueTable
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.scrape.tables import ValueTable
 
 from . import stock
 from .registries import Registry, fresh_directory, parsed

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from busmon.registry import exemplars
+from busmon.registry.fold import exemplars
 
 from .registries import NOW, Registry
 

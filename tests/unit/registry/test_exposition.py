@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.utils import floatToGoString
 
-from busmon.registry.exposition import Exposition
 from busmon.registry.numbers import go_float
+from busmon.registry.scrape.exposition import Exposition
 
 from . import stock
 from .registries import NOW, Registry, fresh_directory, parsed, series

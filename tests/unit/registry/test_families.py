@@ -8,7 +8,7 @@ import pytest
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import AdoptionError, RegistryError
-from busmon.registry.families import FILE_NAME, MAX_ADOPTED_BUCKETS, Families
+from busmon.registry.admission.families import FILE_NAME, MAX_ADOPTED_BUCKETS, Families
 
 from .registries import CATALOGUE, Registry
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from busmon.registry import followed, journal
-from busmon.registry.exposition import Exposition
-from busmon.registry.keys import KeyParser
-from busmon.registry.tables import ValueTable
+from busmon.registry.scrape import followed
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.scrape.keys import KeyParser
+from busmon.registry.scrape.tables import ValueTable
+from busmon.registry.shard import journal
 
 from . import stock
 from .registries import NOW, Registry

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from busmon.registry import journal, values
-from busmon.registry.exposition import Exposition
-from busmon.registry.ledger import Verdict
+from busmon.registry.fold.ledger import Verdict
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.shard import journal, values
 
 from .registries import NOW, Registry, counted, scrape, series
 

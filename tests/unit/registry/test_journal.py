@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busmon.errors import RegistryError
-from busmon.registry import journal as journals
-from busmon.registry.journal import Journal
+from busmon.registry.shard import journal as journals
+from busmon.registry.shard.journal import Journal
 
 from .registries import fresh_directory
 

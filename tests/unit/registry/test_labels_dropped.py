@@ -8,7 +8,7 @@ import pytest
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import CatalogueError
-from busmon.registry.budgets import UNBOUNDED, Budgets
+from busmon.registry.admission.budgets import UNBOUNDED, Budgets
 from busmon.settings import Settings
 
 from .registries import Registry, series, stock

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busmon.registry import ledger as ledgers
-from busmon.registry.ledger import Gap, Ledger, Seen, Verdict
+from busmon.registry.fold import ledger as ledgers
+from busmon.registry.fold.ledger import Gap, Ledger, Seen, Verdict
 
 from .registries import NOW
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 
 from . import stock
 from .registries import CATALOGUE, NOW, Registry

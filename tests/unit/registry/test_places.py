@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from busmon.errors import RegistryError
-from busmon.registry.census import MAX_SHARDS, Census
-from busmon.registry.places import FILE_NAME, REWRITE_BYTES, Place, Places
+from busmon.registry.admission.census import MAX_SHARDS, Census
+from busmon.registry.admission.places import FILE_NAME, REWRITE_BYTES, Place, Places
 
 
 def place(value: str) -> Place:

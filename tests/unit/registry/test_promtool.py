@@ -8,7 +8,7 @@ import pytest
 
 from busmon.catalogue import conventions, example
 from busmon.catalogue.family import GAUGE
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 
 from .registries import CATALOGUE, Registry
 

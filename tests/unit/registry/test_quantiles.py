@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.sketch import RELATIVE_ERROR, WINDOW
 
 from .registries import CATALOGUE, NOW, Registry, parsed, series

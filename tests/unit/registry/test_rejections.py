@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 from busmon.wire.json_v1 import decode
 
 from .registries import MAX_BYTES, NOW, Registry

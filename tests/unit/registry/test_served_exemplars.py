@@ -7,7 +7,7 @@ import orjson
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from busmon.registry.exposition import Exposition
+from busmon.registry.scrape.exposition import Exposition
 
 from .registries import NOW, Registry
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from busmon.errors import RegistryError, ShardOwnedError
-from busmon.registry.ledger import Verdict
-from busmon.registry.recover import recover
-from busmon.registry.shard import Shard
+from busmon.registry.fold.ledger import Verdict
+from busmon.registry.shard.recover import recover
+from busmon.registry.shard.shard import Shard
 
 from .registries import NOW, Registry, parsed, scrape, series
 
@@ -27,8 +27,8 @@ OWNER = """
 import signal, sys
 from pathlib import Path
 from busmon.catalogue.catalogue import Catalogue
-from busmon.registry.families import Families
-from busmon.registry.shard import Shard
+from busmon.registry.admission.families import Families
+from busmon.registry.shard.shard import Shard
 directory = Path(sys.argv[1])
 shard = Shard.open(directory, 0, Families(directory, Catalogue.load(), 0))
 print("open", flush=True)

@@ -7,8 +7,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from busmon.registry.shard.values import ValueFile
 from busmon.registry.sketch import WINDOW, bin_of, quantile
-from busmon.registry.values import ValueFile
 
 from .registries import NOW, Registry, fresh_directory
 

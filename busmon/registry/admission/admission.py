@@ -1,0 +1,311 @@
+"""Who gets in: which series a sample counts in, by the budgets of the whole fleet.
+
+Asked only for series that the shard doesn't have. A label value without a place counts as `other`, or not at all in a
+gauge; a series beyond the budgets isn't made. Places (`places.py`) and counts (`census.py`) are the same for every
+process, under one lock, and survive restarts. When a label's places are all taken, those of values that were unseen
+for long are given back. One object per shard, one thread.
+"""
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from busmon.catalogue.family import GAUGE, Family
+from busmon.registry.admission.budgets import OTHER, Budgets
+from busmon.registry.admission.census import Census
+from busmon.registry.admission.checks import RejectedError
+from busmon.registry.admission.families import Families, meaning
+from busmon.registry.admission.places import Place, Places
+from busmon.registry.fold.columns import Group
+from busmon.registry.upkeep.survey import last_seen
+
+LOCK_NAME = "admission.lock"
+LABEL_OVERFLOW = "busmon_label_overflow_total"
+SERIES_OVERFLOW = "busmon_series_overflow_total"
+
+SWEEP_SECONDS = 60.0
+"""How often places of a family are looked for that can be given back, and for how long a refusal is remembered."""
+MAX_ALIASES = 10_000
+MAX_ALIAS_CHARACTERS = 1024
+
+
+class Alias(NamedTuple):
+    """What becomes of label values that have no series of their own.
+
+    Attributes:
+        labelvalues: of the series that they count in.
+        over: the labels whose value has no place.
+        reason: why a sample of theirs is rejected; empty if it isn't.
+        until: when to ask again, in seconds since the epoch.
+    """
+
+    labelvalues: tuple[str, ...]
+    over: tuple[str, ...]
+    reason: str
+    until: float
+
+
+class Admission:
+    """One shard's way to the fleet's places and counts.
+
+    Attributes:
+        budgets: as of the last load of the settings.
+        counted: what found no room in the open batch, by own metric and label values.
+        returned: whether places were given back, so that series of the shard may have lost theirs.
+    """
+
+    def __init__(self, registry_dir: Path, shard: int, families: Families, budgets: Budgets) -> None:
+        self.budgets = budgets
+        self.counted: Mapping[str, Counter[tuple[str, ...]]] = {SERIES_OVERFLOW: Counter(), LABEL_OVERFLOW: Counter()}
+        self._directory = registry_dir
+        self._shard = shard
+        self._families = families
+        self._places = Places(registry_dir)
+        self._census = Census(registry_dir)
+        self._series = 0
+        self._aliases: dict[tuple[str, tuple[str, ...]], Alias] = {}
+        self._swept: dict[str, float] = {}
+        self.returned = True
+        self._returns = 0
+        self._owing = False
+        self._detached = False
+
+    # -- the way of a sample --------------------------------------------------------------------------------------
+
+    def admit(self, group: Group, labelvalues: tuple[str, ...], agent: str, now: float) -> tuple[str, ...]:
+        """The label values of the series that counts a sample with these, which is made if there is room for it.
+
+        Raises:
+            RejectedError: `label_budget`, `series_budget` or `family_changed`.
+        """
+        if labelvalues in group.cells:
+            return labelvalues
+        metric, key = group.family.name, (group.family.name, labelvalues)
+        alias = self._aliases.get(key)
+        if alias is None or now >= alias.until:
+            alias = self._decide(group, labelvalues, now)
+            if alias.over or alias.reason:
+                self._remember(key, alias)
+        if metric != LABEL_OVERFLOW:
+            self.counted[LABEL_OVERFLOW].update((metric, label, agent) for label in alias.over)
+        if alias.reason:
+            if not alias.over:
+                self.counted[SERIES_OVERFLOW][metric, agent] += 1
+            raise RejectedError(alias.reason)
+        return alias.labelvalues
+
+    def _decide(self, group: Group, labelvalues: tuple[str, ...], now: float) -> Alias:
+        """Decide on label values that aren't known; nothing is locked where there is no room anyway."""
+        family, until = group.family, now + SWEEP_SECONDS
+        self.refresh()
+        over = self._over(family, labelvalues)
+        if over and self._is_sweep_due(family, now):
+            with suppress(OSError):  # a full disk: nothing is given back
+                self._sweep(family, now)
+            over = self._over(family, labelvalues)
+        if over:
+            if family.type == GAUGE:
+                return Alias(labelvalues, over, "label_budget", until)
+            folded = _folded(family, labelvalues, over)
+            if folded in group.cells:
+                return Alias(folded, over, "", until)
+        with self._locked():
+            if self.refresh():
+                over = self._over(family, labelvalues)
+            if over and family.type == GAUGE:
+                return Alias(labelvalues, over, "label_budget", until)
+            labelvalues = _folded(family, labelvalues, over)
+            if labelvalues not in group.cells:
+                if not self._has_room(group):
+                    return Alias(labelvalues, (), "series_budget", until)
+                self._make(group, labelvalues, now)
+        return Alias(labelvalues, over, "", until)
+
+    def _over(self, family: Family, labelvalues: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels whose value has no place and can't have one."""
+        stated = self._families.stated(family)
+        over = []
+        for label, value in zip(family.labelnames, labelvalues, strict=True):
+            taken = self._places.taken(family.name, label)
+            if value in taken or value == OTHER or value in stated.values.get(label, ()):
+                continue
+            if len(taken) >= self.budgets.for_label(stated, label):
+                over.append(label)
+        return tuple(over)
+
+    def _has_room(self, group: Group) -> bool:
+        """Whether one more series is within the budgets; busmon's own tell of what isn't, so they always are."""
+        if group.family.internal:
+            return True
+        number = self._places.numbers.get(group.family.name)
+        in_family = 0 if number is None else self._census.of(number)
+        return in_family < self.budgets.series_per_family and self._census.total() < self.budgets.series
+
+    def _make(self, group: Group, labelvalues: tuple[str, ...], now: float) -> None:
+        """Make the series, with the places that it needs. A crash in between is mended when the shard is opened."""
+        if not self._detached:
+            self._families.refresh()
+            if meaning(self._families.freeze(group.family)) != meaning(group.family):
+                raise RejectedError("family_changed")
+            self._places.take(self._placeless(group.family, labelvalues), now)
+        group.cell(labelvalues)
+        self._series += 1
+        if not self._detached:
+            try:
+                self._census.write(self._places.number(group.family.name), self._shard, len(group.cells))
+                self._census.write_total(self._shard, self._series)
+            except OSError:
+                self._owing = True
+
+    def _placeless(self, family: Family, labelvalues: tuple[str, ...]) -> Iterator[Place]:
+        """The values that need a place and have none."""
+        stated = self._families.stated(family)
+        for label, value in zip(family.labelnames, labelvalues, strict=True):
+            taken = self._places.taken(family.name, label)
+            if value not in taken and value != OTHER and value not in stated.values.get(label, ()):
+                yield Place(family.name, label, value)
+
+    def _remember(self, key: tuple[str, tuple[str, ...]], alias: Alias) -> None:
+        """Keep a refusal, so that the next such sample is cheap; as many as memory is meant for."""
+        if len(self._aliases) >= MAX_ALIASES:
+            self._aliases.clear()
+        if sum(map(len, key[1])) <= MAX_ALIAS_CHARACTERS:
+            self._aliases[key] = alias
+
+    # -- places given back ----------------------------------------------------------------------------------------
+
+    def _is_sweep_due(self, family: Family, now: float) -> bool:
+        """Whether the last look was long enough ago."""
+        return not self._detached and now - self._swept.get(family.name, 0.0) >= SWEEP_SECONDS
+
+    def _sweep(self, family: Family, now: float) -> None:
+        """Give back the places of the family's values that no shard has seen for long."""
+        self._swept[family.name] = now
+        horizon = now - self.budgets.forget_seconds
+        seen = last_seen(self._directory, family)
+        with self._locked():
+            self.refresh()
+            unseen = [
+                Place(family.name, label, value)
+                for label in family.labelnames
+                for value, since in self._places.taken(family.name, label).items()
+                if max(since, seen.get((label, value), 0.0)) < horizon
+            ]
+            self._places.give_back(unseen)
+            self.refresh()
+
+    def placeless(self, groups: Iterable[Group]) -> Iterator[tuple[Group, tuple[str, ...]]]:
+        """The shard's series with a label value that has no place."""
+        for group in groups:
+            for labelvalues in group.cells:
+                if any(self._placeless(group.family, labelvalues)):
+                    yield group, labelvalues
+
+    def readmit(self, group: Group, labelvalues: tuple[str, ...], at: float) -> None:
+        """Give a series' values their places again, over their budget if need be: they were seen meanwhile."""
+        with self._locked():
+            self.refresh()
+            self._places.take(self._placeless(group.family, labelvalues), at)
+
+    def pay(self, groups: Mapping[str, Group]) -> None:
+        """Write what couldn't be written when a series was made; to be called before it is committed.
+
+        Raises:
+            OSError: it still can't be: the disk is full.
+        """
+        if self._owing or self._places.owes:
+            self.settle(groups)
+
+    def settle(self, groups: Mapping[str, Group]) -> None:
+        """Say what the shard has: what its owner died with may be said wrong.
+
+        Raises:
+            OSError: the log or the counts can't be written.
+        """
+        self._series = sum(len(group.cells) for group in groups.values())
+        with self._locked():
+            self.refresh()
+            self._places.pay()
+            for name in groups:
+                self._places.number(name)
+            for name, number in list(self._places.numbers.items()):
+                self._census.write(number, self._shard, len(groups[name].cells) if name in groups else 0)
+            self._census.write_total(self._shard, self._series)
+        self._owing = False
+        self._aliases.clear()
+
+    def release(self, family: Family) -> bool:
+        """Give back all of a family's places and let its definition go, if no shard has a series of it.
+
+        Raises:
+            OSError: a file of the fleet can't be written.
+        """
+        with self._locked():
+            self.refresh()
+            number = self._places.numbers.get(family.name)
+            if number is not None and self._census.of(number):
+                return False
+            labels = family.labelnames
+            self._places.give_back(
+                [
+                    Place(family.name, label, value)
+                    for label in labels
+                    for value in self._places.taken(family.name, label)
+                ]
+            )
+            self._families.unfreeze(family.name)
+        return True
+
+    # -- its life -------------------------------------------------------------------------------------------------
+
+    def limit(self, budgets: Budgets) -> None:
+        """Go by other budgets from here on; what is in stays in."""
+        self.budgets = budgets
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask again of everything: budgets or families have changed."""
+        self._aliases.clear()
+        self._swept.clear()
+
+    def detach(self) -> None:
+        """Write nothing from here on, in a forked child that only tries a body."""
+        self._detached = True
+
+    def close(self) -> None:
+        """Close the files."""
+        self._places.close()
+        self._census.close()
+
+    def refresh(self) -> bool:
+        """Follow the fleet; whether there was anything to follow.
+
+        Raises:
+            RegistryError: the log of places isn't what busmon wrote.
+        """
+        changed = self._places.refresh()
+        if self._places.returns != self._returns:
+            self._returns, self.returned = self._places.returns, True
+            self._aliases.clear()
+        return changed
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the fleet's admission. Opened each time, so that a forked child's death can't leave it held."""
+        descriptor = os.open(self._directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _folded(family: Family, labelvalues: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:
+    if not over:
+        return labelvalues
+    pairs = zip(family.labelnames, labelvalues, strict=True)
+    return tuple(OTHER if label in over else value for label, value in pairs)

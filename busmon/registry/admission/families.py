@@ -1,0 +1,198 @@
+"""The fleet's metric families: what the catalogue says, unless a family was written differently before.
+
+A family is frozen when its first series is made: its definition is appended to `families.jsonl` in the registry
+directory under a lock, and from then on it is the same for every process and after every restart, since files that
+hold its series can't change their meaning; when the last series has been removed, it is let go. Unknown metrics are
+taken up in the same way, within a budget for the whole fleet.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+
+from busmon.catalogue.catalogue import Catalogue
+from busmon.catalogue.family import DEFAULT_TTL_SECONDS, HISTOGRAM, Family
+from busmon.errors import AdoptionError, RegistryError
+from busmon.registry.shard import disk
+
+MAX_ADOPTED_BUCKETS = 200
+"""Each bound is a line of every series in every scrape; a catalogue may want more, a publisher alone may not."""
+
+FILE_NAME = "families.jsonl"
+
+
+class Families:
+    """One process's view of the families of a registry directory.
+
+    Attributes:
+        generation: changes whenever another family is written, or one is let go.
+    """
+
+    def __init__(self, registry_dir: Path, catalogue: Catalogue, max_adopted: int) -> None:
+        self._path = registry_dir / FILE_NAME
+        self._catalogue = catalogue
+        self._max_adopted = max_adopted
+        self._frozen: dict[str, Family] = {}
+        self._adopted: set[str] = set()
+        self._occupied: dict[str, str] = {}
+        self._read_bytes = 0
+        self.generation = 0
+        self.refresh()
+
+    def get(self, name: str) -> Family | None:
+        """The family of this name, frozen or in the catalogue; None for a metric that nobody has stated."""
+        return self._frozen.get(name) or self._catalogue.families.get(name)
+
+    def stated(self, family: Family) -> Family:
+        """The family as the catalogue has it today, for what no written series depends on; itself if it has none."""
+        return self._catalogue.families.get(family.name, family)
+
+    def frozen(self) -> Iterator[Family]:
+        """Every family that has been written."""
+        yield from self._frozen.values()
+
+    def refresh(self) -> bool:
+        """Read what other processes have frozen since; whether there was anything.
+
+        Raises:
+            RegistryError: the file isn't what busmon wrote.
+        """
+        try:
+            if self._path.stat().st_size == self._read_bytes:
+                return False
+            with self._path.open("rb") as stream:
+                stream.seek(self._read_bytes)
+                added = stream.read()
+        except FileNotFoundError:
+            return False
+        whole = added[: added.rfind(b"\n") + 1]
+        try:
+            for line in whole.splitlines():
+                self._take(orjson.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RegistryError(f"{self._path}: expected a family on each line, as busmon writes it") from error
+        self._read_bytes += len(whole)
+        return bool(whole)
+
+    def freeze(self, family: Family) -> Family:
+        """The family as the fleet has it: this definition, unless another was written first.
+
+        Raises:
+            AdoptionError: another family that was written occupies one of its exposed names, or it is in no catalogue
+                and the fleet's budget for such metrics is spent.
+        """
+        return self._frozen.get(family.name) or self._freeze(family)
+
+    def unfreeze(self, name: str) -> None:
+        """Let the family's definition go: its last series is gone. The next to be written is by the catalogue.
+
+        Raises:
+            OSError: it can't be written down.
+        """
+        with self._locked() as descriptor:
+            self.refresh()
+            if name in self._frozen:
+                self._append(descriptor, {"name": name, "dropped": True})
+
+    def propose(self, name: str, type_: str, labelnames: Sequence[str], merge: str, buckets: Sequence[float]) -> Family:
+        """A family for a metric that no catalogue names; a histogram with the bounds that its first sample has.
+
+        Raises:
+            AdoptionError: its name, type, labels or number of bounds aren't acceptable, or a family of the catalogue
+                occupies its name.
+        """
+        if len(buckets) > MAX_ADOPTED_BUCKETS:
+            raise AdoptionError("bucket_mismatch", f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}")
+        family = self._catalogue.adopt(name, type_, labelnames, merge)
+        return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets else family
+
+    def reload(self, catalogue: Catalogue) -> list[str]:
+        """Follow a new catalogue, and name the families whose change is refused because they were written before."""
+        self._catalogue = catalogue
+        return self.refused()
+
+    def refused(self) -> list[str]:
+        """The catalogue's families that were written with another definition, or whose names a written one occupies."""
+        return sorted(name for name, family in self._catalogue.families.items() if self._is_refused(family))
+
+    def _is_refused(self, family: Family) -> bool:
+        written = self._frozen.get(family.name)
+        if written is not None:
+            return meaning(written) != meaning(family)
+        return any(exposed in self._occupied for exposed in family.exposed)
+
+    def _freeze(self, family: Family) -> Family:
+        with self._locked() as descriptor:
+            self.refresh()
+            if family.name in self._frozen:
+                return self._frozen[family.name]
+            adopted = family.name not in self._catalogue.families
+            self._require_room(family, adopted=adopted)
+            self._append(descriptor, _definition(family, adopted=adopted))
+        return family
+
+    def _append(self, descriptor: int, definition: Mapping[str, object]) -> None:
+        line = orjson.dumps(definition) + b"\n"
+        disk.write(descriptor, line, self._read_bytes)
+        os.ftruncate(descriptor, self._read_bytes + len(line))
+        self.refresh()
+
+    def _require_room(self, family: Family, *, adopted: bool) -> None:
+        for exposed in family.exposed:
+            if exposed in self._occupied:
+                raise AdoptionError("name_clash", f"{family.name!r}: {self._occupied[exposed]!r} occupies {exposed!r}")
+        if adopted and len(self._adopted) >= self._max_adopted:
+            raise AdoptionError("family_budget", f"{family.name!r}: {self._max_adopted} metrics are taken up already")
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _take(self, definition: dict[str, object]) -> None:
+        self.generation += 1
+        if definition.get("dropped"):
+            self._let_go(str(definition["name"]))
+            return
+        adopted = definition.pop("adopted")
+        tuples = {key: tuple(value) for key, value in definition.items() if isinstance(value, list)}
+        ttl_seconds = DEFAULT_TTL_SECONDS.get(str(definition["type"]))
+        family = Family(**{**definition, **tuples, "ttl_seconds": ttl_seconds})  # type: ignore[arg-type]
+        self._frozen[family.name] = family
+        self._occupied |= dict.fromkeys(family.exposed, family.name)
+        if adopted:
+            self._adopted.add(family.name)
+
+    def _let_go(self, name: str) -> None:
+        family = self._frozen.pop(name, None)
+        self._adopted.discard(name)
+        for exposed in family.exposed if family else ():
+            self._occupied.pop(exposed, None)
+
+
+def meaning(family: Family) -> tuple[object, ...]:
+    """What the series in the files depend on; help and enumerated values may change."""
+    return family.type, family.labelnames, family.buckets, family.merge
+
+
+def _definition(family: Family, *, adopted: bool) -> dict[str, object]:
+    return {
+        "name": family.name,
+        "type": family.type,
+        "help": family.help,
+        "labelnames": family.labelnames,
+        "buckets": family.buckets,
+        "quantiles": family.quantiles,
+        "merge": family.merge,
+        "internal": family.internal,
+        "adopted": adopted,
+    }

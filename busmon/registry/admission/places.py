@@ -1,0 +1,201 @@
+"""Which label values have a place, the same for the whole fleet and after every restart.
+
+`places.jsonl` in the registry directory is a log, read on from where it was read last: `[family]` gives a family its
+number, `[family, label, value, since]` gives a value a place, and with null for `since` the place is given back. It
+is written under the admission's lock, and written anew when most of it is history. One object per shard and process.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from busmon.errors import RegistryError
+from busmon.registry.shard import disk
+
+FILE_NAME = "places.jsonl"
+REWRITE_BYTES = 64 * 1024
+
+Line = list[str | float | None]
+
+_NONE: Mapping[str, float] = {}
+_CLOSED = -1
+
+
+class Place(NamedTuple):
+    """One value of one label of one family."""
+
+    family: str
+    label: str
+    value: str
+
+
+class Places:
+    """One reader's view of the log.
+
+    Attributes:
+        numbers: each family's, in the order in which they first had a series.
+        returns: changes whenever a place was given back.
+    """
+
+    def __init__(self, registry_dir: Path) -> None:
+        self._path = registry_dir / FILE_NAME
+        self._name = str(self._path)
+        self._descriptor = _CLOSED
+        self.returns = 0
+        self._owed: list[Line] = []
+        self._forget()
+        self.refresh()
+
+    def _forget(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self._taken: dict[tuple[str, str], dict[str, float]] = {}
+        self._inode = 0
+        self._size = 0
+        self._read_bytes = 0
+        self._lines = 0
+
+    def taken(self, family: str, label: str) -> Mapping[str, float]:
+        """The label's values that have a place, and since when, in seconds since the epoch."""
+        return self._taken.get((family, label), _NONE)
+
+    def refresh(self) -> bool:
+        """Read what has been written since; whether there was anything.
+
+        Raises:
+            RegistryError: the log isn't what busmon wrote.
+        """
+        try:
+            status = os.stat(self._name)  # noqa: PTH116 - for each new series, and a Path takes twice as long
+        except FileNotFoundError:
+            return False
+        if status.st_ino == self._inode and status.st_size == self._read_bytes:
+            return False
+        if status.st_ino != self._inode:
+            self._reopen()
+        self._read()
+        return True
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._descriptor != _CLOSED:
+            os.close(self._descriptor)
+            self._descriptor = _CLOSED
+
+    # -- writing, with the admission's lock held and after a refresh ----------------------------------------------
+
+    def take(self, places: Iterable[Place], at: float) -> None:
+        """Give places to these values, whatever their budget is. On a full disk that is owed until `pay`."""
+        lines: list[Line] = [[*place, at] for place in places]
+        self._apply(lines)
+        self._owed += lines
+        with suppress(OSError):
+            self.pay()
+
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to `pay`."""
+        return bool(self._owed)
+
+    def pay(self) -> None:
+        """Write what `take` couldn't.
+
+        Raises:
+            OSError: the log still can't be written.
+        """
+        self._append(self._owed)
+        self._owed = []
+
+    def number(self, family: str) -> int:
+        """The family's number, given to it now if it has none.
+
+        Raises:
+            OSError: the log can't be written.
+        """
+        if family not in self.numbers:
+            self._append([[family]])
+            self._apply([[family]])
+        return self.numbers[family]
+
+    def give_back(self, places: Iterable[Place]) -> None:
+        """Take the places away from these values.
+
+        Raises:
+            OSError: the log can't be written; they keep their places.
+        """
+        lines: list[Line] = [[*place, None] for place in places]
+        self._append(lines)
+        self._apply(lines)
+        live = len(self.numbers) + sum(map(len, self._taken.values()))
+        if self._read_bytes > REWRITE_BYTES and self._lines > 2 * live:
+            self._rewrite()
+
+    def _append(self, lines: list[Line]) -> None:
+        if not lines:
+            return
+        if self._descriptor == _CLOSED:
+            self._open()
+        content = _joined(lines)
+        end = self._read_bytes + len(content)
+        disk.write(self._descriptor, content, self._read_bytes)
+        if self._size > end:
+            os.ftruncate(self._descriptor, end)  # what a dead writer left of a line
+        self._read_bytes = self._size = end
+
+    def _rewrite(self) -> None:
+        """Begin the log anew with what stands; whoever reads the old one sees another file in its place."""
+        lines: list[Line] = [[family] for family in self.numbers]
+        lines += [[*key, value, since] for key, taken in self._taken.items() for value, since in taken.items()]
+        draft = self._path.with_suffix(".tmp")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            disk.write(descriptor, _joined(lines), 0)
+            draft.replace(self._path)
+        finally:
+            os.close(descriptor)
+        self.refresh()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def _reopen(self) -> None:
+        """Read another log from its start. The old one was held open, so that its number on the disk was its own."""
+        self.close()
+        self._forget()
+        self.returns += 1
+        self._apply(self._owed)
+        self._open()
+
+    def _open(self) -> None:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._inode = os.fstat(self._descriptor).st_ino
+
+    def _read(self) -> None:
+        self._size = os.fstat(self._descriptor).st_size
+        added = os.pread(self._descriptor, max(0, self._size - self._read_bytes), self._read_bytes)
+        whole = added[: added.rfind(b"\n") + 1]
+        try:
+            self._apply(map(orjson.loads, whole.splitlines()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RegistryError(f"{self._path}: expected a place on each line, as busmon writes it") from error
+        self._read_bytes += len(whole)
+
+    def _apply(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._take_line(*line)
+
+    def _take_line(self, family: Any, label: Any = "", value: Any = "", since: Any = None) -> None:
+        self._lines += 1
+        if not label:
+            self.numbers.setdefault(family, len(self.numbers))
+        elif since is not None:
+            self._taken.setdefault((family, label), {})[value] = since
+        else:
+            self.returns += 1
+            self._taken.get((family, label), {}).pop(value, None)
+
+
+def _joined(lines: Iterable[object]) -> bytes:
+    return b"".join(orjson.dumps(line) + b"\n" for line in lines)

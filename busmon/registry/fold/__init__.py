@@ -1,0 +1,1 @@
+"""Envelopes into the changes of one batch, in memory."""

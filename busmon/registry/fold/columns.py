@@ -1,0 +1,128 @@
+"""What the fold sees of a shard's value files: cells, the changes of the open batch, and keys that aren't written yet.
+
+A *cell* is the number of an entry in its file, in order; a series has a run of them. One column per file that a shard
+may have. Pure: the shard gives cells their slots when it commits.
+"""
+
+import json
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
+from busmon.registry.fold.shares import MERGES, Shares, sum_of
+from busmon.registry.numbers import go_float
+
+SKETCH = "sketch"
+"""The column of the summaries' bins."""
+
+COLUMNS = (COUNTER, HISTOGRAM, SUMMARY, *MERGES, SKETCH)
+
+_GAUGE_COLUMNS: Mapping[str, str] = {
+    "latest": "gauge_mostrecent",
+    "sum": "gauge_sum",
+    "add": "gauge_sum",
+    "min": "gauge_min",
+    "max": "gauge_max",
+}
+
+
+def column_of(family: Family) -> str:
+    """The name of the column, and of its file, that a family's series stand in."""
+    return _GAUGE_COLUMNS[family.merge] if family.type == GAUGE else family.type
+
+
+def file_name(column: str, shard: int) -> str:
+    """A column's file; prometheus_client's collector reads every `.db` and can't read bins."""
+    return f"{column}_shard{shard}.{'bins' if column == SKETCH else 'db'}"
+
+
+class Column:
+    """One value file's cells.
+
+    Attributes:
+        slots: the slot of each cell that is in the file.
+        unwritten: the keys of the cells after those.
+        increments: what the open batch adds, by cell.
+        times: of the increments, by cell, where the column has times of its own: a gauge's latest event time, or the
+            start of the step that a bin counts.
+        is_timed: whether it has; the other columns' times are those of commits.
+        restarts: a cell counts from 0 again when its time changes.
+        shares: of set gauges; empty for ever in a column of another type.
+    """
+
+    __slots__ = ("increments", "is_timed", "name", "restarts", "shares", "slots", "times", "unwritten")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.slots = array("q")
+        self.unwritten: list[bytes] = []
+        self.increments: defaultdict[int, float] = defaultdict(float)
+        self.times: dict[int, float] = {}
+        self.restarts = name == SKETCH
+        self.is_timed = name in MERGES or self.restarts
+        self.shares = Shares(MERGES.get(name, sum_of))
+
+    def allot(self, keys: Sequence[bytes]) -> int:
+        """Cells for the keys of a new series; returns the first."""
+        first = len(self.slots) + len(self.unwritten)
+        self.unwritten.extend(keys)
+        return first
+
+    def rollback(self) -> None:
+        """The open batch never happened; series that it made stay, at 0."""
+        self.increments.clear()
+        self.times.clear()
+        self.shares.rollback()
+
+
+class Group:
+    """One family's series in one shard: label values to the first cell of each."""
+
+    __slots__ = ("cells", "column", "family", "infinity", "sum")
+
+    def __init__(self, family: Family, column: Column) -> None:
+        self.family = family
+        self.column = column
+        self.cells: dict[tuple[str, ...], int] = {}
+        self.infinity = len(family.buckets)
+        self.sum = self.infinity + 1 if family.type == HISTOGRAM else 1
+
+    def cell(self, labelvalues: tuple[str, ...]) -> int:
+        """The first cell of a series, which is made if it doesn't exist."""
+        cell = self.cells.get(labelvalues)
+        if cell is None:
+            cell = self.cells[labelvalues] = self.column.allot(list(self._keys(labelvalues)))
+        return cell
+
+    @property
+    def width(self) -> int:
+        """How many cells a series has."""
+        return self.sum + 1 if self.family.type in {HISTOGRAM, SUMMARY} else 1
+
+    def labels(self, labelvalues: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+        """A series' label names and values."""
+        return frozenset(zip(self.family.labelnames, labelvalues, strict=True))
+
+    def adopt(self, labelvalues: tuple[str, ...], cell: int) -> None:
+        """Take over a series that stands in the file from its first cell on."""
+        self.cells.setdefault(labelvalues, cell)
+
+    def _keys(self, labelvalues: tuple[str, ...]) -> Iterator[bytes]:
+        family, name = self.family, self.family.metric_name
+        labels = dict(zip(family.labelnames, labelvalues, strict=True))
+        if family.type == HISTOGRAM:
+            for bound in (*family.buckets, inf):
+                yield _key(family, f"{name}_bucket", {**labels, "le": go_float(bound)})
+            yield _key(family, f"{name}_sum", labels)
+        elif family.type == SUMMARY:
+            yield _key(family, f"{name}_count", labels)
+            yield _key(family, f"{name}_sum", labels)
+        else:
+            yield _key(family, f"{name}_total" if family.type == COUNTER else name, labels)
+
+
+def _key(family: Family, sample_name: str, labels: Mapping[str, str]) -> bytes:
+    """prometheus_client's `mmap_key`, byte for byte, so that stock readers merge ours with theirs."""
+    return json.dumps([family.metric_name, sample_name, labels, family.help], sort_keys=True).encode()

@@ -1,0 +1,317 @@
+"""The fold: envelopes into the changes of one batch.
+
+It looks at each sample once, in the pass that counts it: a bad sample is rejected by reason and agent and leaves no
+trace in its neighbours. Everything stays in memory until the shard commits; `rollback` forgets the batch. The result
+is the same however envelopes are cut into batches. One thread.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
+from busmon.errors import AdoptionError
+from busmon.registry.admission.admission import Admission
+from busmon.registry.admission.budgets import Budgets
+from busmon.registry.admission.checks import RejectedError, check_labels, check_trace_id, checked, value_of
+from busmon.registry.admission.families import Families
+from busmon.registry.fold import shortcuts
+from busmon.registry.fold.columns import SKETCH, Column, Group
+from busmon.registry.fold.exemplars import Exemplars
+from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
+from busmon.registry.fold.sketches import Sketches
+from busmon.wire.envelope import Envelope
+from busmon.wire.json_v1 import UNKNOWN_AGENT, is_time
+
+OWN_AGENT = "busmon"
+"""Who publishes busmon's own samples."""
+
+ACTIVE_AGENTS = "active_agents"
+"""The gauge that is derived from presence."""
+
+_FEW_VALUES = 8
+_MAX_WAYS = 10_000
+
+
+class Fold:
+    """The open batch of one shard.
+
+    Attributes:
+        sketches: of its summaries.
+        exemplars: of its counters and histograms.
+    """
+
+    def __init__(self, families: Families, columns: Mapping[str, Column], admission: Admission) -> None:
+        self._columns = columns
+        self._admission = admission
+        self._routes = Routes(families, columns, admission.budgets)
+        self._now = 0.0
+        self._agent = OWN_AGENT
+        self.sketches = Sketches(columns[SKETCH])
+        self.exemplars = Exemplars()
+        self._folded: Counter[str] = Counter()
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        self._left_out: Counter[tuple[str, str]] = Counter()
+
+    def envelope(self, envelope: Envelope, now: float) -> None:
+        """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch."""
+        source, agent, ts, samples, tables, final = envelope
+        at = now if ts is None or ts > now else ts
+        self._now, self._agent = now, agent
+        for table in tables:
+            try:
+                self._table(table, source, agent, at, now)
+            except RejectedError as rejected:
+                self._rejected[str(rejected), agent] += _row_count(table)
+        for sample in shortcuts.samples(self._routes.ways, samples, source, at, self._folded) if samples else ():
+            try:
+                self._sample(sample, source, at, now)
+            except RejectedError as rejected:
+                self._rejected[str(rejected), agent] += 1
+        if final:
+            self.leave((source,))
+
+    # -- busmon's own ---------------------------------------------------------------------------------------------
+
+    def count(self, name: str, labelvalues: tuple[str, ...] = (), amount: float = 1) -> None:
+        """Increment a counter that busmon measures."""
+        with suppress(RejectedError):
+            column, cell = self._own(name, labelvalues)
+            column.increments[cell] += amount
+
+    def observe(self, name: str, labelvalues: tuple[str, ...], values: Sequence[float]) -> None:
+        """Observe values in a histogram that busmon measures."""
+        group = self._routes.own(name)
+        with suppress(RejectedError):
+            _observe(group, self._own(name, labelvalues)[1], values)
+
+    def set(self, name: str, labelvalues: tuple[str, ...], value: float, at: float) -> None:
+        """Set a gauge of busmon's own, which no source holds; nothing is set where there is no place for it."""
+        with suppress(RejectedError):
+            column, cell = self._own(name, labelvalues)
+            column.shares.set(cell, "", value, at)
+
+    def _own(self, name: str, labelvalues: tuple[str, ...]) -> tuple[Column, int]:
+        group = self._routes.own(name)
+        return group.column, group.cells[self._admission.admit(group, labelvalues, OWN_AGENT, self._now)]
+
+    # -- presence -------------------------------------------------------------------------------------------------
+
+    def attend(self, source: str, agent: str, now: float) -> None:
+        """Count a source that was heard among its agent's instances, unless these say themselves how many they are."""
+        if agent == UNKNOWN_AGENT or not self._derives_agents():
+            return
+        with suppress(RejectedError):
+            column, cell = self._own(ACTIVE_AGENTS, (agent,))
+            column.shares.derive(cell, source, 1.0, now)
+
+    def leave(self, sources: Collection[str]) -> None:
+        """Take these sources' gauges out: they have stopped."""
+        for column in self._columns.values():
+            column.shares.drop(sources)
+
+    # -- the batch ------------------------------------------------------------------------------------------------
+
+    def seal(self, now: float) -> None:
+        """Add what the fold counted of itself to the batch; to be called before the commit."""
+        self._now = now
+        for type_, amount in self._folded.items():
+            self.count("busmon_samples_folded_total", (type_,), amount)
+        for labelvalues, amount in self._rejected.items():
+            self.count("busmon_samples_rejected_total", labelvalues, amount)
+        for labelvalues, amount in self._left_out.items():
+            self.count("busmon_labels_dropped_total", labelvalues, amount)
+        for name, counter in self._admission.counted.items():
+            for no_room, amount in list(counter.items()):
+                self.count(name, no_room, amount)
+        self._forget_counts()
+
+    def rollback(self) -> None:
+        """The open batch never happened."""
+        for column in self._columns.values():
+            column.rollback()
+        self._forget_counts()
+
+    # -- series ---------------------------------------------------------------------------------------------------
+
+    def restore(self, family: Family, labelvalues: tuple[str, ...], cell: int) -> None:
+        """Take over a series that stands in a value file from this cell on."""
+        self._routes.group(family).adopt(labelvalues, cell)
+
+    def expose_at_zero(self, family: Family) -> None:
+        """Make the series of a family whose label values are all known, so that their first increase is seen.
+
+        Not of one that was written with other labels, or can't be written as another occupies its name.
+        """
+        with suppress(AdoptionError):
+            for labelvalues in family.bounded_series():
+                group = self._routes.group(family)
+                if (group.family.type, group.family.labelnames) == (family.type, family.labelnames):
+                    with suppress(RejectedError):
+                        self._admission.admit(group, labelvalues, OWN_AGENT, self._now)
+
+    def reroute(self) -> None:
+        """Resolve names again: the families have changed."""
+        self._routes.forget()
+        self._admission.forget()
+
+    def limit(self, budgets: Budgets) -> None:
+        """Go by other budgets from here on."""
+        self._routes.limit(budgets)
+        self._admission.limit(budgets)
+
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        """This shard's series, by family."""
+        return self._routes.groups
+
+    def series(self) -> dict[str, int]:
+        """How many series each family has in this shard."""
+        return {name: len(group.cells) for name, group in self._routes.groups.items()}
+
+    # -- tables ---------------------------------------------------------------------------------------------------
+
+    def _table(self, table: Any, source: str, agent: str, at: float, now: float) -> None:
+        if type(table) is not dict or type(rows := table.get("rows")) is not list:
+            raise RejectedError("invalid_table")
+        labels = table.get("labels")
+        if labels is None:
+            labels = []
+        elif type(labels) is not list:
+            raise RejectedError("invalid_label")
+        if (ts := table.get("ts")) is not None:
+            at = _event_time(ts, now)
+        route = self._routes.find(table, tuple(labels), of_table)
+        others = rows
+        if route.order is None and not route.accumulates:
+            others = shortcuts.rows(route.group, rows, source, at)
+            self._folded[route.type] += len(rows) - len(others)
+        for row in others:
+            try:
+                self._row(route, row, source, at)
+            except RejectedError as rejected:
+                self._rejected[str(rejected), agent] += 1
+
+    def _row(self, route: Route, row: Any, source: str, at: float) -> None:
+        if type(row) is not list or not row:
+            raise RejectedError("invalid_row")
+        self._value(route, tuple(row[:-1]), row[-1], source, at)
+
+    # -- samples --------------------------------------------------------------------------------------------------
+
+    def _sample(self, sample: Any, source: str, at: float, now: float) -> None:
+        if type(sample) is not dict:
+            raise RejectedError("invalid_sample")
+        labels = sample.get("labels")
+        if labels is None:
+            labels = {}
+        elif type(labels) is not dict:
+            raise RejectedError("invalid_label")
+        value = value_of(sample)
+        if (ts := sample.get("ts")) is not None:
+            at = _event_time(ts, now)
+        if (trace_id := sample.get("trace_id")) is not None:
+            check_trace_id(trace_id)
+        route = self._routes.find(sample, tuple(labels), of_sample)
+        labelvalues = self._value(route, tuple(labels.values()), value, source, at)
+        if trace_id is not None:
+            self.exemplars.take(route.group.family, labelvalues, value, trace_id, at)
+        self._note_way(sample["name"], labels, route)
+
+    def _note_way(self, name: str, labels: Mapping[str, Any], route: Route) -> None:
+        """Let the next samples of this statement take the short way, if they can."""
+        if route.order is None and not route.accumulates and route.type != SUMMARY:
+            group, ways = route.group, self._routes.ways
+            if len(ways) >= _MAX_WAYS:
+                ways.clear()
+            ways[name, *labels] = group.cells, group.column, route.type, group.family.buckets, group.sum
+
+    def _value(self, route: Route, labelvalues: tuple[Any, ...], value: Any, source: str, at: float) -> tuple[str, ...]:
+        """Fold one value, and return the label values of its series."""
+        group, type_ = route.group, route.type
+        change = checked(group.family, value)
+        if route.order is not None:
+            if len(labelvalues) != route.width:
+                raise RejectedError("label_mismatch")
+            labelvalues = tuple([labelvalues[i] for i in route.order])
+        try:
+            cell = group.cells[labelvalues]
+        except (KeyError, TypeError):
+            check_labels(group.family.labelnames, labelvalues)
+            labelvalues = self._admission.admit(group, labelvalues, self._agent, self._now)
+            cell = group.cells[labelvalues]
+        for label in route.forbidden:
+            self._left_out[label, self._agent] += 1
+        if type_ == COUNTER:
+            group.column.increments[cell] += change
+        elif type_ != GAUGE:
+            _observe(group, cell, change)
+            if type_ == SUMMARY:
+                self.sketches.observe(group.family, labelvalues, change, self._now)
+        elif route.accumulates:
+            _add(group.column, cell, change, at)
+        else:
+            group.column.shares.set(cell, source, change, at)
+        self._folded[type_] += 1
+        return labelvalues
+
+    def _derives_agents(self) -> bool:
+        """Whether live agents are counted by type; not where a catalogue has that metric in another form."""
+        with suppress(LookupError, AdoptionError):
+            group = self._routes.own(ACTIVE_AGENTS)
+            return group.column.name == "gauge_sum" and len(group.family.labelnames) == 1
+        return False
+
+    def _forget_counts(self) -> None:
+        self._folded.clear()
+        self._rejected.clear()
+        self._left_out.clear()
+        for counter in self._admission.counted.values():
+            counter.clear()
+
+
+def _row_count(table: Any) -> int:
+    """How many samples a rejected table has; at least the one that it itself is."""
+    rows = table.get("rows") if type(table) is dict else None
+    return max(1, len(rows)) if type(rows) is list else 1
+
+
+def _event_time(ts: Any, now: float) -> float:
+    if not is_time(ts):
+        raise RejectedError("invalid_timestamp")
+    return min(float(ts), now)
+
+
+def _observe(group: Group, cell: int, change: Sequence[float] | dict[str, Any]) -> None:
+    increments = group.column.increments
+    if type(change) is dict:
+        for bound, count in change["buckets"].items():
+            increments[cell + bisect_left(group.family.buckets, float(bound))] += count
+        increments[cell + group.sum] += change["sum"]
+        return
+    values: Sequence[float] = change  # type: ignore[assignment]
+    increments[cell + group.sum] += sum(values)
+    if group.family.type != HISTOGRAM:
+        increments[cell] += len(values)
+    elif len(values) <= _FEW_VALUES:
+        for value in values:
+            increments[cell + bisect_left(group.family.buckets, value)] += 1
+    else:
+        _observe_many(group, cell, values)
+
+
+def _observe_many(group: Group, cell: int, values: Sequence[float]) -> None:
+    """One search for each bound instead of one for each value, for the latencies of a whole batch."""
+    ordered = sorted(values)
+    ends = [0, *(bisect_right(ordered, bound) for bound in group.family.buckets), len(ordered)]
+    for offset, (start, end) in enumerate(pairwise(ends)):
+        if end > start:
+            group.column.increments[cell + offset] += end - start
+
+
+def _add(column: Column, cell: int, change: float, at: float) -> None:
+    column.increments[cell] += change
+    column.times[cell] = max(at, column.times.get(cell, 0.0))

@@ -1,0 +1,218 @@
+"""Where a sample goes by what it states of itself: its name, type, op and the order of its labels.
+
+Each statement is resolved once and kept, well-formed ones that are refused too, until the fleet's families change.
+Resolving one may freeze a family or take up an unknown metric, which the whole fleet sees; all else is in memory. One
+thread.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
+from typing import Any, NamedTuple
+
+from busmon.catalogue import naming
+from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
+from busmon.errors import AdoptionError
+from busmon.registry.admission.budgets import Budgets
+from busmon.registry.admission.checks import RejectedError, bounds, check_labels, checked, value_of
+from busmon.registry.admission.families import Families
+from busmon.registry.fold.columns import Column, Group, column_of
+
+Candidate = tuple[Sequence[Any], Any]
+"""Label values and a value, both unchecked."""
+Candidates = Callable[[Mapping[str, Any]], Iterator[Candidate]]
+
+_MAX_ROUTES = 10_000
+_OPS = frozenset({None, "set", "add"})
+
+
+class Route(NamedTuple):
+    """Where samples of one statement go.
+
+    Attributes:
+        order: where each of the family's labels stands in the sample; None when they are the same, in the same order.
+        width: how many labels the sample has.
+        forbidden: those of them that are left out because no family should have them.
+        accumulates: a gauge's values are added, not set.
+    """
+
+    group: Group
+    type: str
+    order: tuple[int, ...] | None
+    width: int
+    forbidden: tuple[str, ...]
+    accumulates: bool
+
+
+Way = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
+"""What a plain sample needs of its route: cells, column, type, bounds and where the sum stands. A bare tuple, since a
+named one takes twice as long to unpack."""
+
+
+class Routes:
+    """The families' groups in one shard, and the ways to them.
+
+    Attributes:
+        groups: by family.
+        ways: of plain samples, by name and label names; the fold's short cut.
+    """
+
+    def __init__(self, families: Families, columns: Mapping[str, Column], budgets: Budgets) -> None:
+        self.groups: dict[str, Group] = {}
+        self._forbidden = budgets.forbidden_labels
+        self._families = families
+        self._columns = columns
+        self.ways: dict[tuple[Any, ...], Way] = {}
+        self._routes: dict[tuple[Any, ...], Route | str] = {}
+
+    def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:
+        """The route of a sample or table.
+
+        Args:
+            stated: the sample or table itself.
+            labels: the names of its labels, in its order.
+            candidates: what is in it; the first good one defines a metric that nobody knows.
+
+        Raises:
+            RejectedError: there is none.
+        """
+        name, type_, op = stated.get("name"), stated.get("type"), stated.get("op")
+        key = (name, type_, op, labels)
+        try:
+            route = self._routes.get(key)
+        except TypeError:
+            raise RejectedError("invalid_sample") from None
+        if route is None:
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            route = self._routes[key] = self._resolved(name, type_, op, labels, candidates(stated))
+        if isinstance(route, str):
+            raise RejectedError(route)
+        return route
+
+    def group(self, family: Family) -> Group:
+        """The family's series in this shard; the family is frozen if it wasn't.
+
+        Raises:
+            AdoptionError: it can't be, since another occupies its name.
+        """
+        group = self.groups.get(family.name)
+        if group is None:
+            family = self._families.freeze(family)
+            group = self.groups[family.name] = Group(family, self._columns[column_of(family)])
+        return group
+
+    def own(self, name: str) -> Group:
+        """The series of a family that busmon itself measures."""
+        group = self.groups.get(name)
+        if group is None:
+            family = self._families.get(name)
+            if family is None:
+                raise LookupError(f"{name} is not in the built-in catalogue")
+            group = self.group(family)
+        return group
+
+    def limit(self, budgets: Budgets) -> None:
+        """Go by other budgets from here on."""
+        self._forbidden = budgets.forbidden_labels
+        self.forget()
+
+    def forget(self) -> None:
+        """Resolve every statement again: the families have changed. One without series may have another meaning."""
+        self.groups = {name: group for name, group in self.groups.items() if group.cells}
+        self._routes.clear()
+        self.ways.clear()
+
+    def _resolved(
+        self, name: Any, type_: Any, op: Any, labels: tuple[Any, ...], candidates: Iterator[Candidate]
+    ) -> Route | str:
+        """The route, or the reason for which such samples are rejected."""
+        if fault := _malformed(name, type_, op, labels):
+            raise RejectedError(fault)  # not kept: it may be as large as a body
+        names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
+        known = self._families.get(name)
+        forbidden = tuple(label for label in names if label in self._forbidden - _labels_of(known))
+        kept = [i for i, label in enumerate(names) if label not in forbidden and not self._is_aggregated(known, label)]
+        names_kept = tuple(names[i] for i in kept)
+        try:
+            kept_candidates = ((_picked(labelvalues, kept), value) for labelvalues, value in candidates)
+            family = known or self._proposed(name, type_, op, names_kept, kept_candidates)
+            if fault := _mismatch(family, type_, op, names_kept):
+                return fault
+            group = self.group(family)
+        except AdoptionError as error:
+            return error.reason
+        if fault := _mismatch(group.family, type_, op, names_kept):
+            return fault
+        order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
+        return Route(group, group.family.type, order, len(names), forbidden, group.family.merge == "add")
+
+    def _is_aggregated(self, family: Family | None, label: str) -> bool:
+        """Whether the catalogue has the label added up over, unless the family was written with it."""
+        if family is None or label in family.labelnames:
+            return False
+        return label in self._families.stated(family).aggregate_away
+
+    def _proposed(
+        self, name: str, type_: str | None, op: str | None, names: tuple[str, ...], candidates: Iterator[Candidate]
+    ) -> Family:
+        """A family for an unknown metric, by the first of its samples that will be folded."""
+        if type_ is None:
+            raise AdoptionError("unknown_metric", f"{name!r} is in no catalogue and states no type")
+        rejected = RejectedError("invalid_value")
+        for labelvalues, value in candidates:
+            try:
+                check_labels(names, labelvalues)
+                buckets = sorted(bounds(value) - {inf}) if type_ == HISTOGRAM else ()
+                merge = "add" if type_ == GAUGE and op == "add" else "latest"
+                family = self._families.propose(name, type_, sorted(names), merge, buckets)
+                checked(family, value)
+            except RejectedError as error:
+                rejected = error
+            else:
+                return family
+        raise rejected
+
+
+def of_sample(sample: Mapping[str, Any]) -> Iterator[Candidate]:
+    """A sample's label values and value."""
+    yield tuple((sample.get("labels") or {}).values()), value_of(sample)
+
+
+def of_table(table: Mapping[str, Any]) -> Iterator[Candidate]:
+    """The label values and the value of each row of a table."""
+    yield from ((row[:-1], row[-1]) for row in table["rows"] if type(row) is list and row)
+
+
+def _labels_of(family: Family | None) -> frozenset[str]:
+    return frozenset(family.labelnames) if family else frozenset()
+
+
+def _picked(labelvalues: Sequence[Any], kept: Sequence[int]) -> Sequence[Any]:
+    """The values of the labels that are kept; none where there are too few, which no family's labels match."""
+    return [labelvalues[i] for i in kept] if not kept or kept[-1] < len(labelvalues) else []
+
+
+def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> str | None:
+    if type(name) is not str or len(name) > naming.MAX_NAME_CHARACTERS:
+        return "invalid_name"
+    if len(labels) > naming.MAX_LABELS or not all(type(label) is str for label in labels):
+        return "invalid_label"
+    if len({*labels}) < len(labels) or any(len(label) > naming.MAX_NAME_CHARACTERS for label in labels):
+        return "invalid_label"
+    if type_ is not None and type_ not in TYPES:
+        return "invalid_type"
+    return None if op in _OPS else "invalid_op"
+
+
+def _mismatch(family: Family, type_: str | None, op: str | None, names: tuple[str, ...]) -> str | None:
+    if family.internal:
+        return "reserved_name"
+    if type_ is not None and type_ != family.type:
+        return "type_mismatch"
+    if family.type != GAUGE and op is not None:
+        return "op_mismatch"
+    if family.type == GAUGE and (op or "set") != ("add" if family.merge == "add" else "set"):
+        return "op_mismatch"
+    if len(names) != len(family.labelnames) or {*names} != {*family.labelnames}:
+        return "label_mismatch"
+    return None

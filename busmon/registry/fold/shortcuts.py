@@ -1,0 +1,116 @@
+"""The common case of the fold, with no call for a sample: single numbers of series that are known.
+
+The label values as they stand find the cell, so they need no check. What isn't as common, or isn't right, is given back
+unchanged, for the fold to look at with care. Pure but for the open batch; one thread.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
+from busmon.registry.fold.columns import Group
+from busmon.registry.fold.routes import Way
+from busmon.registry.numbers import LARGEST
+
+_PLAIN_MEMBERS = 3
+"""Of a sample that is nothing but `name`, `labels` and `value`."""
+
+
+def rows(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
+    """Fold the rows of a table whose labels are in the family's order; give back the others."""
+    shortcut = _BY_TYPE.get(group.family.type)
+    return shortcut(group, rows, source, at) if shortcut else rows
+
+
+def samples(
+    ways: Mapping[tuple[Any, ...], Way], samples: list[Any], source: str, at: float, folded: Counter[str]
+) -> list[Any]:
+    """Fold the samples that are a name, labels, a number and perhaps the type, and count them; give back the others."""
+    others, counters, gauges, histograms = [], 0, 0, 0
+    for sample in samples:
+        try:
+            labels, value = sample["labels"], sample["value"]
+            cells, column, type_, bounds, total = ways[sample["name"], *labels]
+            cell = cells[*labels.values()]
+            is_plain = len(sample) == _PLAIN_MEMBERS or (
+                len(sample) == _PLAIN_MEMBERS + 1 and sample.get("type") == type_
+            )
+            if is_plain and (type(value) is int or type(value) is float) and -LARGEST <= value <= LARGEST:
+                if type_ == COUNTER and value >= 0:
+                    column.increments[cell] += value
+                    counters += 1
+                    continue
+                if type_ == HISTOGRAM:
+                    column.increments[cell + bisect_left(bounds, value)] += 1
+                    column.increments[cell + total] += value
+                    histograms += 1
+                    continue
+                if type_ == GAUGE:
+                    column.shares.set(cell, source, value, at)
+                    gauges += 1
+                    continue
+        except (KeyError, TypeError, AttributeError):
+            pass
+        others.append(sample)
+    for type_, count in ((COUNTER, counters), (GAUGE, gauges), (HISTOGRAM, histograms)):
+        folded[type_] += count
+    return others
+
+
+def _count(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
+    cells, increments, others = group.cells, group.column.increments, []
+    for row in rows:
+        try:
+            value = row.pop()
+            if (type(value) is int or type(value) is float) and 0 <= value <= LARGEST:
+                increments[cells[tuple(row)]] += value
+                continue
+            row.append(value)
+        except (KeyError, TypeError):
+            if type(row) is list:
+                row.append(value)
+        except (AttributeError, IndexError):
+            pass
+        others.append(row)
+    return others
+
+
+def _set(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
+    cells, set_, others = group.cells, group.column.shares.set, []
+    for row in rows:
+        try:
+            cell, value = cells[tuple(row[:-1])], row[-1]
+            if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
+                set_(cell, source, value, at)
+                continue
+        except (KeyError, TypeError, IndexError):
+            pass
+        others.append(row)
+    return others
+
+
+def _observe(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
+    cells, increments, others = group.cells, group.column.increments, []
+    bounds, total = group.family.buckets, group.sum
+    for row in rows:
+        try:
+            cell, value = cells[tuple(row[:-1])], row[-1]
+            if type(value) is list and len(value) == 1:
+                value = value[0]
+            if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
+                increments[cell + bisect_left(bounds, value)] += 1
+                increments[cell + total] += value
+                continue
+        except (KeyError, TypeError, IndexError):
+            pass
+        others.append(row)
+    return others
+
+
+_BY_TYPE: Mapping[str, Callable[[Group, list[Any], str, float], list[Any]]] = {
+    COUNTER: _count,
+    GAUGE: _set,
+    HISTOGRAM: _observe,
+}

@@ -1,0 +1,57 @@
+"""The summaries' bins of one shard: where each stands in the column of sketches, and what a batch adds to them.
+
+A bin of a step has a cell, which later laps of the ring use again; so a series has at most `MAX_BINS` cells for each
+step of the window and one more, however long it lives. Pure; one thread.
+"""
+
+import json
+from collections.abc import Sequence
+
+import orjson
+
+from busmon.catalogue.family import Family
+from busmon.registry.fold.columns import Column
+from busmon.registry.sketch import WINDOW, bin_of
+
+
+class Sketches:
+    """The sketches of one shard's summaries."""
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        self._cells: dict[tuple[str, tuple[str, ...]], dict[tuple[int, str], int]] = {}
+        self._now = self._start = 0.0
+        self._slot = 0
+
+    def observe(self, family: Family, labelvalues: tuple[str, ...], values: Sequence[float], now: float) -> None:
+        """Count values in the step that `now` lies in, in seconds since the epoch."""
+        if now != self._now:
+            self._now, self._slot, self._start = now, WINDOW.slot(now), WINDOW.start(now)
+        cells = self._cells.get((family.name, labelvalues))
+        if cells is None:
+            cells = self._cells[family.name, labelvalues] = {}
+        for value in values:
+            place = self._slot, bin_of(value)
+            cell = cells.get(place)
+            if cell is None:
+                cell = cells[place] = self._column.allot([_key(family, labelvalues, place)])
+            self._count(cell)
+
+    def restore(self, key: bytes, cell: int) -> None:
+        """Take over a bin that stands in the file as this cell."""
+        metric_name, labels, slot, bin_ = orjson.loads(key)
+        self._cells.setdefault((metric_name, tuple(labels.values())), {})[slot, bin_] = cell
+
+    def _count(self, cell: int) -> None:
+        """Add 1 to a cell's count of this step; what the open batch has there of an earlier lap is too old."""
+        column = self._column
+        if column.times.get(cell) != self._start:
+            column.times[cell] = self._start
+            column.increments[cell] = 0.0
+        column.increments[cell] += 1
+
+
+def _key(family: Family, labelvalues: tuple[str, ...], place: tuple[int, str]) -> bytes:
+    """The labels in the family's order, so that `restore` has them without knowing the family."""
+    labels = dict(zip(family.labelnames, labelvalues, strict=True))
+    return json.dumps([family.name, labels, *place]).encode()

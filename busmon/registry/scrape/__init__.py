@@ -1,0 +1,1 @@
+"""Value files into the text of a scrape, beside their writers and without a lock."""

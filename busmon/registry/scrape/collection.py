@@ -1,0 +1,112 @@
+"""What all value files say together: one row per entry that a scrape distinguishes, merged over the files.
+
+Keys are parsed once, when they first appear; a collection after that costs what changed. A family that two files give
+different types is served as the first file has it, in the order of writers and names; the other file is named. One
+thread.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection as Names
+from functools import partial
+from pathlib import Path
+
+from busmon.registry.fold.columns import SKETCH
+from busmon.registry.scrape.keys import KeyParser
+from busmon.registry.scrape.lines import Layout
+from busmon.registry.scrape.merged import NOWHERE, MergedColumn, MergedFamily, Series
+from busmon.registry.scrape.quantiles import Quantiles
+from busmon.registry.scrape.reader import Reader
+from busmon.registry.scrape.snapshot import Snapshot
+from busmon.registry.scrape.tables import ValueTable
+
+Rows = defaultdict[str, dict[bytes, int]]
+"""The rows of one collection's new keys, by column; held while the files are gone through."""
+
+
+class Collection:
+    """The merged rows of a registry directory.
+
+    Attributes:
+        families: by name; their `stale` series are those that changed.
+        columns: by name.
+        quantiles: of the summaries.
+        generation: changes when everything is read anew, because a file went away or was replaced.
+    """
+
+    def __init__(self, registry_dir: Path) -> None:
+        self._directory = registry_dir
+        self.generation = 0
+        self._begin(())
+
+    def _begin(self, timed: Names[str]) -> None:
+        self.generation += 1
+        self.families: dict[str, MergedFamily] = {}
+        self.columns: dict[str, MergedColumn] = {}
+        self.quantiles = Quantiles()
+        self._reader = Reader(self._directory)
+        self._reader.timed.update(timed)
+        self._tables: dict[str, ValueTable] = {}
+        self._keys = KeyParser()
+        self._faults: dict[str, str] = {}
+        nowhere = MergedFamily("", "", "")
+        self._nowhere = Series(nowhere, b"", Layout("", (), labelled=False))
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The files that aren't served, or only in part, as of the last collection."""
+        return {**self._faults, **self._reader.skipped}
+
+    def collect(self, timed: Names[str] = ()) -> Snapshot:
+        """Read all files and merge them.
+
+        Args:
+            timed: the columns beside the gauges' whose series' times are wanted.
+        """
+        self._reader.timed.update(timed)
+        try:
+            if not self._follow_all():
+                self._begin(self._reader.timed)
+                self._follow_all()
+            for column in self.columns.values():
+                for series in column.merge():
+                    series.family.stale.add(series)
+        except BaseException:
+            self._begin(timed)  # what was taken over halfway would be missing ever after
+            raise
+        return Snapshot(self.families, self.columns)
+
+    def _follow_all(self) -> bool:
+        """Take over what is new in all files; whether each file from before is still the same one."""
+        before, self._tables = self._tables, {}
+        rows: Rows = defaultdict(dict)
+        for name, table in self._reader.read():
+            self._tables[name] = table
+            if before.get(name, table) is not table:
+                return False
+            self._follow(name, table, rows)
+        return before.keys() <= self._tables.keys()
+
+    def _follow(self, name: str, table: ValueTable, rows: Rows) -> None:
+        if table.column == SKETCH:
+            self.quantiles.follow(table)
+            return
+        column = self.columns.get(table.column)
+        if column is None:
+            column = self.columns[table.column] = MergedColumn(table.column, self._nowhere)
+        pid = table.writer if table.column in {"gauge_all", "gauge_liveall"} else ""
+        column.follow(name, table, rows[column.name + pid], partial(self._row, name, column, pid))
+
+    def _row(self, file: str, column: MergedColumn, pid: str, key: bytes) -> int:
+        """The row that an entry adds to: one that stands in other files, or under another help, too."""
+        try:
+            name, part, labels, help_ = self._keys.parse(column.type, key, pid)
+        except ValueError as error:
+            self._faults[file] = f"the key {key[:80]!r}: {error}"
+            return NOWHERE
+        family = self.families.get(name)
+        if family is None:
+            family = self.families[name] = MergedFamily(name, column.name, help_)
+        if family.column != column.name:
+            self._faults[file] = f"{family.name!r} is a {column.name} here and a {family.column} in another file"
+            return NOWHERE
+        return column.add(family.get(labels), part)

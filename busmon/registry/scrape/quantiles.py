@@ -1,0 +1,72 @@
+"""Summaries' quantiles: the bins of all shards that lie in the window, merged when a scrape asks for them.
+
+A bin that can't be read is left out; it costs its series' quantile some observations, and nothing else. One thread.
+"""
+
+from collections.abc import Iterable
+from itertools import chain
+from math import inf
+from typing import Any, NamedTuple
+
+import orjson
+
+from busmon.registry.scrape.lines import label_text
+from busmon.registry.scrape.tables import ValueTable
+from busmon.registry.sketch import WINDOW, quantile, value_of
+
+
+class SeriesName(NamedTuple):
+    """A summary's series: the metric's name, and the labels as exposed."""
+
+    metric_name: str
+    labels: bytes
+
+
+class _Cell(NamedTuple):
+    """Where a bin of one step stands."""
+
+    table: ValueTable
+    entry: int
+    bin: str
+
+
+class Quantiles:
+    """The bins of all shards.
+
+    Attributes:
+        stale: series with bins that changed since somebody cleared this.
+    """
+
+    def __init__(self) -> None:
+        self.stale: set[SeriesName] = set()
+        self._cells: dict[SeriesName, list[_Cell]] = {}
+        self._owners: dict[ValueTable, list[SeriesName | None]] = {}
+
+    def follow(self, table: ValueTable) -> None:
+        """Take over what is new in a file of bins."""
+        owners = self._owners.setdefault(table, [None])
+        keys, changed = table.take()
+        first = len(owners)
+        for key in keys:
+            owners.append(self._take(table, len(owners), key))
+        self.stale.update(filter(None, chain(owners[first:], map(owners.__getitem__, changed))))
+
+    def of(self, name: SeriesName, quantiles: Iterable[float], now: float) -> dict[float, float]:
+        """A series' quantiles over the window; NaN when nothing was observed in it."""
+        counts: dict[str, float] = {}
+        for table, entry, bin_ in self._cells.get(name, ()):
+            count = table.values[entry]
+            if 0 < count < inf and WINDOW.covers(table.times[entry], now):
+                counts[bin_] = counts.get(bin_, 0.0) + count
+        return {q: quantile(counts, q) for q in quantiles}
+
+    def _take(self, table: ValueTable, entry: int, key: bytes) -> SeriesName | None:
+        try:
+            parsed: Any = orjson.loads(key)
+            metric_name, labels, _, bin_ = parsed
+            value_of(bin_)
+            name = SeriesName(metric_name, label_text(labels))
+            self._cells.setdefault(name, []).append(_Cell(table, entry, bin_))
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            return None
+        return name

@@ -1,0 +1,44 @@
+"""Every value file of a registry directory, read beside its writers without any lock.
+
+Each writer's files are followed by themselves (`followed.py`). A file that can't be read is skipped and named with
+its reason; it never hides the others. One reader per thread.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from busmon.catalogue.family import GAUGE
+from busmon.registry.fold.columns import SKETCH
+from busmon.registry.scrape.followed import FollowedFiles, names_of
+from busmon.registry.scrape.tables import ValueTable
+
+
+class Reader:
+    """Reads a registry directory again and again, keeping what can't have changed.
+
+    Attributes:
+        skipped: the files that couldn't be read, by name, with the reason.
+        timed: the columns whose entries' times are read, too, beside those that can't do without.
+    """
+
+    def __init__(self, registry_dir: Path) -> None:
+        self.skipped: dict[str, str] = {}
+        self.timed: set[str] = set()
+        self._directory = registry_dir
+        self._writers: dict[str, FollowedFiles] = {}
+
+    def read(self) -> Iterator[tuple[str, ValueTable]]:
+        """Every file as it is now, by name, in the order of the writers; each is read when it is asked for."""
+        names = names_of(self._directory)
+        known = self._writers
+        self._writers = {
+            writer: known.get(writer) or FollowedFiles(self._directory, writer, self._is_timed) for writer in names
+        }
+        self.skipped = {}
+        for writer, files in self._writers.items():
+            files.read(dict.fromkeys(names[writer]).keys())
+            self.skipped |= files.skipped
+            yield from files.tables.items()
+
+    def _is_timed(self, column: str) -> bool:
+        return column in self.timed or column == SKETCH or column.startswith(GAUGE)

@@ -1,0 +1,199 @@
+"""One value file as a reader knows it: numbers at known places, and which of them changed since they were last taken.
+
+A file's keys are parsed once. After that its numbers are either gathered again at the known places, or told by a
+journal's records. Entries have numbers, in the order of the file, from 1; number 0 stands for an entry that isn't
+there, with value and time 0. Files are read, never mapped: a file cut short under a mapping is SIGBUS. One thread.
+"""
+
+import os
+import struct
+from array import array
+from collections.abc import Iterable
+from itertools import compress, count, islice
+from operator import ne, sub
+from pathlib import Path
+
+from busmon.errors import RegistryError
+from busmon.registry.shard.values import keys_and_slots, stands_at
+
+Identity = tuple[int, int]
+"""A file's device and number on it."""
+
+_HEADER = struct.Struct("iI")
+_BLOCK = 512
+
+
+class ReplacedError(Exception):
+    """Another file, or another generation, has taken the place of the one that was read before."""
+
+
+class ValueTable:
+    """One value file as last read.
+
+    Attributes:
+        column: what the file's name says of its type, such as `counter` or `gauge_sum`.
+        writer: the rest of the name: `shard0`, or another writer's process id.
+        timed: whether `times` is kept.
+        values: by entry.
+        times: by entry.
+        identity: of the file that was read.
+        parsed: how much of the file its known entries take, in bytes.
+    """
+
+    def __init__(self, path: Path, *, timed: bool) -> None:
+        self.column, self.writer = name_parts(path.name)
+        self.timed = timed
+        self.values = array("d", [0.0])
+        self.times = array("d", [0.0])
+        self.identity: Identity | None = None
+        self.parsed = _HEADER.size
+        self._path = path
+        self._generation = 0
+        self._slots = array("I", [0])
+        self._entries = array("I")
+        self._shift = 0
+        self._last_key = b""
+        self._keys: list[bytes] = []
+        self._changed: list[int] = []
+
+    def read(self) -> None:
+        """Read the whole file as it is now.
+
+        Raises:
+            OSError: it can't be read.
+            RegistryError: it is torn.
+            ReplacedError: it isn't the file that was read before.
+        """
+        with self._path.open("rb", buffering=0) as stream:
+            used, size = self._look(stream.fileno())
+            buffer = os.pread(stream.fileno(), max(0, min(used, size)), 0)
+        if not self._continues(buffer, used):
+            raise ReplacedError
+        self._parse(buffer, used, 0)
+        if used:
+            self._gather(buffer)
+
+    def extend(self) -> None:
+        """Read what the file has grown by, as entries that nothing was counted in yet.
+
+        Raises:
+            OSError: it can't be read.
+            RegistryError: it is torn.
+            ReplacedError: it isn't the file that was read before.
+        """
+        with self._path.open("rb", buffering=0) as stream:
+            used, _ = self._look(stream.fileno())
+            if used > self.parsed:
+                self._parse(os.pread(stream.fileno(), used - self.parsed, self.parsed), used, self.parsed)
+        unknown = bytes(8 * (len(self._slots) - len(self.values)))
+        self.values.frombytes(unknown)
+        if self.timed:
+            self.times.frombytes(unknown)
+
+    def put(self, slots: Iterable[int], values: Iterable[float], times: Iterable[float]) -> None:
+        """Take over a record's values.
+
+        Raises:
+            RegistryError: there is no entry in one of the slots.
+        """
+        entries = self._at(slots)
+        for entry, value in zip(entries, values, strict=False):
+            self.values[entry] = value
+        if self.timed:
+            for entry, at in zip(entries, times, strict=False):
+                self.times[entry] = at
+        self._changed += entries
+
+    def take(self) -> tuple[list[bytes], list[int]]:
+        """The keys of the entries that are new since this was called last, and the entries that changed.
+
+        An entry may be there twice.
+        """
+        taken = self._keys, self._changed
+        self._keys, self._changed = [], []
+        return taken
+
+    def _look(self, descriptor: int) -> tuple[int, int]:
+        """How much of the file is used, and its size."""
+        head = os.pread(descriptor, _HEADER.size, 0)
+        if len(head) < _HEADER.size:
+            raise RegistryError(f"it has {len(head)} bytes, and no header")
+        used, generation = _HEADER.unpack(head)
+        status = os.fstat(descriptor)
+        identity = (status.st_dev, status.st_ino)
+        if self.identity is None:
+            self.identity, self._generation = identity, generation
+        elif (self.identity, self._generation) != (identity, generation):
+            raise ReplacedError
+        return used, status.st_size
+
+    def _continues(self, buffer: bytes, used: int) -> bool:
+        """Whether what was parsed still stands in the file: its number on the disk may be another file's by now."""
+        if not self._last_key:
+            return True
+        return self.parsed <= used and stands_at(buffer, self._last_key, self._slots[-1])
+
+    def _parse(self, buffer: bytes, used: int, base: int) -> None:
+        """Take over the keys between `parsed` and `used`, from a buffer that starts at byte `base` of the file."""
+        keys, slots = keys_and_slots(buffer, used - base, self.parsed - base)
+        self._keys += keys
+        self._slots.extend([slot + base // 8 for slot in slots] if base else slots)
+        self._last_key = keys[-1] if keys else self._last_key
+        self.parsed = max(used, self.parsed)
+
+    def _gather(self, buffer: bytes) -> None:
+        doubles = memoryview(buffer).cast("d")
+        known = len(self.values)
+        self.values, before = array("d", map(doubles.__getitem__, self._slots)), self.values
+        self.values[0] = 0.0
+        changed = _differing(before, self.values, known)
+        if self.timed:
+            self.times, before = array("d", map(doubles[1:].__getitem__, islice(self._slots, 1, None))), self.times
+            self.times.insert(0, 0.0)
+            changed += _differing(before, self.times, known)
+        self._changed += changed
+
+    def _at(self, slots: Iterable[int]) -> list[int]:
+        """The entries that have their values in these slots."""
+        self._place()
+        try:
+            entries = [self._entries[slot >> self._shift] for slot in slots]
+        except IndexError:
+            entries = []
+        if [self._slots[entry] for entry in entries] != slots:
+            raise RegistryError(f"{self._path.name} has no entries where the journal changes some")
+        return entries
+
+    def _place(self) -> None:
+        """Bring the way from slots to entries up to date.
+
+        Entries are told apart by their slots' higher bits: as few of them as the shortest entry leaves different.
+        """
+        first = self._entries[-1] + 1 if self._entries else 1
+        if first == len(self._slots):
+            return
+        nearest = min(map(sub, self._slots[first:], self._slots[first - 1 :]))
+        if first == 1 or nearest >> self._shift == 0:
+            self._entries, first = array("I"), 1
+            self._shift = nearest.bit_length() - 1
+        room = (self._slots[-1] >> self._shift) + 1 - len(self._entries)
+        self._entries.frombytes(bytes(self._entries.itemsize * room))
+        for entry, slot in enumerate(self._slots[first:], first):
+            self._entries[slot >> self._shift] = entry
+
+
+def name_parts(name: str) -> tuple[str, str]:
+    """The column and the writer in a file's name, as prometheus_client puts them: `counter_7.db`, `gauge_sum_7.db`."""
+    column, _, writer = name.rpartition(".")[0].rpartition("_")
+    return column, writer
+
+
+def _differing(before: "array[float]", now: "array[float]", end: int) -> list[int]:
+    """The numbers below `end` that differ, looked for one by one only in blocks that differ as a whole."""
+    old, new = memoryview(before), memoryview(now)
+    return [
+        number
+        for start in range(0, end, _BLOCK)
+        if old[start : (stop := min(start + _BLOCK, end))] != new[start:stop]
+        for number in compress(count(start), map(ne, old[start:stop], new[start:stop]))
+    ]

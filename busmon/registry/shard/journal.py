@@ -1,0 +1,200 @@
+"""The redo journal of one shard: an append-only log of what each batch changes, as absolute values.
+
+A file opens with a header (`marked`, `applied`: offsets), then a snapshot record, then one record per commit. A
+commit is append → mark → apply → clear: a record counts once `marked` covers it, and until `applied` reaches it the
+value files may hold only part of it. Records stay until the next checkpoint, so an opener can replay them all and a
+reader that saw the header before and after it read the values can lay the records between over them. Only the shard's
+owner writes.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from busmon.errors import RegistryError
+from busmon.registry.shard import disk
+
+_HEADER = struct.Struct("<8sQQ")
+_OFFSET = struct.Struct("<Q")
+_RECORD = struct.Struct("<II")
+_MAGIC = b"busmonJ1"
+_MARKED_AT = 8
+_APPLIED_AT = 16
+_START = _HEADER.size
+_TELLING_BYTES = 4096
+
+CAPACITY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where the last whole record ends, and how far the value files are known to hold them."""
+
+    marked: int
+    applied: int
+
+
+class Journal:
+    """One journal file, open for its shard's owner or for a reader.
+
+    Attributes:
+        opened: the marks as they were when it was opened.
+    """
+
+    def __init__(self, descriptor: int, marks: Marks) -> None:
+        self.descriptor = descriptor
+        self.opened = marks
+        self._marked = marks.marked
+        self._capacity = os.fstat(descriptor).st_size
+
+    @classmethod
+    def create(cls, path: Path, snapshot: bytes, *, fsync: bool) -> Self:
+        """Put a journal that starts with this snapshot in the place of the one at `path`, atomically.
+
+        Raises:
+            OSError: there is no room for it; the old journal still stands.
+        """
+        draft = path.with_suffix(".tmp")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            end = _START + _RECORD.size + len(snapshot)
+            os.posix_fallocate(descriptor, 0, end + CAPACITY_BYTES)
+            disk.write(descriptor, _HEADER.pack(_MAGIC, end, end) + _framed(snapshot), 0)
+            if fsync:
+                os.fsync(descriptor)
+            draft.replace(path)
+        except OSError:
+            os.close(descriptor)
+            draft.unlink(missing_ok=True)  # it may hold the last blocks of a full disk
+            raise
+        return cls(descriptor, Marks(end, end))
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool) -> Self:
+        """The journal that stands at `path`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RegistryError: what stands there is no journal of this version.
+        """
+        descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            return cls(descriptor, _read_marks(descriptor))
+        except RegistryError as error:
+            os.close(descriptor)
+            raise RegistryError(f"{path}: {error}") from error
+
+    def has_room(self, payload: bytes) -> bool:
+        """Whether a record of this payload fits before a checkpoint is due."""
+        return self._marked + _RECORD.size + len(payload) <= self._capacity
+
+    def commit(self, payload: bytes, *, fsync: bool) -> None:
+        """Append the record and mark it: from here on it happened, whatever dies.
+
+        Raises:
+            OSError: it didn't happen.
+        """
+        record = _framed(payload)
+        disk.write(self.descriptor, record, self._marked)
+        marked = self._marked + len(record)
+        try:
+            disk.write(self.descriptor, _OFFSET.pack(marked), _MARKED_AT)
+            if fsync:
+                os.fdatasync(self.descriptor)
+        except OSError:
+            disk.write(self.descriptor, _OFFSET.pack(self._marked), _MARKED_AT)
+            raise
+        self._marked = marked
+
+    def clear(self) -> None:
+        """Say that the value files hold every marked record."""
+        disk.write(self.descriptor, _OFFSET.pack(self._marked), _APPLIED_AT)
+
+    @property
+    def unapplied(self) -> bool:
+        """Whether, when it was opened, the value files may have held only part of the last record."""
+        return self.opened.applied < self.opened.marked
+
+    def records(self) -> Iterator[bytes]:
+        """The payloads of the snapshot and of every commit since, in order; for the owner alone.
+
+        A torn record that isn't known to be applied ends the journal: its mark reached the disk in a power cut before
+        it did itself, so with `fsync` its commit never returned, and nothing of it is acknowledged.
+
+        Raises:
+            RegistryError: a record is torn that was applied.
+        """
+        end = _START
+        try:
+            for payload in self._records(_START, self._marked):
+                yield payload
+                end += _RECORD.size + len(payload)
+        except RegistryError:
+            if end < self.opened.applied:
+                raise
+            disk.write(self.descriptor, _OFFSET.pack(end), _MARKED_AT)
+            self._marked = end
+
+    def marks(self) -> Marks:
+        """The marks as they are now.
+
+        Raises:
+            RegistryError: they can't be.
+        """
+        return _read_marks(self.descriptor)
+
+    def records_between(self, start: int, end: int) -> Iterator[bytes]:
+        """The payloads of the records between two marks.
+
+        Raises:
+            RegistryError: a record is torn.
+        """
+        return self._records(start, end)
+
+    @staticmethod
+    def size_of(payload: bytes) -> int:
+        """How much of the journal the record of a payload takes."""
+        return _RECORD.size + len(payload)
+
+    def before(self, offset: int) -> bytes:
+        """What stands last before an offset: it tells the records before it from others that may stand there later."""
+        start = max(_START, offset - _TELLING_BYTES)
+        return os.pread(self.descriptor, offset - start, start)
+
+    def _records(self, offset: int, end: int) -> Iterator[bytes]:
+        while offset < end:
+            head = os.pread(self.descriptor, _RECORD.size, offset).ljust(_RECORD.size, b"\0")
+            size, checksum = _RECORD.unpack(head)
+            start = offset + _RECORD.size
+            payload = os.pread(self.descriptor, size, start) if start + size <= end else b""
+            if not payload or len(payload) != size or zlib.crc32(payload) != checksum:
+                raise RegistryError(f"the journal's record at byte {offset} is torn")
+            yield payload
+            offset = start + size
+
+    def close(self) -> None:
+        """Close the file; its contents are complete at any time."""
+        os.close(self.descriptor)
+
+
+def _read_marks(descriptor: int) -> Marks:
+    """The header's marks as they are now.
+
+    Raises:
+        RegistryError: the file doesn't open as a journal does.
+    """
+    header = os.pread(descriptor, _HEADER.size, 0)
+    if len(header) != _HEADER.size or not header.startswith(_MAGIC):
+        raise RegistryError("not a journal of this version of busmon")
+    _, marked, applied = _HEADER.unpack(header)
+    if not _START < applied <= marked <= os.fstat(descriptor).st_size:
+        raise RegistryError(f"a journal's marks can't be {marked} and {applied}")
+    return Marks(marked, applied)
+
+
+def _framed(payload: bytes) -> bytes:
+    return _RECORD.pack(len(payload), zlib.crc32(payload)) + payload

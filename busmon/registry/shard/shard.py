@@ -1,0 +1,363 @@
+"""One shard: its lock, its files, and the commit that makes a batch durable in all of them at once.
+
+Opening takes the lock and redoes what a dead owner had marked, before anything is folded. A commit journals absolute
+new values, ledger entries and gauge shares, marks them, and only then applies them; what is marked happened, what
+isn't did not. A commit that fails (a full disk) changes nothing and may be tried again or rolled back. One thread of
+one process owns a shard; readers follow it without any lock.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import repeat
+from math import isfinite
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from busmon.catalogue.family import HISTOGRAM, SUMMARY, Family
+from busmon.errors import RegistryError
+from busmon.registry.admission.admission import Admission
+from busmon.registry.admission.budgets import UNBOUNDED, Budgets
+from busmon.registry.admission.families import Families
+from busmon.registry.fold.columns import COLUMNS, SKETCH, Column, Group, column_of, file_name
+from busmon.registry.fold.fold import Fold
+from busmon.registry.fold.ledger import FORGET_AFTER_SECONDS, Ledger
+from busmon.registry.fold.shares import Share
+from busmon.registry.numbers import LARGEST, go_float
+from busmon.registry.shard import compaction, disk
+from busmon.registry.shard.compaction import Doomed, Draft
+from busmon.registry.shard.journal import Journal
+from busmon.registry.shard.lock import locked
+from busmon.registry.shard.values import ValueFile
+
+NO_DRAFTS: Mapping[str, Draft] = {}
+
+
+class Shard:
+    """The owner's view of one shard.
+
+    Attributes:
+        families: the fleet's.
+        admission: which series may be made.
+        fold: the open batch.
+        ledger: which envelopes are counted.
+        replayed: whether a dead owner had marked a commit that it didn't finish.
+    """
+
+    def __init__(self, registry_dir: Path, number: int, families: Families, lock: int, *, fsync: bool) -> None:
+        self._directory = registry_dir
+        self._lock = lock
+        self._number = number
+        self.families = families
+        self._fsync = fsync
+        self.admission = Admission(registry_dir, number, families, UNBOUNDED)
+        self._begin()
+        self.replayed = False
+
+    def _begin(self) -> None:
+        self._columns: dict[str, Column] = {name: Column(name) for name in COLUMNS}
+        self._files: dict[str, ValueFile] = {}
+        self.fold = Fold(self.families, self._columns, self.admission)
+        self.ledger = Ledger()
+
+    @classmethod
+    def open(
+        cls, registry_dir: Path, number: int, families: Families, *, fsync: bool = False, wait_seconds: float = 0.0
+    ) -> Self:
+        """Take the shard's lock and bring its files to the last marked commit. It has no budgets until `limit`.
+
+        Args:
+            registry_dir: where the shard's files are.
+            number: the shard.
+            families: the fleet's families.
+            fsync: flush the journal to disk with each commit, so that a power cut loses nothing that was acked.
+            wait_seconds: how long to wait for an owner that is about to end.
+
+        Raises:
+            ShardOwnedError: another process holds the lock.
+            RegistryError: a file isn't what it should be.
+        """
+        lock = locked(registry_dir, number, wait_seconds)
+        try:
+            shard = cls(registry_dir, number, families, lock, fsync=fsync)
+            shard._bring_up()
+        except BaseException:
+            os.close(lock)
+            raise
+        return shard
+
+    def limit(self, budgets: Budgets) -> None:
+        """Go by these budgets from here on; what is in stays in."""
+        self.fold.limit(budgets)
+
+    def expose_at_zero(self, families: Iterable[Family]) -> None:
+        """Make the bounded series of these families, in the next commit."""
+        for family in families:
+            self.fold.expose_at_zero(family)
+
+    def commit(self, now: float) -> None:
+        """Make the open batch durable.
+
+        Raises:
+            OSError: the disk is full or fails; the batch is still open.
+        """
+        self.fold.seal(now)
+        self.admission.pay(self.fold.groups)
+        self._write_keys()
+        record = self._record(now)
+        payload = orjson.dumps(record, default=tuple)
+        if not self._journal.has_room(payload):
+            self._checkpoint(now)
+        self._journal.commit(payload, fsync=self._fsync)
+        self._apply(record)
+        self._settle()
+        with suppress(OSError):  # the batch is counted: what isn't said to be applied is only applied again
+            self._journal.clear()
+
+    def rollback(self) -> None:
+        """Forget the open batch: its deliveries come again."""
+        self.fold.rollback()
+        self.ledger.rollback()
+
+    def expire(self, before: float) -> int:
+        """Drop, in the next commit, the gauge shares of sources silent since `before`; how many sources."""
+        silent = {
+            source
+            for column in self._columns.values()
+            for source in column.shares.sources()
+            if source and self.ledger.heard_at(source) < before
+        }
+        self.fold.leave(silent)
+        return len(silent)
+
+    def write_exemplars(self) -> None:
+        """Write the exemplars that are new since the last time, if there are any.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
+        self.fold.exemplars.write(self._directory / f"exemplars_shard{self._number}.json")
+
+    def remove(self, doomed: Doomed, now: float) -> None:
+        """Take series out of the shard's files; one that comes again starts at 0. What is open is committed first.
+
+        Raises:
+            OSError: there is no room for the files' next generation; nothing is removed.
+            RegistryError: the files can't be opened again; the next owner finishes it.
+        """
+        self.commit(now)
+        self._journal.clear()
+        drafts: dict[str, Draft] = {}
+        try:
+            for name, file in self._files.items():
+                if draft := compaction.draft(file, doomed, fsync=self._fsync):
+                    drafts[name] = draft
+            if not drafts:
+                return
+            Journal.create(self._journal_path, self._snapshot(drafts), fsync=self._fsync).close()
+        except OSError:
+            for draft in drafts.values():
+                draft.discard()
+            raise
+        self._reopen()
+
+    def detach(self) -> None:
+        """Let go of the lock in a forked child, so that it ends with its parent, and write nothing for the fleet."""
+        self.admission.detach()
+        os.close(self._lock)
+
+    def close(self) -> None:
+        """Close the files and give the lock back; an open batch is lost."""
+        self._close_files()
+        self.admission.close()
+        os.close(self._lock)
+
+    def _close_files(self) -> None:
+        self._journal.close()
+        for file in self._files.values():
+            file.close()
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    def _bring_up(self) -> None:
+        """Take over what the files say, and finish what a dead owner had marked."""
+        try:
+            self._journal = Journal.open(self._journal_path, writable=True)
+        except FileNotFoundError:
+            self._open_files()
+            self._journal = Journal.create(self._journal_path, self._snapshot(), fsync=self._fsync)
+        else:
+            self._redo()
+        self.admission.settle(self.fold.groups)
+
+    def _reopen(self) -> None:
+        """Go on with the files as their journal has them by now."""
+        self._close_files()
+        try:
+            self._begin()
+            self._bring_up()
+            if self._fsync:
+                disk.sync_names(self._directory)
+        except OSError as error:
+            raise RegistryError(f"shard {self._number} in {self._directory} can't be opened again: {error}") from error
+
+    def _open_files(self) -> None:
+        for column in COLUMNS:
+            if self._path(column).exists():
+                self._file(column)
+
+    def _file(self, column: str) -> ValueFile:
+        file = self._files.get(column)
+        if file is None:
+            file = self._files[column] = ValueFile(self._path(column))
+            self._restore(column, file)
+        return file
+
+    def _restore(self, column: str, file: ValueFile) -> None:
+        """Find every series of a file again: the first cell of each, by its family and label values."""
+        families = {family.metric_name: family for family in self.families.frozen() if column_of(family) == column}
+        for key, slot in file.entries():
+            cell = len(self._columns[column].slots)
+            self._columns[column].slots.append(slot)
+            if column == SKETCH:
+                self.fold.sketches.restore(key, cell)
+                continue
+            metric_name, sample_name, labels, _ = orjson.loads(key)
+            family = families.get(metric_name)
+            if family is not None and _opens_series(family, sample_name, labels):
+                self.fold.restore(family, tuple(labels[name] for name in family.labelnames), cell)
+
+    def _redo(self) -> None:
+        snapshot, *records = map(orjson.loads, self._journal.records())
+        compaction.complete({column: self._path(column) for column in COLUMNS}, snapshot.get("generations", {}))
+        self._open_files()
+        for record in (snapshot, *records):
+            self._load(record)
+        try:
+            self._apply(_final(records))
+        except (KeyError, IndexError) as error:
+            raise RegistryError(
+                f"{self._journal_path}: it changes values that the shard's value files don't have"
+            ) from error
+        self.replayed = self._journal.unapplied
+        self._journal.clear()
+
+    def _load(self, record: Mapping[str, Any]) -> None:
+        self.ledger.load(record["ledger"])
+        for name, dumped in record["shares"].items():
+            column = self._columns[name]
+            for slot, source, share in dumped:
+                column.shares.load(bisect_left(column.slots, slot), source, Share(*share) if share else None)
+        self._settle()
+
+    # -- committing -----------------------------------------------------------------------------------------------
+
+    def _write_keys(self) -> None:
+        """Give every new series its place in its file, at 0: not a change, since nothing counts it yet."""
+        for column in self._columns.values():
+            if column.unwritten:
+                file = self._file(column.name)
+                column.slots.extend(file.append(column.unwritten))
+                column.unwritten.clear()
+                if self._fsync:
+                    file.sync()
+                    disk.sync_names(self._directory)
+
+    def _record(self, now: float) -> dict[str, Any]:
+        return {
+            "at": now,
+            "values": {name: values for name in self._files if (values := self._new_values(name, now))},
+            "ledger": self.ledger.dump(self.ledger.open),
+            "shares": {name: shares for name in self._files if (shares := self._shares(name, whole=False))},
+        }
+
+    def _new_values(self, name: str, now: float) -> tuple[list[int], list[float], list[float]] | None:
+        """Slots, absolute values and, for gauges, timestamps of the cells that the batch changes."""
+        column, doubles = self._columns[name], self._files[name].doubles
+        slots = [column.slots[cell] for cell in column.increments]
+        values = [doubles[slot] + added for slot, added in zip(slots, column.increments.values(), strict=True)]
+        times = [column.times.get(cell, now) for cell in column.increments] if column.is_timed else []
+        if column.restarts:
+            laps = zip(slots, values, column.increments.values(), times, strict=True)
+            values = [value if doubles[slot + 1] == at else added for slot, value, added, at in laps]
+        for cell, value, at in column.shares.merged():
+            slots.append(column.slots[cell])
+            values.append(value)
+            times.append(at)
+        return (slots, _representable(values), times) if slots else None
+
+    def _shares(self, name: str, *, whole: bool) -> list[tuple[int, str, Share | None]]:
+        column = self._columns[name]
+        return [(column.slots[cell], source, share) for cell, source, share in column.shares.dump(whole=whole)]
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        for name, (slots, values, times) in record["values"].items():
+            doubles = self._files[name].doubles
+            for slot, value, at in zip(slots, values, times or repeat(record["at"]), strict=False):
+                doubles[slot] = value
+                doubles[slot + 1] = at
+
+    def _settle(self) -> None:
+        self.ledger.commit()
+        for column in self._columns.values():
+            column.shares.commit()
+            column.rollback()
+
+    def _checkpoint(self, now: float) -> None:
+        """Begin a new journal with all that the old one says; the value files hold the rest."""
+        self.ledger.forget(now - FORGET_AFTER_SECONDS)
+        if self._fsync:
+            for file in self._files.values():
+                file.sync()
+        journal = Journal.create(self._journal_path, self._snapshot(), fsync=self._fsync)
+        self._journal.close()
+        self._journal = journal
+        if self._fsync:
+            disk.sync_names(self._directory)
+
+    def _snapshot(self, drafts: Mapping[str, Draft] = NO_DRAFTS) -> bytes:
+        """All that isn't in the value files, with their slots and generations as they will be."""
+        shares = {name: self._shares(name, whole=True) for name in self._files}
+        generations = {name: file.generation for name, file in self._files.items()}
+        for name, draft in drafts.items():
+            generations[name], moved = draft.generation, draft.moved
+            shares[name] = [(moved[slot], source, share) for slot, source, share in shares[name] if slot in moved]
+        snapshot = {"ledger": self.ledger.dump(), "shares": shares, "generations": generations}
+        return orjson.dumps(snapshot, default=tuple)
+
+    def updated_at(self, group: Group, labelvalues: tuple[str, ...]) -> float:
+        """When a series was last changed by a commit, or a gauge's event time, in seconds since the epoch."""
+        first, doubles = group.cells[labelvalues], self._files[group.column.name].doubles
+        return max(doubles[slot + 1] for slot in group.column.slots[first : first + group.width])
+
+    @property
+    def _journal_path(self) -> Path:
+        return self._directory / f"shard{self._number}.journal"
+
+    def _path(self, column: str) -> Path:
+        return self._directory / file_name(column, self._number)
+
+
+def _final(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """All records as one: a reader beside a replay never sees a value go back and come again."""
+    final: dict[str, dict[int, tuple[float, float]]] = {}
+    for record in records:
+        for name, (slots, values, times) in record["values"].items():
+            pairs = zip(values, times or repeat(record["at"]), strict=False)
+            final.setdefault(name, {}).update(zip(slots, pairs, strict=True))
+    return {"values": {name: (list(cells), *zip(*cells.values(), strict=True)) for name, cells in final.items()}}
+
+
+def _representable(values: list[float]) -> list[float]:
+    """Sums beyond the largest float stay there: the journal's JSON has no infinity."""
+    return values if isfinite(sum(values)) else [max(-LARGEST, min(value, LARGEST)) for value in values]
+
+
+def _opens_series(family: Family, sample_name: str, labels: Mapping[str, str]) -> bool:
+    if family.type == HISTOGRAM:
+        first = go_float(family.buckets[0]) if family.buckets else "+Inf"
+        return labels.get("le") == first
+    return family.type != SUMMARY or sample_name.endswith("_count")

@@ -1,0 +1,77 @@
+"""Which series leave a shard: those that a person names, and those whose label values gave their places back.
+
+To be called between two batches, by the shard's owner: what is open is committed first, and a series that comes again
+starts at 0. One thread.
+"""
+
+from collections.abc import Mapping
+
+from busmon.registry.shard.compaction import LabelSet
+from busmon.registry.shard.shard import Shard
+
+
+def is_due(shard: Shard) -> bool:
+    """Whether label values have given their places back, so that there may be series to remove.
+
+    Raises:
+        RegistryError: the log of places isn't what busmon wrote.
+    """
+    shard.admission.refresh()
+    return shard.admission.returned
+
+
+def tidy(shard: Shard, now: float) -> int:
+    """Remove the series whose label values have given their places back; how many.
+
+    A value that was seen since gets its place again: it was given back by who couldn't know that yet.
+
+    Raises:
+        OSError: a file can't be written; it is for another time.
+        RegistryError: as of `Shard.remove`.
+    """
+    if not is_due(shard):
+        return 0
+    shard.commit(now)
+    shard.admission.returned = False
+    try:
+        doomed = _unseen(shard, now)
+        if doomed:
+            shard.remove(doomed, now)
+    except OSError:
+        shard.admission.returned = True
+        raise
+    return sum(len(series) for series in doomed.values())
+
+
+def drop(shard: Shard, name: str, labels: Mapping[str, str], now: float) -> int:
+    """Remove the series of a family that have these labels; how many.
+
+    When no shard has any of it left, its definition is let go.
+
+    Raises:
+        OSError: a file can't be written; nothing is removed.
+        RegistryError: as of `Shard.remove`.
+    """
+    family = shard.families.get(name)
+    if family is None:
+        return 0
+    group = shard.fold.groups.get(name)
+    found = [group.labels(labelvalues) for labelvalues in group.cells] if group else []
+    matching = {series for series in found if labels.items() <= series}
+    if matching:
+        shard.remove({family.metric_name: matching}, now)
+    shard.admission.release(family)
+    shard.fold.reroute()
+    return len(matching)
+
+
+def _unseen(shard: Shard, now: float) -> dict[str, set[LabelSet]]:
+    """The series with a value that has no place, by metric name; those that were seen lately are let in again."""
+    unseen: dict[str, set[LabelSet]] = {}
+    horizon = now - shard.admission.budgets.forget_seconds
+    for group, labelvalues in list(shard.admission.placeless(shard.fold.groups.values())):
+        if shard.updated_at(group, labelvalues) >= horizon:
+            shard.admission.readmit(group, labelvalues, now)
+        else:
+            unseen.setdefault(group.family.metric_name, set()).add(group.labels(labelvalues))
+    return unseen

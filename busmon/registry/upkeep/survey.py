@@ -1,0 +1,121 @@
+"""What the shards' value files hold, read beside their owners without any lock: which series, and when last updated.
+
+A reading isn't of one moment, and a batch that is being committed may be missed; it is for what is judged by hours, and
+for people. A file that can't be read is left out. Pure readings; any process.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from busmon.catalogue.family import Family
+from busmon.errors import RegistryError
+from busmon.registry.fold.columns import COLUMNS, column_of, file_name
+from busmon.registry.shard.compaction import LabelSet
+from busmon.registry.shard.values import contents, parse_entries
+
+
+class Seen(NamedTuple):
+    """One series of one shard.
+
+    Attributes:
+        at: its last update, or a gauge's event time, in seconds since the epoch; 0 if it has none.
+    """
+
+    shard: int
+    labels: LabelSet
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFiles:
+    """One shard's files.
+
+    Attributes:
+        owner: the process that holds its lock; None if it doesn't run.
+        size_bytes: what its value files and its journal take.
+        used_bytes: what entries and header take of its value files.
+        committed_at: when the journal was last written, in seconds since the epoch; None without one.
+    """
+
+    shard: int
+    owner: int | None
+    size_bytes: int
+    used_bytes: int
+    committed_at: float | None
+
+
+def shards(registry_dir: Path) -> list[int]:
+    """The numbers of the shards that have been opened in the directory."""
+    numbers = (path.stem.removeprefix("shard") for path in registry_dir.glob("shard*.journal"))
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def shard_files(registry_dir: Path, shard: int) -> ShardFiles:
+    """What the shard's files are like."""
+    size = used = 0
+    for column in COLUMNS:
+        path = registry_dir / file_name(column, shard)
+        try:
+            size, used = size + path.stat().st_size, used + contents(path)[1]
+        except (OSError, RegistryError):
+            continue
+    journal = registry_dir / f"shard{shard}.journal"
+    committed_at = journal.stat().st_mtime if journal.exists() else None
+    size += journal.stat().st_size if journal.exists() else 0
+    return ShardFiles(shard, _owner(registry_dir / f"shard{shard}.lock"), size, used, committed_at)
+
+
+def series(registry_dir: Path, families: Collection[Family]) -> dict[str, list[Seen]]:
+    """The series of each of these families in each shard, by the family's name."""
+    found: dict[str, dict[tuple[int, LabelSet], float]] = {family.name: {} for family in families}
+    names = {(column_of(family), family.metric_name.encode()): family.name for family in families}
+    for shard in shards(registry_dir):
+        for column in {column for column, _ in names}:
+            for metric_name, key, at in _entries(registry_dir / file_name(column, shard)):
+                if name := names.get((column, metric_name)):
+                    place = shard, _labels(key)
+                    found[name][place] = max(at, found[name].get(place, 0.0))
+    return {name: [Seen(*place, at) for place, at in places.items()] for name, places in found.items()}
+
+
+def last_seen(registry_dir: Path, family: Family) -> dict[tuple[str, str], float]:
+    """When each value of each of the family's labels was last updated in any shard, in seconds since the epoch."""
+    seen: dict[tuple[str, str], float] = {}
+    for _, labels, at in series(registry_dir, [family])[family.name]:
+        for item in labels:
+            seen[item] = max(at, seen.get(item, 0.0))
+    return seen
+
+
+def _entries(path: Path) -> Iterator[tuple[bytes, bytes, float]]:
+    """Metric name, key and timestamp of each entry."""
+    try:
+        buffer, used = contents(path)
+        doubles = memoryview(buffer)[: used // 8 * 8].cast("d")
+        for key, slot in parse_entries(buffer, used):
+            yield key[2 : key.find(b'"', 2)], key, doubles[slot + 1]
+    except (OSError, RegistryError):
+        return
+
+
+def _labels(key: bytes) -> LabelSet:
+    labels: dict[str, str] = orjson.loads(key)[2]
+    labels.pop("le", None)
+    return frozenset(labels.items())
+
+
+def _owner(lock: Path) -> int | None:
+    """The process that says it holds the lock, if it runs."""
+    try:
+        number = int(lock.read_text())
+        os.kill(number, 0)
+    except PermissionError:
+        return number
+    except (OSError, ValueError):
+        return None
+    return number
