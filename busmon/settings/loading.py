@@ -1,0 +1,110 @@
+"""Where settings come from: the first of flag, environment, file and default.
+
+A variable is named `BUSMON_<NAME>`, or for a secret `BUSMON_<NAME>_FILE`, and counts as unset when empty. The file is
+`busmon.toml` or the one that `BUSMON_CONFIG` names. Pure but for those reads.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from busmon.errors import SettingsError
+from busmon.settings import kinds
+from busmon.settings.kinds import Kind
+from busmon.settings.schema import CONFIG_VARIABLE, SCHEMA, Setting, Settings
+
+CONFIG_FILE = Path("busmon.toml")
+
+
+class _Given(NamedTuple):
+    """A value as it was given, and where; not text only where a TOML file has another type."""
+
+    value: Any
+    origin: str
+
+
+def load(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from flags (by setting name), environment, file and defaults, in that order.
+
+    Raises:
+        SettingsError: a value isn't accepted, the file can't be read, or it has a key that doesn't exist.
+    """
+    environ = os.environ if environ is None else environ
+    given = _from_file(environ) | _from_environment(environ) | _from_flags(flags or {})
+    values = {setting.name: _parsed(setting, given[setting.name]) for setting in SCHEMA if setting.name in given}
+    return Settings(**values, origins={name: origin for name, (_, origin) in given.items()})
+
+
+def _from_flags(flags: Mapping[str, str | None]) -> dict[str, _Given]:
+    return {
+        setting.name: _Given(text, f"flag {setting.flag}")
+        for setting in SCHEMA
+        if (text := flags.get(setting.name)) is not None
+    }
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    given = {}
+    for setting in SCHEMA:
+        if text := environ.get(setting.variable):
+            given[setting.name] = _Given(text, f"environment {setting.variable}")
+        elif setting.secret and (path := environ.get(setting.file_variable)):
+            given[setting.name] = _from_secret_file(setting, Path(path))
+    return given
+
+
+def _from_secret_file(setting: Setting, path: Path) -> _Given:
+    origin = f"environment {setting.file_variable}"
+    try:
+        return _Given(path.read_text(encoding="utf-8").strip(), origin)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{setting.name} from {origin}: can't read {path}: {_reason(error)}") from error
+
+
+def _from_file(environ: Mapping[str, str]) -> dict[str, _Given]:
+    named = environ.get(CONFIG_VARIABLE)
+    path = Path(named) if named else CONFIG_FILE
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if not named:
+            return {}
+        raise SettingsError(f"{path} from environment {CONFIG_VARIABLE}: {_reason(error)}") from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: {_reason(error)}; expected a TOML file of settings") from error
+    known = {setting.name for setting in SCHEMA}
+    if unknown := sorted(table.keys() - known):
+        raise SettingsError(f"{path}: unknown setting {unknown[0]!r}; `busmon settings` lists them all")
+    return {name: _Given(value, str(path)) for name, value in table.items()}
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _parsed(setting: Setting, given: _Given) -> Any:
+    try:
+        return setting.kind.parse(_typed(setting.kind, given.value))
+    except (ValueError, OverflowError, RuntimeError) as error:
+        message = f"{setting.name} from {given.origin}: {_shown(setting, given.value)} is not {setting.kind.accepts}"
+        # urllib's own error quotes a piece of the URL, which may be of the password.
+        raise SettingsError(message) from (None if setting.secret else error)
+
+
+def _typed(kind: Kind, value: Any) -> str:
+    """The value as text; refused where its TOML type can't be one of this kind, as `workers = true` can't."""
+    if isinstance(value, str):
+        return value
+    if type(value) not in kind.toml or (isinstance(value, list) and not all(isinstance(part, str) for part in value)):
+        raise ValueError(value)
+    return kinds.as_text(value)
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "an array"
+    if isinstance(value, str):
+        return repr(setting.kind.show(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
