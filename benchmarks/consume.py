@@ -53,11 +53,11 @@ class Stopwatch:
     cpu: float = 0.0
     seen: int = 0
 
-    def delivered(self) -> None:
-        """Count a delivery; the first starts the clocks."""
+    def delivered(self, count: int = 1) -> None:
+        """Count deliveries; the first starts the clocks."""
         if not self.seen:
             self.wall, self.cpu = time.perf_counter(), time.process_time()
-        self.seen += 1
+        self.seen += count
 
     @property
     def done(self) -> bool:
@@ -136,10 +136,10 @@ class TimedWorker(Worker):
 
     watch: Stopwatch
 
-    def delivered(self, queue: str, delivery: Delivery) -> None:
-        """Take a delivery."""
-        self.watch.delivered()
-        super().delivered(queue, delivery)
+    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries."""
+        self.watch.delivered(len(deliveries))
+        super().delivered(queue, deliveries)
         if self.watch.done:
             for lane in self._lanes.values():
                 lane.close("drain")

@@ -1,11 +1,18 @@
 """What the consumer hands on: deliveries, and what becomes of the queue that they come from.
 
-Types only; they are called on the thread that runs the consumer's loop.
+Called on the thread that runs the consumer's loop.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from pika import BasicProperties
+
+STAMP = "published_at_ns"
+"""The header in which a publisher says when it published, in nanoseconds since the epoch."""
+
+NANOSECONDS = 1e9
+_MILLISECONDS = 1e3
 
 
 class Delivery(NamedTuple):
@@ -18,6 +25,7 @@ class Delivery(NamedTuple):
         properties: as published. `message_id`, `content_type` and `content_encoding` are text or None, bytes that
             aren't UTF-8 escaped; the others may be such bytes. Headers are whatever the publisher sent, and None if
             pika can't decode them.
+        published_at: when the publish itself happened, in seconds since the epoch, if the headers say it.
     """
 
     body: bytes
@@ -25,13 +33,32 @@ class Delivery(NamedTuple):
     redelivered: bool
     routing_key: str
     properties: BasicProperties
+    published_at: float | None
+
+
+def published_at(headers: Mapping[str, Any] | None) -> float | None:
+    """When the publish itself happened, in seconds since the epoch: the publisher's stamp, else the broker's."""
+    if not headers:
+        return None
+    stamp = headers.get(STAMP)
+    if _is_stamp(stamp):
+        return stamp / NANOSECONDS
+    stamp = headers.get("timestamp_in_ms")
+    if _is_stamp(stamp):
+        return stamp / _MILLISECONDS
+    return None
+
+
+def _is_stamp(value: Any) -> TypeGuard[float]:
+    """Whether a header is a positive number that isn't a boolean; pika's 64-bit ones are of a type of its own."""
+    return isinstance(value, int | float) and type(value) is not bool and value > 0
 
 
 class Listener(Protocol):
     """Who takes the deliveries. What it raises ends the loop: it leaves `ioloop.start()` as it is."""
 
-    def delivered(self, queue: str, delivery: Delivery) -> None:
-        """A delivery arrived; it is the listener's until it's settled, quarantined or void."""
+    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+        """Deliveries arrived together; each is the listener's until it's settled, quarantined or void."""
 
     def lost(self, queue: str, cause: str) -> None:
         """The queue's channel is gone: deliveries not settled by now are void and will come again."""

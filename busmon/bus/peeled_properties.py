@@ -8,6 +8,10 @@ from typing import Any
 
 from pika import BasicProperties
 
+from busmon.bus.delivery import NANOSECONDS, STAMP, published_at
+
+CONTENT_TYPE = "application/json"
+
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
 _LONG = Struct(">q")
@@ -23,6 +27,15 @@ _MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
 _MORE_FLAGS = 1
 _STRING = ord("S")
 _INTEGER = ord("l")
+
+# What the SDK sends: these flags, this content type, the table of these two headers; delivery mode, message id, app id.
+_USUAL_FLAGS = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | BasicProperties.FLAG_APP_ID
+_USUAL = _FLAGS.pack(_USUAL_FLAGS) + bytes([len(CONTENT_TYPE)]) + CONTENT_TYPE.encode()
+_SOURCE = b"\x06sourceS"
+_STAMP = bytes([len(STAMP)]) + STAMP.encode() + b"l"
+_TO_SOURCE = Struct(f">{len(_USUAL)}sI{len(_SOURCE)}sI")
+_FROM_STAMP = Struct(f">{len(_STAMP)}sqBB")
+_USUAL_TABLE = len(_SOURCE) + _LENGTH.size + len(_STAMP) + _LONG.size
 
 
 class PeeledProperties(BasicProperties):  # type: ignore[misc]  # pika isn't typed
@@ -48,12 +61,41 @@ class PeeledProperties(BasicProperties):  # type: ignore[misc]  # pika isn't typ
     __hash__ = None  # type: ignore[assignment]
 
 
-def peeled_properties(encoded: bytes) -> PeeledProperties | None:
-    """The properties; None if pika had better look at them.
+class UsualProperties(PeeledProperties):
+    """Properties as busmon's own publishers send them: most of all deliveries."""
+
+    content_type = CONTENT_TYPE
+    content_encoding = None
+
+    def __init__(self, encoded: bytes, message_id: str) -> None:
+        self._encoded = encoded
+        self.message_id = message_id
+
+
+def peeled_properties(encoded: bytes) -> tuple[PeeledProperties, float | None] | None:
+    """The properties, and when the publish happened by them; None if pika had better look at them.
 
     Raises:
         IndexError, struct.error, UnicodeDecodeError: likewise.
     """
+    if len(encoded) > _TO_SOURCE.size:
+        start, table, mark, length = _TO_SOURCE.unpack_from(encoded)
+        if start == _USUAL and mark == _SOURCE and table == _USUAL_TABLE + length:
+            return _usual(encoded, _TO_SOURCE.size + length) or _decoded(encoded)
+    return _decoded(encoded)
+
+
+def _usual(encoded: bytes, at: int) -> tuple[PeeledProperties, float] | None:
+    """Usual properties, from behind the source on; None if they aren't."""
+    mark, nanoseconds, _delivery_mode, length = _FROM_STAMP.unpack_from(encoded, at)
+    start = at + _FROM_STAMP.size
+    end = start + length
+    if mark != _STAMP or nanoseconds <= 0 or end + 1 + encoded[end] != len(encoded):
+        return None
+    return UsualProperties(encoded, encoded[start:end].decode()), nanoseconds / NANOSECONDS
+
+
+def _decoded(encoded: bytes) -> tuple[PeeledProperties, float | None] | None:
     properties = PeeledProperties(encoded)
     flags, at = _FLAGS.unpack_from(encoded)[0], _FLAGS.size
     properties.content_type = properties.content_encoding = properties.headers = None
@@ -70,7 +112,7 @@ def peeled_properties(encoded: bytes) -> PeeledProperties | None:
         if properties.headers is None:
             return None
     properties.message_id = _message_id(encoded, flags, at)
-    return properties
+    return properties, published_at(properties.headers)
 
 
 def _message_id(encoded: bytes, flags: int, at: int) -> str | None:

@@ -65,22 +65,26 @@ class Lane:
 
     # -- the way of a batch ---------------------------------------------------------------------------------------
 
-    def deliver(self, delivery: Delivery) -> bool:
-        """Fold a delivery into the open batch; whether that is full."""
+    def deliver(self, deliveries: Sequence[Delivery]) -> int:
+        """Fold deliveries into the open batch, until it is full: how many it then took, and 0 if it has room for more.
+
+        They count as arrived at the same time.
+        """
         now = time.time()
         if self.opened_at is None:
             self.opened_at = now
-        self._tags.append(delivery.delivery_tag)
-        try:
-            if delivery.redelivered or self._suspects.blamed:
-                self._fold_warily(delivery, now)
-            else:
-                self._fold(delivery, now)
-        except EnvelopeError as refusal:
-            self._refused.append((delivery, refusal))
-            self._refused_bytes += len(delivery.body)
-            self._measured.refused[refusal.reason] += 1
-        return len(self._tags) >= self._batch_size or self._refused_bytes >= MAX_REFUSED_BYTES
+        for taken, delivery in enumerate(deliveries, 1):
+            self._tags.append(delivery.delivery_tag)
+            try:
+                if delivery.redelivered or self._suspects.blamed:
+                    self._fold_warily(delivery, now)
+                else:
+                    self._fold(delivery, now)
+            except EnvelopeError as refusal:
+                self._refuse(delivery, refusal)
+            if len(self._tags) >= self._batch_size or self._refused_bytes >= MAX_REFUSED_BYTES:
+                return taken
+        return 0
 
     def close(self, trigger: str) -> None:
         """Commit the open batch, and settle its deliveries.
@@ -151,6 +155,11 @@ class Lane:
         self._measured = Measured(commit_seconds)
 
     # -- one delivery ---------------------------------------------------------------------------------------------
+
+    def _refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:
+        self._refused.append((delivery, refusal))
+        self._refused_bytes += len(delivery.body)
+        self._measured.refused[refusal.reason] += 1
 
     def _fold(self, delivery: Delivery, now: float) -> None:
         properties = delivery.properties

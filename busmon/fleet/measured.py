@@ -5,7 +5,6 @@ They are part of the batch's own commit, so they are as exact as what they count
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, TypeGuard
 
 from busmon.bus.delivery import Delivery
 from busmon.registry.fold.fold import Fold
@@ -13,8 +12,6 @@ from busmon.registry.fold.ledger import Ledger, Verdict
 from busmon.status import ShardStatus
 from busmon.wire.envelope import Envelope
 
-_NANOSECONDS = 1e9
-_MILLISECONDS = 1e3
 _COUNTED_AS: Mapping[Verdict, str] = {
     Verdict.DUPLICATE: "busmon_envelopes_deduplicated_total",
     Verdict.UNIDENTIFIED: "busmon_envelopes_unidentified_total",
@@ -51,7 +48,7 @@ class Measured:
             self._present.pop(envelope.source, None)
         else:
             self._present[envelope.source] = envelope.agent
-        published_at = _published_at(delivery.properties.headers) or envelope.ts
+        published_at = delivery.published_at or envelope.ts
         if published_at is None:
             return
         if published_at > now:
@@ -80,21 +77,3 @@ class Measured:
             fold.set("busmon_ledger_ring_span_seconds", shard, span_seconds, now)
         if self._commit_seconds:
             fold.observe("busmon_commit_duration_seconds", (), self._commit_seconds)
-
-
-def _published_at(headers: Mapping[str, Any] | None) -> float | None:
-    """When the publish itself happened, in seconds since the epoch: the publisher's stamp, else the broker's."""
-    if not headers:
-        return None
-    stamp = headers.get("published_at_ns")
-    if _is_stamp(stamp):
-        return stamp / _NANOSECONDS
-    stamp = headers.get("timestamp_in_ms")
-    if _is_stamp(stamp):
-        return stamp / _MILLISECONDS
-    return None
-
-
-def _is_stamp(value: Any) -> TypeGuard[float]:
-    """Whether a header is a positive number that isn't a boolean; pika's 64-bit ones are of a type of its own."""
-    return isinstance(value, int | float) and type(value) is not bool and value > 0

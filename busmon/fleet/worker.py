@@ -134,14 +134,17 @@ class Worker:
 
     # -- what the consumer says -----------------------------------------------------------------------------------
 
-    def delivered(self, queue: str, delivery: Delivery) -> None:
-        """Take a delivery into its lane's batch, and close that when it is full."""
+    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries into their lane's batch, and close that whenever it is full."""
         lane = self._lanes.get(queue)
         if lane is None:
-            self._count_drop(delivery)
-        elif lane.deliver(delivery):
+            for delivery in deliveries:
+                self._count_drop(delivery)
+            return
+        while taken := lane.deliver(deliveries):
             self._close_batch(lane, "size")
-        elif lane not in self._ageing:
+            deliveries = deliveries[taken:]
+        if lane not in self._ageing:
             self._ageing.add(lane)
             self._ioloop.call_later(self._settings.flush_interval_seconds, partial(self._age, lane))
 

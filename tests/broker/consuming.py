@@ -14,7 +14,7 @@ from pika.adapters.select_connection import IOLoop
 from busmon.bus.consumer import Consumer, Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pika.channel import Channel
 
@@ -34,8 +34,8 @@ class Recorder:
         self.causes: dict[str, list[str]] = defaultdict(list)
         self.at_change: Callable[[str, str], None] = lambda _queue, _state: None
 
-    def delivered(self, queue: str, delivery: Delivery) -> None:
-        self.deliveries[queue].append(delivery)
+    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+        self.deliveries[queue].extend(deliveries)
 
     def lost(self, queue: str, cause: str) -> None:
         self.losses.append((queue, cause))

@@ -15,7 +15,7 @@ from .consuming import QUARANTINE, QUORUM, Operator, Recorder, Running, close_co
 from .proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from busmon.bus.consumer import Delivery
 
@@ -98,8 +98,8 @@ class TestDeliveries:
             pass
 
         class FullDisk(Recorder):
-            def delivered(self, queue: str, delivery: Delivery) -> None:
-                raise DiskFullError(queue, delivery)
+            def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+                raise DiskFullError(queue, deliveries)
 
         running = Running(vhost.amqp_url, queue, heard=FullDisk())
         with pytest.raises(DiskFullError):

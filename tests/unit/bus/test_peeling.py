@@ -1,6 +1,7 @@
 """Peeled or decoded by pika, the same bytes give the same deliveries and the same errors, wherever they are cut."""
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,8 @@ from pika import BasicProperties, frame, spec
 from pika.callback import CallbackManager
 from pika.channel import Channel
 
-from busmon.bus.peeled_properties import peeled_properties
+from busmon.bus.delivery import Delivery, published_at
+from busmon.bus.peeled_properties import UsualProperties, peeled_properties
 from busmon.bus.peeling import PeelingConnection
 
 CONSUMED, OTHER = 1, 2
@@ -35,7 +37,7 @@ class Socketless(PeelingConnection):
         self.got: list[Any] = []
         self._channels = {number: self._opened(number) for number in (CONSUMED, OTHER)}
         if peeling:
-            self.peel(CONSUMED, "busmon", self._take_peeled)
+            self.peel(CONSUMED, 0, self._take_peeled)
 
     def feed(self, pieces: Iterable[bytes]) -> tuple[list[Any], str]:
         """What came of these bytes, and the error that ended them."""
@@ -58,9 +60,11 @@ class Socketless(PeelingConnection):
             (number, method.delivery_tag, method.redelivered, method.routing_key, _fields(properties), body)
         )
 
-    def _take_peeled(self, tag: int, redelivered: bool, key: str, properties: BasicProperties, body: bytes) -> None:  # noqa: FBT001 - the entrance's contract
-        self.peeled += 1
-        self.got.append((CONSUMED, tag, redelivered, key, _fields(properties), body))
+    def _take_peeled(self, deliveries: Sequence[Delivery]) -> None:
+        self.peeled += len(deliveries)
+        for body, tag, redelivered, key, properties, at in deliveries:
+            assert at == published_at(properties.headers)
+            self.got.append((CONSUMED, tag, redelivered, key, _fields(properties), body))
 
 
 def _fields(properties: BasicProperties) -> list[Any]:
@@ -161,11 +165,55 @@ def fail(*_: object) -> None:
 
 def test_what_an_entrance_raises_comes_out_and_the_rest_of_the_bytes_stays() -> None:
     connection = Socketless(peeling=True)
-    connection.peel(CONSUMED, "busmon", fail)
-    one = delivery(CONSUMED, PLAIN, b"{}")
+    connection.peel(CONSUMED, 0, fail)
+    ack = frame.Method(OTHER, spec.Basic.Ack(1)).marshal()
     with pytest.raises(ZeroDivisionError):
-        connection._on_data_available(one * 2)
-    assert connection._frame_buffer == one
+        connection._on_data_available(delivery(CONSUMED, PLAIN, b"{}") * 2 + ack)
+    assert connection._frame_buffer == ack
+
+
+def test_what_arrives_together_is_delivered_together_channel_by_channel() -> None:
+    connection = Socketless(peeling=True)
+    heard: list[tuple[int, list[int]]] = []
+    connection.peel(CONSUMED, 0, lambda got: heard.append((CONSUMED, [each.delivery_tag for each in got])))
+    connection.peel(OTHER, 1000, lambda got: heard.append((OTHER, [each.delivery_tag for each in got])))
+    connection._on_data_available(b"".join(delivery(number, PLAIN, b"{}") for number in (CONSUMED, OTHER, CONSUMED)))
+    assert heard == [(CONSUMED, [3, 3]), (OTHER, [1003])]
+
+
+def test_deliveries_of_a_channel_that_an_entrance_has_ended_are_left_to_come_again() -> None:
+    connection = Socketless(peeling=True)
+    connection.peel(OTHER, 0, fail)
+    connection.peel(CONSUMED, 0, lambda _: connection.unpeel(OTHER))
+    connection._on_data_available(delivery(CONSUMED, PLAIN, b"{}") + delivery(OTHER, PLAIN, b"{}"))
+    assert not connection._frame_buffer
+
+
+@given(texts, texts.filter(bool), st.integers(-1, 2**63 - 1), texts, st.lists(st.integers(0), max_size=2))
+def test_the_sdks_properties_are_pikas_however_spoilt(
+    source: str, message_id: str, stamp: int, agent: str, spoilt: list[int]
+) -> None:
+    original = BasicProperties(
+        content_type="application/json",
+        delivery_mode=2,
+        message_id=message_id,
+        app_id=agent,
+        headers={"source": source, "published_at_ns": stamp},
+    )
+    encoded = bytearray(b"".join(original.encode()))
+    for place in spoilt:
+        encoded[place % len(encoded)] ^= 1
+    try:
+        peeled = peeled_properties(bytes(encoded))
+    except (IndexError, struct.error, UnicodeDecodeError):
+        peeled = None
+    if not spoilt and stamp >= 2**31:
+        assert peeled is not None
+        assert isinstance(peeled[0], UsualProperties)
+    if peeled is not None:
+        decoded = BasicProperties().decode(bytes(encoded))
+        assert _fields(peeled[0]) == _fields(decoded)
+        assert peeled[1] == published_at(decoded.headers)
 
 
 @given(properties)
@@ -173,7 +221,8 @@ def test_properties_are_pikas(original: BasicProperties) -> None:
     encoded = b"".join(original.encode())
     peeled = peeled_properties(encoded)
     if peeled is not None:
-        assert _fields(peeled) == _fields(BasicProperties().decode(encoded))
+        assert _fields(peeled[0]) == _fields(BasicProperties().decode(encoded))
+        assert peeled[1] == published_at(original.headers)
 
 
 def test_a_property_that_was_changed_stays_changed() -> None:
@@ -182,9 +231,9 @@ def test_a_property_that_was_changed_stays_changed() -> None:
     )
     peeled = peeled_properties(encoded)
     assert peeled is not None
-    peeled.message_id = "changed"
-    assert peeled.app_id == "b"
-    assert peeled.message_id == "changed"
+    peeled[0].message_id = "changed"
+    assert peeled[0].app_id == "b"
+    assert peeled[0].message_id == "changed"
 
 
 def test_pika_still_has_the_hook_that_received_bytes_pass_through() -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 from pika import BasicProperties
 
-from busmon.bus.delivery import Delivery
+from busmon.bus.delivery import Delivery, published_at
 from busmon.fleet.lane import Lane
 from busmon.fleet.suspects import Suspects
 from busmon.registry.scrape.exposition import Exposition
@@ -98,4 +98,6 @@ def delivery(tag: int, content: bytes | None = None, *, redelivered: bool = Fals
     """A vote with an id of its own, unless other content or another id is given."""
     content = body(VOTE) if content is None else content
     stated = {"message_id": f"s:{tag}"} | properties
-    return Delivery(content, tag, redelivered, "planner.task", BasicProperties(**stated))
+    return Delivery(
+        content, tag, redelivered, "planner.task", BasicProperties(**stated), published_at(stated.get("headers"))
+    )

@@ -40,7 +40,7 @@ def live_and_die(directory: Path, deliveries: Sequence[Delivery]) -> None:
         try:
             worker = Worker(directory)
             for each in deliveries:
-                worker.lane.deliver(each)
+                worker.lane.deliver([each])
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -59,7 +59,7 @@ def test_a_body_that_kills_is_quarantined_after_two_deaths_and_its_neighbours_ne
     live_and_die(tmp_path, with_killer(20, redelivered=True))
     with Worker(tmp_path) as worker:
         for each in with_killer(20, redelivered=True):
-            worker.lane.deliver(each)
+            worker.lane.deliver([each])
         worker.lane.close("size")
         assert [bad.delivery.body for bad in worker.broker.quarantined] == [KILLER]
         assert worker.broker.quarantined[0].headers["reason"] == "kills_worker"
@@ -74,8 +74,8 @@ def test_a_killer_that_comes_again_is_tried_again(tmp_path: Path) -> None:
     suspects.close()
     for _ in range(2):
         with Worker(tmp_path) as worker:
-            worker.lane.deliver(delivery(1, KILLER, message_id="killer:1"))
-            worker.lane.deliver(delivery(2))
+            worker.lane.deliver([delivery(1, KILLER, message_id="killer:1")])
+            worker.lane.deliver([delivery(2)])
             worker.lane.close("size")
             assert len(worker.broker.quarantined) == 1
             assert worker.votes() == 1
@@ -88,12 +88,12 @@ def test_innocent_bodies_are_acquitted_however_often_their_worker_is_killed(
 ) -> None:
     for _ in range(5):  # each time somebody kills the worker while the body is noted
         with Worker(tmp_path) as worker:
-            worker.lane.deliver(delivery(1, redelivered=redelivered))
+            worker.lane.deliver([delivery(1, redelivered=redelivered)])
             assert worker.suspects.blamed == {}
             worker.suspects.note(identity("s:1", b""))
     with Worker(tmp_path) as worker:
         for tag in (1, 2):
-            worker.lane.deliver(delivery(tag, redelivered=redelivered))
+            worker.lane.deliver([delivery(tag, redelivered=redelivered)])
         worker.lane.close("size")
         assert worker.broker.quarantined == []
         assert worker.votes() == 2
@@ -106,7 +106,7 @@ def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Pat
     suspects.note(identity("s:1", b""))
     suspects.close()
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, b"nonsense", redelivered=True))
+        worker.lane.deliver([delivery(1, b"nonsense", redelivered=True)])
         worker.lane.close("size")
         assert worker.broker.quarantined[0].headers["reason"] == "invalid_json"
     assert Suspects(tmp_path, 0).blamed == {}
@@ -121,8 +121,8 @@ def test_a_body_is_noted_while_it_is_folded_and_not_afterwards(tmp_path: Path, m
 
     monkeypatch.setattr(lanes, "decode", look_and_decode)
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1))
-        worker.lane.deliver(delivery(2, redelivered=True))
-        worker.lane.deliver(delivery(3, b"nonsense", redelivered=True))
+        worker.lane.deliver([delivery(1)])
+        worker.lane.deliver([delivery(2, redelivered=True)])
+        worker.lane.deliver([delivery(3, b"nonsense", redelivered=True)])
         assert noted == [b"", identity("s:2", b"").encode(), identity("s:3", b"").encode()]
         assert (tmp_path / "shard0.suspect").read_bytes().strip(b"\0") == b""

@@ -27,7 +27,7 @@ def full(*_: Any) -> None:
 def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         for tag in (1, 2, 3):
-            worker.lane.deliver(delivery(tag))
+            worker.lane.deliver([delivery(tag)])
         assert worker.broker.calls == []
         assert worker.votes() == 0
         worker.lane.close("interval")
@@ -38,22 +38,22 @@ def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
 
 def test_a_batch_is_full_at_its_size(tmp_path: Path) -> None:
     with Worker(tmp_path, batch_size=3) as worker:
-        assert [worker.lane.deliver(delivery(tag)) for tag in (1, 2, 3)] == [False, False, True]
+        assert [worker.lane.deliver([delivery(tag)]) for tag in (1, 2, 3)] == [0, 0, 1]
         worker.lane.close("size")
-        assert worker.lane.deliver(delivery(4)) is False
+        assert worker.lane.deliver([delivery(4)]) == 0
 
 
 def test_large_bodies_for_the_quarantine_fill_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "MAX_REFUSED_BYTES", 1000)
     with Worker(tmp_path) as worker:
-        assert [worker.lane.deliver(delivery(tag, b"x" * 400)) for tag in (1, 2, 3)] == [False, False, True]
+        assert [worker.lane.deliver([delivery(tag, b"x" * 400)]) for tag in (1, 2, 3)] == [0, 0, 1]
 
 
 def test_an_open_batch_knows_when_it_was_opened(clock: SimpleNamespace, tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         assert worker.lane.opened_at is None
         for clock.now in (NOW, NOW + 1):
-            worker.lane.deliver(delivery(int(clock.now)))
+            worker.lane.deliver([delivery(int(clock.now))])
         opened_at = [worker.lane.opened_at]
         worker.lane.close("interval")
         opened_at.append(worker.lane.opened_at)
@@ -64,7 +64,7 @@ def test_an_open_batch_knows_when_it_was_opened(clock: SimpleNamespace, tmp_path
 def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         for tag, trigger in enumerate(("size", "interval", "size", "drain"), start=1):
-            worker.lane.deliver(delivery(tag))
+            worker.lane.deliver([delivery(tag)])
             worker.lane.close(trigger)
         worker.lane.close("drain")
         assert [worker.shows("busmon_batches_total", trigger=t) for t in ("size", "interval", "drain")] == [2, 1, 1]
@@ -73,8 +73,8 @@ def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
 def test_a_duplicate_is_acknowledged_and_not_counted_again(tmp_path: Path) -> None:
     for _ in range(2):
         with Worker(tmp_path) as worker:
-            worker.lane.deliver(delivery(1))
-            worker.lane.deliver(delivery(2, message_id="s:1", redelivered=True))
+            worker.lane.deliver([delivery(1)])
+            worker.lane.deliver([delivery(2, message_id="s:1", redelivered=True)])
             worker.lane.close("size")
             assert worker.broker.calls == [Settled([1, 2], votes=1)]
     with Worker(tmp_path) as worker:
@@ -85,7 +85,7 @@ def test_a_duplicate_is_acknowledged_and_not_counted_again(tmp_path: Path) -> No
 def test_what_cannot_be_identified_is_counted_and_said(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         for tag, message_id in enumerate((None, None, "s:7", "s:5"), start=1):
-            worker.lane.deliver(delivery(tag, message_id=message_id))
+            worker.lane.deliver([delivery(tag, message_id=message_id)])
         worker.lane.close("size")
         assert worker.votes() == 4
         assert worker.shows("busmon_envelopes_unidentified_total", shard="0") == 2
@@ -96,14 +96,14 @@ def test_what_cannot_be_identified_is_counted_and_said(tmp_path: Path) -> None:
 def test_a_voided_batch_never_happened_and_counts_when_it_comes_again(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         for tag in (1, 2):
-            worker.lane.deliver(delivery(tag))
-        worker.lane.deliver(delivery(3, b"nonsense"))
+            worker.lane.deliver([delivery(tag)])
+        worker.lane.deliver([delivery(3, b"nonsense")])
         worker.lane.void()
         worker.lane.close("interval")
         assert worker.broker.calls == []
         assert worker.lane.opened_at is None
         for tag in (4, 5):
-            worker.lane.deliver(delivery(tag, message_id=f"s:{tag - 3}", redelivered=True))
+            worker.lane.deliver([delivery(tag, message_id=f"s:{tag - 3}", redelivered=True)])
         worker.lane.close("interval")
         assert worker.broker.calls == [Settled([4, 5], votes=2)]
         assert worker.shows("busmon_envelopes_rejected_total") == 0
@@ -115,8 +115,8 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1))
-        worker.lane.deliver(delivery(2, b"nonsense"))
+        worker.lane.deliver([delivery(1)])
+        worker.lane.deliver([delivery(2, b"nonsense")])
         with monkeypatch.context() as disk:
             disk.setattr(os, "posix_fallocate", full)
             for trigger in ("interval", "", ""):
@@ -124,7 +124,7 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
                     worker.lane.close(trigger)
                 assert worker.broker.calls == []
                 assert worker.votes() == 0
-        worker.lane.deliver(delivery(3))
+        worker.lane.deliver([delivery(3)])
         worker.lane.close("")
         assert worker.broker.settled == [1, 2, 3]
         assert [bad.delivery.delivery_tag for bad in worker.broker.quarantined] == [2]
@@ -137,13 +137,13 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
 
 def test_a_batch_whose_commit_failed_may_be_voided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1))
+        worker.lane.deliver([delivery(1)])
         with monkeypatch.context() as disk:
             disk.setattr(os, "posix_fallocate", full)
             with pytest.raises(OSError, match="No space left"):
                 worker.lane.close("interval")
         worker.lane.void()
-        worker.lane.deliver(delivery(2, message_id="s:1"))
+        worker.lane.deliver([delivery(2, message_id="s:1")])
         worker.lane.close("interval")
         assert worker.broker.calls == [Settled([2], votes=1)]
         assert worker.shows("busmon_envelopes_consumed_total") == 1
@@ -152,10 +152,10 @@ def test_a_batch_whose_commit_failed_may_be_voided(tmp_path: Path, monkeypatch: 
 def test_silent_sources_leave_and_the_open_batch_stays_open(clock: SimpleNamespace, tmp_path: Path) -> None:
     agents = {"name": "active_agents", "labels": {"type": "planner"}, "value": 1}
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, body(agents, source="old"), message_id="old:1"))
+        worker.lane.deliver([delivery(1, body(agents, source="old"), message_id="old:1")])
         worker.lane.close("interval")
         clock.now += 100
-        worker.lane.deliver(delivery(2, body(agents, source="new"), message_id="new:1"))
+        worker.lane.deliver([delivery(2, body(agents, source="new"), message_id="new:1")])
         worker.lane.expire(NOW + 50)
         assert worker.broker.settled == [1]
         worker.lane.close("interval")
@@ -187,7 +187,7 @@ def test_what_is_no_envelope_goes_to_quarantine_and_its_neighbours_are_counted(
     with Worker(tmp_path, max_body_bytes=2000) as worker:
         bad = delivery(2, content, app_id="planner", **properties)
         for each in (delivery(1), bad, delivery(3)):
-            worker.lane.deliver(each)
+            worker.lane.deliver([each])
         assert worker.broker.calls == []
         worker.lane.close("size")
         held, settled = worker.broker.calls
@@ -207,21 +207,21 @@ def test_what_is_no_envelope_goes_to_quarantine_and_its_neighbours_are_counted(
 
 def test_a_body_whose_app_id_is_no_text_goes_to_quarantine_with_it_escaped(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, b"nonsense", app_id=b"\xffplanner"))
+        worker.lane.deliver([delivery(1, b"nonsense", app_id=b"\xffplanner")])
         worker.lane.close("size")
         assert worker.broker.quarantined[0].headers["agent"] == r"\xffplanner"
 
 
 def test_a_body_without_an_app_id_is_of_an_unknown_agent(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, b"nonsense"))
+        worker.lane.deliver([delivery(1, b"nonsense")])
         worker.lane.close("size")
         assert worker.broker.quarantined[0].headers["agent"] == "unknown"
 
 
 def test_bad_samples_are_counted_and_their_envelope_is_not_quarantined(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, body(VOTE, 7, {"name": "nodes", "value": 1}, VOTE)))
+        worker.lane.deliver([delivery(1, body(VOTE, 7, {"name": "nodes", "value": 1}, VOTE))])
         worker.lane.close("size")
         assert worker.broker.calls == [Settled([1], votes=2)]
         assert worker.shows("busmon_samples_rejected_total", agent="planner") == 2

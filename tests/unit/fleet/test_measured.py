@@ -35,7 +35,7 @@ def test_latency_is_from_the_publish_to_here(
     headers: Any, ts: float | None, latency: float | None, clock: SimpleNamespace, tmp_path: Path
 ) -> None:
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, body(VOTE, ts=ts), headers=headers))
+        worker.lane.deliver([delivery(1, body(VOTE, ts=ts), headers=headers)])
         clock.now += 7  # the batch is closed later, and the latency is of each delivery
         worker.lane.close("interval")
         assert worker.shows("message_latency_seconds_count", queue="telemetry.fold.0") == (latency is not None)
@@ -49,7 +49,7 @@ def test_a_publish_in_the_future_is_skew_by_agent_and_no_latency(
 ) -> None:
     assert clock.now == NOW
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, headers=headers))
+        worker.lane.deliver([delivery(1, headers=headers)])
         worker.lane.close("interval")
         assert worker.shows("busmon_clock_skew_total", agent="planner") == 1
         assert worker.shows("message_latency_seconds_count") == 1
@@ -59,8 +59,8 @@ def test_a_publish_in_the_future_is_skew_by_agent_and_no_latency(
 def test_sizes_are_of_bodies_as_they_came(tmp_path: Path) -> None:
     content = gzip.compress(body(VOTE))
     with Worker(tmp_path) as worker:
-        worker.lane.deliver(delivery(1, content, content_encoding="gzip"))
-        worker.lane.deliver(delivery(2, message_id="s:1"))
+        worker.lane.deliver([delivery(1, content, content_encoding="gzip")])
+        worker.lane.deliver([delivery(2, message_id="s:1")])
         worker.lane.close("interval")
         assert worker.shows("message_size_bytes_sum", type="json") == len(content)
 
@@ -69,9 +69,9 @@ def test_an_agents_last_envelope_and_the_last_commit_are_told(clock: SimpleNames
     with Worker(tmp_path) as worker:
         for tag, agent in enumerate(("planner", "analyzer", None), start=1):
             clock.now = NOW + tag
-            worker.lane.deliver(delivery(tag, body(agent=agent)))
+            worker.lane.deliver([delivery(tag, body(agent=agent))])
         worker.lane.close("interval")
-        worker.lane.deliver(delivery(4))
+        worker.lane.deliver([delivery(4)])
         worker.lane.close("interval")
         heard = [worker.shows("busmon_last_envelope_timestamp_seconds", agent=a) for a in ("analyzer", "unknown")]
         assert heard == [NOW + 2, NOW + 3]
