@@ -141,10 +141,10 @@ class Worker:
             for delivery in deliveries:
                 self._count_drop(delivery)
             return
-        while taken := lane.deliver(deliveries):
+        while deliveries and (taken := lane.deliver(deliveries)):
             self._close_batch(lane, "size")
             deliveries = deliveries[taken:]
-        if lane not in self._ageing:
+        if lane.opened_at and lane not in self._ageing:
             self._ageing.add(lane)
             self._ioloop.call_later(self._settings.flush_interval_seconds, partial(self._age, lane))
 
