@@ -1,203 +1,146 @@
-"""What consuming costs: the same backlog drained by busmon's worker, by the program one would write, and by the floor.
+"""What consuming costs: the same backlog drained by busmon's worker, by the programs one would write, and by C.
 
     .venv/bin/python benchmarks/consume.py [--envelopes 20000] [--rounds 3] [--form tables|samples] [--sizes 1,5,100]
 
 - `naive`: BlockingConnection, orjson, prometheus_client's `labels().inc()`, one ack for each delivery.
-- `floor`: SelectConnection, `orjson.loads`, one ack for 500 deliveries; nothing is counted.
+- `faststream`: FastStream with its Prometheus middleware, and the same counting.
+- `floor`: pika's SelectConnection, `orjson.loads`, one ack for 500 deliveries; nothing is counted.
 - `busmon`: the worker as it runs in a fleet: decode, ledger, fold, journal, value files, ack after the commit.
+- `busmon x2`: two of them, each with a shard of its own.
+- `C`: `drain.c` on librabbitmq, which throws everything away; where gcc and librabbitmq-dev are installed.
 
-Each program runs in a process of its own, all of them in turn in every round, on a quorum queue of a private RabbitMQ
-node (or of `BUSMON_AMQP_URL`). Throughput counts from the first delivery to the last ack, CPU is the consumer's own,
-user and system, over the same span. Printed are medians over the rounds; ratios are of medians of the same run.
+Each program runs in processes of its own, all of them in turn in every round, on quorum queues of a private RabbitMQ
+node. Throughput counts from the first delivery to the last ack; CPU is the consumers' own, user and system, over that
+span, beside the broker's on the same cores. Printed are medians over the rounds; ratios are of the same run.
 """
 
 import argparse
 import json
 import os
-import signal
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import backlog
-import orjson
 import pika
-from pika.adapters.select_connection import IOLoop, SelectConnection
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from drains import PROGRAMS, Figures
 
 from busmon.bus import topology as topologies
 from busmon.bus.declare import declare
-from busmon.bus.delivery import Delivery
 from busmon.demo.broker import PrivateNode
-from busmon.fleet.signals import inbox
-from busmon.fleet.worker import Worker
 from busmon.settings import Settings, load
 
-PREFETCH = 1000
-BATCH = 500
+HERE = Path(__file__).parent
+PAIR = "busmon x2"
+C = "C"
 
 
-@dataclass(slots=True)
-class Stopwatch:
-    """Wall and CPU time from the first delivery on."""
+class Bench:
+    """The broker with two exchanges of the topology, of one shard and of two, and what is run against them."""
 
-    envelopes: int
-    wall: float = 0.0
-    cpu: float = 0.0
-    seen: int = 0
+    def __init__(self, amqp_url: str, scratch: Path) -> None:
+        self._amqp_url = amqp_url
+        self._scratch = scratch
+        self._sides = {shards: self._declared(shards) for shards in (1, 2)}
+        self._c = _compiled(scratch)
+        self.programs = [*PROGRAMS, PAIR, *([C] if self._c else [])]
 
-    def delivered(self, count: int = 1) -> None:
-        """Count deliveries; the first starts the clocks."""
-        if not self.seen:
-            self.wall, self.cpu = time.perf_counter(), time.process_time()
-        self.seen += count
+    def _declared(self, shards: int) -> Settings:
+        path = self._scratch / f"shards-{shards}.toml"
+        path.write_text(topologies.built_in().read_text().replace("\nshards = 4", f"\nshards = {shards}"))
+        settings = load({"topology": str(path), "amqp_url": self._amqp_url, "exchange": f"benchmark{shards}"})
+        declare(topologies.load(settings.topology, settings.exchange), settings.amqp_url, None, {})
+        return settings
 
-    @property
-    def done(self) -> bool:
-        """Whether the whole backlog was delivered."""
-        return self.seen >= self.envelopes
+    def run(self, program: str, envelopes: int, samples: int, form: str) -> Figures:
+        """Publish a backlog, have the program drain it, and return its wall and CPU time in seconds."""
+        settings = self._sides[2 if program == PAIR else 1]
+        backlog.publish(settings.amqp_url, settings.exchange, envelopes, samples, form)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as registry_dir:
+            ended = [process.communicate()[0] for process in self._started(program, settings, registry_dir, envelopes)]
+        figures: list[Figures] = [json.loads(printed.splitlines()[-1]) for printed in ended]
+        wall = max(each["end"] for each in figures) - min(each["begin"] for each in figures)
+        return {"wall": wall, "cpu": sum(each["cpu"] for each in figures)}
 
-    def stop(self) -> dict[str, float]:
-        """The figures."""
-        return {"wall": time.perf_counter() - self.wall, "cpu": time.process_time() - self.cpu}
+    def _started(
+        self, program: str, settings: Settings, registry_dir: str, envelopes: int
+    ) -> list["subprocess.Popen[bytes]"]:
+        environment = {
+            **os.environ,
+            **settings.environment(),
+            "BUSMON_REGISTRY_DIR": registry_dir,
+            "BUSMON_LOG_LEVEL": "error",
+        }
+        return [
+            subprocess.Popen(self._command(program, settings, queue, count), env=environment, stdout=subprocess.PIPE)
+            for queue, count in _filled(settings, envelopes)
+        ]
+
+    def _command(self, program: str, settings: Settings, queue: str, count: int) -> list[str]:
+        if program == C:
+            url = pika.URLParameters(settings.amqp_url)
+            login = url.credentials
+            where = [url.host, str(url.port), login.username, login.password, url.virtual_host]
+            return [str(self._c), *where, queue, str(count)]
+        name = "busmon" if program == PAIR else program
+        return [sys.executable, str(HERE / "drains.py"), name, queue, str(count)]
 
 
-def naive(settings: Settings, queue: str, watch: Stopwatch) -> dict[str, float]:
-    """What one writes first."""
-    registry = CollectorRegistry()
-    published = Counter("messages_published", "…", ["exchange", "routing_key"], registry=registry)
-    duration = Histogram("task_duration_seconds", "…", ["agent"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry)
+def _filled(settings: Settings, envelopes: int) -> Iterator[tuple[str, int]]:
+    """The queues of the backlog, once all of it can be seen in them."""
+    topology = topologies.load(settings.topology, settings.exchange)
+    queues = [topology.fold_queue(shard) for shard in range(topology.shards)]
     connection = pika.BlockingConnection(pika.URLParameters(settings.amqp_url))
-    channel = connection.channel()
-    channel.basic_qos(prefetch_count=PREFETCH)
-
-    def count(row: Sequence[Any]) -> None:
-        *labels, value = row
-        if len(labels) == 1:
-            duration.labels(*labels).observe(value[0])
-        else:
-            published.labels(*labels).inc(value)
-
-    def on_message(_: object, method: pika.spec.Basic.Deliver, __: object, body: bytes) -> None:
-        watch.delivered()
-        envelope = orjson.loads(body)
-        for table in envelope.get("tables", ()):
-            for row in table["rows"]:
-                count(row)
-        for sample in envelope.get("samples", ()):
-            values = [*sample["labels"].values()]
-            count([*values, [sample["value"]] if len(values) == 1 else sample["value"]])
-        channel.basic_ack(method.delivery_tag)
-        if watch.done:
-            channel.stop_consuming()
-
-    channel.basic_consume(queue, on_message)
-    channel.start_consuming()
-    figures = watch.stop()
-    connection.close()
-    return figures
+    try:
+        channel = connection.channel()
+        counts: list[int] = []
+        while sum(counts) != envelopes:
+            counts = [channel.queue_declare(queue, passive=True).method.message_count for queue in queues]
+    finally:
+        connection.close()
+    return zip(queues, counts, strict=True)
 
 
-def floor(settings: Settings, queue: str, watch: Stopwatch) -> dict[str, float]:
-    """What nothing in Python on pika can go below: deliver, parse, acknowledge."""
-    figures: dict[str, float] = {}
-
-    def on_message(channel: Any, method: pika.spec.Basic.Deliver, _: object, body: bytes) -> None:
-        watch.delivered()
-        orjson.loads(body)
-        if watch.seen % BATCH == 0 or watch.done:
-            channel.basic_ack(method.delivery_tag, multiple=True)
-        if watch.done:
-            figures.update(watch.stop())
-            connection.close()
-
-    def on_channel(channel: Any) -> None:
-        channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: channel.basic_consume(queue, on_message))
-
-    connection = SelectConnection(
-        pika.URLParameters(settings.amqp_url),
-        on_open_callback=lambda opened: opened.channel(on_open_callback=on_channel),
-        on_close_callback=lambda closed, _: closed.ioloop.stop(),
-        custom_ioloop=IOLoop(),
+def _compiled(scratch: Path) -> Path | None:
+    compiler, program = shutil.which("gcc"), scratch / "drain"
+    if compiler is None:
+        return None
+    done = subprocess.run(
+        [compiler, "-O2", "-o", program, HERE / "drain.c", "-lrabbitmq"], capture_output=True, check=False
     )
-    connection.ioloop.start()
-    return figures
+    return program if done.returncode == 0 else None
 
 
-class TimedWorker(Worker):
-    """busmon's worker, with a stopwatch at its entrance, that stops when the backlog is committed and acknowledged."""
-
-    watch: Stopwatch
-
-    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
-        """Take deliveries."""
-        self.watch.delivered(len(deliveries))
-        super().delivered(queue, deliveries)
-        if self.watch.done:
-            for lane in self._lanes.values():
-                lane.close("drain")
-            self._ioloop.stop()
-
-
-def busmon(settings: Settings, queue: str, watch: Stopwatch) -> dict[str, float]:
-    """The worker."""
-    with inbox(signal.SIGTERM) as signals:
-        worker = TimedWorker(settings, [int(queue.rpartition(".")[2])], 0)
-        worker.watch = watch
-        worker.run(signals)
-        figures = watch.stop()
-        worker.close()
-    return figures
-
-
-PROGRAMS: Mapping[str, Callable[[Settings, str, Stopwatch], dict[str, float]]] = {
-    "naive": naive,
-    "floor": floor,
-    "busmon": busmon,
-}
-
-
-def measure(settings: Settings, program: str, envelopes: int) -> dict[str, float]:
-    """One program's figures for the backlog that is there."""
-    with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory:
-        printed = subprocess.run(
-            [sys.executable, __file__, "--drain", program, "--envelopes", str(envelopes)],
-            env={
-                **os.environ,
-                **settings.environment(),
-                "BUSMON_REGISTRY_DIR": directory,
-                "BUSMON_LOG_LEVEL": "error",
-            },
-            check=True,
-            capture_output=True,
-        ).stdout
-    return dict(json.loads(printed.splitlines()[-1]))
-
-
-def report(figures: Mapping[str, Sequence[Mapping[str, float]]], envelopes: int, samples: int) -> None:
+def report(figures: Mapping[str, Sequence[Figures]], envelopes: int, samples: int) -> None:
     """Print one size's table."""
     cpu = {name: statistics.median(f["cpu"] for f in runs) / envelopes * 1e6 for name, runs in figures.items()}
     rate = {name: envelopes / statistics.median(f["wall"] for f in runs) for name, runs in figures.items()}
     print(f"\n{samples} samples an envelope, {envelopes} envelopes, medians of {len(figures['floor'])} rounds")
-    print(f"{'':8}{'envelopes/s':>14}{'samples/s':>14}{'CPU µs/env.':>14}{'CPU ÷ floor':>14}{'rate ÷ naive':>14}")
+    heads: list[Any] = ["envelopes/s", "samples/s", "CPU µs/env.", "CPU ÷ floor", "rate ÷ naive", "rate ÷ C"]
+    print(f"{'':10}" + "".join(f"{head:>14}" for head in heads))
     for name in figures:
-        row = (rate[name], rate[name] * samples, cpu[name], cpu[name] / cpu["floor"], rate[name] / rate["naive"])
-        print(f"{name:8}{row[0]:14,.0f}{row[1]:14,.0f}{row[2]:14.1f}{row[3]:14.2f}{row[4]:14.1f}")
+        of_c = f"{rate[name] / rate[C]:.2f}" if C in rate else "-"
+        row = [f"{rate[name]:,.0f}", f"{rate[name] * samples:,.0f}", f"{cpu[name]:.1f}"]
+        row += [f"{cpu[name] / cpu['floor']:.2f}", f"{rate[name] / rate['naive']:.1f}", of_c]
+        print(f"{name:10}" + "".join(f"{cell:>14}" for cell in row))
 
 
-def one_shard(directory: Path) -> Path:
-    """The built-in topology with one shard: one queue for all programs."""
-    path = directory / "one-shard.toml"
-    built_in = topologies.built_in().read_text()
-    path.write_text(built_in.replace("\nshards = 4", "\nshards = 1"))
-    return path
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A bench on a private node, or on the broker that `BUSMON_AMQP_URL` names."""
+    with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory:
+        scratch, settings = Path(directory), load()
+        if settings.origin("amqp_url") != "default":
+            yield Bench(settings.amqp_url, scratch)
+            return
+        with PrivateNode(scratch / "node") as node:
+            yield Bench(node.amqp_url, scratch)
 
 
 def main() -> None:
@@ -207,26 +150,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", default="1,5,100")
     parser.add_argument("--form", choices=("tables", "samples"), default="tables")
-    parser.add_argument("--drain", choices=PROGRAMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.drain:
-        settings = load()
-        queue = topologies.load(settings.topology, settings.exchange).fold_queue(0)
-        print(json.dumps(PROGRAMS[args.drain](settings, queue, Stopwatch(args.envelopes))))
-        return
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="busmon-benchmark-")))
-        flags = {"topology": str(one_shard(scratch))}
-        if load().origin("amqp_url") == "default":
-            flags["amqp_url"] = stack.enter_context(PrivateNode(scratch / "node")).amqp_url
-        settings = load(flags)
-        declare(topologies.load(settings.topology, settings.exchange), settings.amqp_url, None, {})
+    with bench() as side:
         for samples in map(int, args.sizes.split(",")):
-            figures: dict[str, list[dict[str, float]]] = {name: [] for name in PROGRAMS}
+            figures: dict[str, list[Figures]] = {name: [] for name in side.programs}
             for _ in range(args.rounds):
-                for name in PROGRAMS:
-                    backlog.publish(settings.amqp_url, settings.exchange, args.envelopes, samples, args.form)
-                    figures[name].append(measure(settings, name, args.envelopes))
+                for name in side.programs:
+                    figures[name].append(side.run(name, args.envelopes, samples, args.form))
             report(figures, args.envelopes, samples)
 
 

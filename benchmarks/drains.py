@@ -1,0 +1,208 @@
+"""The programs whose consuming `consume.py` measures: each drains one queue, and says when and at what CPU time.
+
+    python benchmarks/drains.py PROGRAM QUEUE ENVELOPES
+
+Where the broker is comes from the settings. Printed is one JSON object: `begin` and `end` in seconds since the epoch,
+from the first delivery to the last ack, and `cpu`, the process's own seconds of user and system time in between.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pika
+from pika.adapters.select_connection import IOLoop, SelectConnection
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from busmon.bus.delivery import Delivery
+from busmon.fleet.signals import inbox
+from busmon.fleet.worker import Worker
+from busmon.settings import Settings, load
+
+PREFETCH = 1000
+BATCH = 500
+
+Figures = dict[str, float]
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Wall and CPU time from the first delivery on."""
+
+    envelopes: int
+    begin: float = 0.0
+    cpu: float = 0.0
+    seen: int = 0
+
+    def delivered(self, count: int = 1) -> None:
+        """Count deliveries; the first starts the clocks."""
+        if not self.seen:
+            self.begin, self.cpu = time.time(), time.process_time()
+        self.seen += count
+
+    @property
+    def done(self) -> bool:
+        """Whether the whole backlog was delivered."""
+        return self.seen >= self.envelopes
+
+    def stop(self) -> Figures:
+        """The figures."""
+        return {"begin": self.begin, "end": time.time(), "cpu": time.process_time() - self.cpu}
+
+
+class Counted:
+    """What the programs that one would write count with: prometheus_client's own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._published = Counter(
+            "messages_published", "Messages published.", ["exchange", "routing_key"], registry=self.registry
+        )
+        self._duration = Histogram(
+            "task_duration_seconds",
+            "How long tasks take.",
+            ["agent"],
+            buckets=(0.1, 0.5, 1, 2, 5, 10),
+            registry=self.registry,
+        )
+
+    def count(self, envelope: Mapping[str, Any]) -> None:
+        """Count an envelope's samples."""
+        for table in envelope.get("tables", ()):
+            for *labels, value in table["rows"]:
+                self._count(labels, value)
+        for sample in envelope.get("samples", ()):
+            labels = [*sample["labels"].values()]
+            self._count(labels, [sample["value"]] if len(labels) == 1 else sample["value"])
+
+    def _count(self, labels: Sequence[str], value: Any) -> None:
+        if len(labels) == 1:
+            self._duration.labels(*labels).observe(value[0])
+        else:
+            self._published.labels(*labels).inc(value)
+
+
+def naive(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
+    """What one writes first."""
+    counted = Counted()
+    connection = pika.BlockingConnection(pika.URLParameters(settings.amqp_url))
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=PREFETCH)
+
+    def on_message(_: object, method: pika.spec.Basic.Deliver, __: object, body: bytes) -> None:
+        watch.delivered()
+        counted.count(orjson.loads(body))
+        channel.basic_ack(method.delivery_tag)
+        if watch.done:
+            channel.stop_consuming()
+
+    channel.basic_consume(queue, on_message)
+    channel.start_consuming()
+    figures = watch.stop()
+    connection.close()
+    return figures
+
+
+def faststream(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
+    """What one writes with a framework that measures: FastStream on aio-pika, with its Prometheus middleware."""
+    from faststream.middlewares import AckPolicy  # noqa: PLC0415 - the others do without it
+    from faststream.rabbit import Channel, RabbitBroker, RabbitQueue  # noqa: PLC0415
+    from faststream.rabbit.prometheus import RabbitPrometheusMiddleware  # noqa: PLC0415
+
+    counted = Counted()
+
+    async def drain() -> Figures:
+        middleware = RabbitPrometheusMiddleware(registry=counted.registry)
+        broker = RabbitBroker(settings.amqp_url, middlewares=(middleware,), logger=None)
+        finished = asyncio.Event()
+
+        @broker.subscriber(
+            RabbitQueue(queue, declare=False),
+            channel=Channel(prefetch_count=PREFETCH),
+            ack_policy=AckPolicy.ACK,
+        )
+        async def on_message(body: dict[str, Any]) -> None:
+            watch.delivered()
+            counted.count(body)
+            if watch.done:
+                finished.set()
+
+        await broker.start()
+        await finished.wait()
+        figures = watch.stop()
+        await broker.stop()
+        return figures
+
+    return asyncio.run(drain())
+
+
+def floor(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
+    """What plain pika takes for nothing but deliveries, parsing and acks."""
+    figures: Figures = {}
+
+    def on_message(channel: Any, method: pika.spec.Basic.Deliver, _: object, body: bytes) -> None:
+        watch.delivered()
+        orjson.loads(body)
+        if watch.seen % BATCH == 0 or watch.done:
+            channel.basic_ack(method.delivery_tag, multiple=True)
+        if watch.done:
+            figures.update(watch.stop())
+            connection.close()
+
+    def on_channel(channel: Any) -> None:
+        channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: channel.basic_consume(queue, on_message))
+
+    connection = SelectConnection(
+        pika.URLParameters(settings.amqp_url),
+        on_open_callback=lambda opened: opened.channel(on_open_callback=on_channel),
+        on_close_callback=lambda closed, _: closed.ioloop.stop(),
+        custom_ioloop=IOLoop(),
+    )
+    connection.ioloop.start()
+    return figures
+
+
+class TimedWorker(Worker):
+    """busmon's worker, with a stopwatch from its entrance to the last commit and ack; then it ends as on SIGTERM."""
+
+    watch: Stopwatch
+    figures: Figures
+
+    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries."""
+        self.watch.delivered(len(deliveries))
+        super().delivered(queue, deliveries)
+        if self.watch.done:
+            for lane in self._lanes.values():
+                lane.close("drain")
+            self.figures = self.watch.stop()
+            self._drain()
+
+
+def busmon(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
+    """The worker."""
+    shard = int(queue.rpartition(".")[2])
+    with inbox(signal.SIGTERM) as signals:
+        worker = TimedWorker(settings, [shard], shard)
+        worker.watch = watch
+        worker.run(signals)
+        worker.close()
+    return worker.figures
+
+
+PROGRAMS: Mapping[str, Callable[[Settings, str, Stopwatch], Figures]] = {
+    "naive": naive,
+    "faststream": faststream,
+    "floor": floor,
+    "busmon": busmon,
+}
+
+if __name__ == "__main__":
+    program, drained, envelopes = sys.argv[1:]
+    print(json.dumps(PROGRAMS[program](load(), drained, Stopwatch(int(envelopes)))))
