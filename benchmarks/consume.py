@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,19 @@ C = "C"
 
 
 class Bench:
-    """The broker with two exchanges of the topology, of one shard and of two, and what is run against them."""
+    """The broker with the topology of one shard and that of two, and what is run against them.
+
+    Attributes:
+        one_shard: the settings of the former.
+        programs: what can be run.
+    """
 
     def __init__(self, amqp_url: str, scratch: Path) -> None:
         self._amqp_url = amqp_url
         self._scratch = scratch
         self._sides = {shards: self._declared(shards) for shards in (1, 2)}
         self._c = _compiled(scratch)
+        self.one_shard = self._sides[1]
         self.programs = [*PROGRAMS, PAIR, *([C] if self._c else [])]
 
     def _declared(self, shards: int) -> Settings:
@@ -58,9 +65,9 @@ class Bench:
         declare(topologies.load(settings.topology, settings.exchange), settings.amqp_url, None, {})
         return settings
 
-    def run(self, program: str, envelopes: int, samples: int, form: str) -> Figures:
-        """Publish a backlog, have the program drain it, and return its wall and CPU time in seconds."""
-        settings = self._sides[2 if program == PAIR else 1]
+    def run(self, program: str, envelopes: int, samples: int, form: str, **changed: Any) -> Figures:
+        """Publish a backlog, have the program drain it with changed settings, and return wall and CPU seconds."""
+        settings = replace(self._sides[2 if program == PAIR else 1], **changed)
         backlog.publish(settings.amqp_url, settings.exchange, envelopes, samples, form)
         with tempfile.TemporaryDirectory(dir=self._scratch) as registry_dir:
             ended = [process.communicate()[0] for process in self._started(program, settings, registry_dir, envelopes)]
