@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/batches.py [--envelopes 20000] [--rounds 3]
 
-Printed are medians over the rounds. A batch can't be larger than the prefetch, and is closed after 0.25 s at the latest.
+Printed are medians over the rounds. No batch is larger than the prefetch, or older than 0.25 s.
 """
 
 import argparse
