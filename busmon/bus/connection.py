@@ -7,14 +7,24 @@ again may help and `BrokerRefusedError` where it won't, never with a password in
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
 from pika.connection import Parameters
-from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosed, ConnectionBlockedTimeout, ConnectionClosed
+from pika.credentials import ExternalCredentials, PlainCredentials
+from pika.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ConnectionBlockedTimeout,
+    ConnectionClosed,
+)
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
+from busmon.bus import tls
 from busmon.bus.reading import ReadingConnection
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
 from busmon.settings import mask
@@ -41,20 +51,29 @@ def parameters(amqp_url: str, name: str) -> Parameters:
 
     Args:
         amqp_url: `amqp://` or `amqps://`, with user, password, virtual host and pika's query options (`heartbeat`,
-            `ssl_options`, …).
+            …), and RabbitMQ's own of TLS: `cacertfile`, `certfile`, `keyfile`, `server_name_indication`,
+            `auth_mechanism` (see `tls.py`).
         name: what the connection is called in RabbitMQ's management pages and log.
 
     Raises:
         SettingsError: the URL has an option that doesn't exist or a value that isn't accepted.
     """
     parts = urlsplit(amqp_url)
-    query = urlencode({**_DEFAULTS, **dict(parse_qsl(parts.query))})
+    said = dict(parse_qsl(parts.query))
+    asked, external = tls.taken("amqp_url", said), _external(said)
+    if parts.scheme != "amqps" and (asked or external):
+        raise SettingsError(f"amqp_url: {mask(amqp_url)}: expected amqps://…, where certificates are named")
+    query = urlencode({**_DEFAULTS, **said})
     if parts.username and parts.password is None:
         parts = parts._replace(netloc=f"{parts.username}:@{parts.netloc.rpartition('@')[2]}")
     try:
         found = pika.URLParameters(parts._replace(query=query).geturl())
+        if asked:
+            found.ssl_options = tls.Renewed(asked)
     except (ValueError, TypeError, AttributeError, SyntaxError, OSError) as error:
         raise SettingsError(f"amqp_url: {mask(amqp_url)}: {one_line(str(error))}") from error
+    if external:
+        found.credentials = ExternalCredentials()
     found.client_properties = {**(found.client_properties or {}), "connection_name": name}
     return found
 
@@ -72,8 +91,13 @@ def open_blocking(amqp_url: str, name: str) -> pika.BlockingConnection:
         # An operator looks at what others published, so headers that pika can't decode may come this way, too.
         return pika.BlockingConnection(wanted, _impl_class=ReadingConnection)
     except PIKA_ERRORS as error:
-        found = translated(error)
-        raise type(found)(f"RabbitMQ at {wanted.host}:{wanted.port}: {found}") from error
+        raise unopened(wanted, error) from error
+
+
+def unopened(wanted: Parameters, error: BaseException) -> BusError:
+    """The `BusError` that says why there is no connection, and where it was to lead."""
+    found = translated(error)
+    return type(found)(f"RabbitMQ at {wanted.host}:{wanted.port}: {found}")
 
 
 @contextmanager
@@ -109,6 +133,8 @@ def translated(error: BaseException) -> BusError:
     root = _root(error)
     if isinstance(root, AMQPConnectorStackTimeout):
         return BrokerUnreachableError("no answer to the AMQP handshake in time")
+    if isinstance(root, AuthenticationError):
+        return BrokerRefusedError(f"it doesn't take the authentication mechanism {one_line(str(root.args[0]))}")
     if isinstance(root, ConnectionClosed):
         return _closed(root.reply_code, root.reply_text)
     if hidden := _HIDDEN_CLOSE.search(str(root)):
@@ -129,6 +155,22 @@ def reconnect_waits() -> Iterator[float]:
         state.attempt_number += 1
 
 
+def certificates(amqp_url: str) -> dict[str, Path]:
+    """The files of certificates that the URL names, by use: `amqp_ca`, `amqp_client`."""
+    asked = tls.taken("amqp_url", dict(parse_qsl(urlsplit(amqp_url).query)))
+    return asked.certificates() if asked else {}
+
+
+def user(amqp_url: str) -> str:
+    """Who the URL says that one is, in words.
+
+    Raises:
+        SettingsError: the URL isn't accepted.
+    """
+    credentials = parameters(amqp_url, "").credentials
+    return f"user {credentials.username!r}" if isinstance(credentials, PlainCredentials) else "the certificate's user"
+
+
 def virtual_host(amqp_url: str) -> str:
     """The virtual host that the URL names.
 
@@ -141,6 +183,14 @@ def virtual_host(amqp_url: str) -> str:
 def one_line(text: str) -> str:
     """The text without line breaks, nor RabbitMQ's pointer to a log that the reader may not have."""
     return " ".join(text.split()).removesuffix(" For details see the broker logfile.")
+
+
+def _external(said: dict[str, str]) -> bool:
+    """Whether the query asks for authentication by the client's certificate; the mechanism is taken out of it."""
+    mechanism = said.pop("auth_mechanism", "plain").lower()
+    if mechanism not in {"plain", "external"}:
+        raise SettingsError("amqp_url: auth_mechanism: expected plain or external")
+    return mechanism == "external"
 
 
 def _root(error: BaseException) -> BaseException:

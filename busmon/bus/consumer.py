@@ -1,9 +1,10 @@
 """The fleet's consumer: deliveries of several queues to one listener, settled after the commit, whatever happens.
 
-One `SelectConnection` with a channel for each queue, a second connection for what goes to quarantine, both on the
-caller's loop and only on its thread. Whatever ends a connection, a channel or a consumer is counted in `reconnects`,
-logged and told to the listener, and what can be opened again is, with jittered back-off. No exception of pika's reaches
-the caller, and none of the caller's is lost in pika.
+One `SelectConnection` with a channel for each queue, a second connection for what is published, both on the caller's
+loop and only on its thread. The way to the queues is made on each connection, and what waited for it is sent on. What
+ends a connection, a channel or a consumer is counted in `reconnects`, logged and told to the listener, and what can be
+opened again is, with jittered back-off. No exception of pika's reaches the caller, and none of the caller's is lost in
+pika.
 """
 
 import math
@@ -20,11 +21,15 @@ from busmon.bus.causes import Cause
 from busmon.bus.connection import parameters
 from busmon.bus.delivery import Delivery, Listener
 from busmon.bus.depths import Depths
+from busmon.bus.forwarding import Forwarder
 from busmon.bus.gather import Gather
 from busmon.bus.link import CLOSE_SECONDS, Link
-from busmon.bus.quarantine_publisher import QuarantinePublisher
+from busmon.bus.outgoing import Outgoing
+from busmon.bus.outgoing_properties import quarantine_properties
 from busmon.bus.queue_channel import QueueChannel
+from busmon.bus.ringing import RingKeeper
 from busmon.bus.surfacing import surfacing
+from busmon.bus.topology import Ring
 
 __all__ = ["Consumer", "Delivery", "Listener"]
 
@@ -47,6 +52,8 @@ class Consumer:
         name: what the connections are called on the broker.
         listener: gets the deliveries.
         ioloop: pika's loop, run by the caller.
+        ring: made on each connection; None if nothing hashes.
+        waiting: the queue from which to forward to the ring; empty if that is another worker's to do.
         peeling: take deliveries before pika decodes them, at a third of the cost.
 
     Attributes:
@@ -66,6 +73,8 @@ class Consumer:
         name: str,
         listener: Listener,
         ioloop: IOLoop,
+        ring: Ring | None = None,
+        waiting: str = "",
         peeling: bool = True,
     ) -> None:
         self.reconnects: Counter[str] = Counter()
@@ -74,26 +83,47 @@ class Consumer:
         self._link = Link(
             parameters(amqp_url, name), ioloop, opened=self._on_open, lost=self._on_lost, blocked=self._on_blocked
         )
-        self._quarantine = QuarantinePublisher(
-            parameters(amqp_url, f"{name} quarantine"),
-            quarantine_exchange,
-            ioloop,
-            self.reconnects,
-            self._on_quarantine_blocked,
+        self._outgoing = Outgoing(
+            parameters(amqp_url, f"{name} publishing"), ioloop, self.reconnects, self._on_publishing_blocked
         )
+        self._quarantine = self._outgoing.outlet(quarantine_exchange, "quarantine_refused", lambda _: None)
+        self._keeper = None if ring is None else RingKeeper(ring, ioloop, self.reconnects)
         self._depths = Depths()
-        self._channels = {
-            queue: QueueChannel(
-                queue=queue,
-                prefetch=prefetch,
-                listener=listener,
+        self._channels = {queue: self._channel(queue, prefetch, listener, peeling=peeling) for queue in queues}
+        self._forwarder: Forwarder | None = None
+        if self._keeper is not None and waiting:
+            self._forwarder = Forwarder(
+                waiting,
+                keeper=self._keeper,
+                outgoing=self._outgoing,
                 ioloop=ioloop,
                 interruptions=self.reconnects,
-                voided=self._quarantine.forget,
                 peeling=peeling,
             )
-            for queue in queues
-        }
+            self._channels[waiting] = self._forwarder.channel
+
+    def _channel(self, queue: str, prefetch: int, listener: Listener, *, peeling: bool) -> QueueChannel:
+        return QueueChannel(
+            queue=queue,
+            prefetch=prefetch,
+            listener=listener,
+            ioloop=self._ioloop,
+            interruptions=self.reconnects,
+            voided=self._outgoing.forget,
+            cancelled=partial(self._on_cancelled, queue),
+            peeling=peeling,
+        )
+
+    @property
+    def forwarded(self) -> int:
+        """How many envelopes were sent on, as they had been published while the ring was missing."""
+        return self._forwarder.forwarded if self._forwarder else 0
+
+    @property
+    def obstacles(self) -> list[str]:
+        """What is wrong on the way to the queues, a line each."""
+        parts = (self._keeper, self._forwarder)
+        return [part.obstacle for part in parts if part is not None and part.obstacle]
 
     def start(self) -> None:
         """Connect and consume; all that follows happens on the loop."""
@@ -119,7 +149,8 @@ class Consumer:
         channel = self._channels[queue]
         if channel.hold(delivery.delivery_tag):
             confirmed = partial(channel.release, delivery.delivery_tag)
-            self._quarantine.publish(queue, delivery, headers, confirmed)
+            properties = partial(quarantine_properties, delivery.properties, headers)
+            self._quarantine.publish(queue, delivery, properties, confirmed)
 
     def held(self, queue: str) -> int:
         """How many deliveries await their quarantine's confirm."""
@@ -149,7 +180,7 @@ class Consumer:
     def close(self, on_done: Callable[[], None]) -> None:
         """Close both connections, the acks flushed.
 
-        Quarantines under way are waited for, `FLUSH_SECONDS` at most, and not if the broker refuses or doesn't read
+        Publishes under way are waited for, `FLUSH_SECONDS` at most, and not if the broker refuses or doesn't read
         them. What isn't settled by then comes again.
 
         Args:
@@ -158,7 +189,7 @@ class Consumer:
         self._draining = True
         self._link.retire()
         flushed = Gather(self._ioloop, 1, FLUSH_SECONDS, partial(self._flush_acks, on_done))
-        self._quarantine.flush(flushed.part)
+        self._outgoing.flush(flushed.part)
 
     def _flush_acks(self, on_done: Callable[[], None]) -> None:
         settlers = [channel.settler for channel in self._channels.values() if channel.settler is not None]
@@ -173,18 +204,22 @@ class Consumer:
 
     def _close_links(self, on_done: Callable[[], None]) -> None:
         closed = Gather(self._ioloop, 2, 2 * CLOSE_SECONDS, surfacing(self._ioloop, on_done))
-        self._quarantine.close(closed.part)
+        self._outgoing.close(closed.part)
         self._link.close(closed.part)
 
     def _on_open(self, connection: Connection) -> None:
         _log.info("consumer.connected")
         if not self._draining:
+            if self._keeper is not None:
+                self._keeper.connected(connection)
             for channel in self._channels.values():
                 channel.connected(connection)
 
     def _on_lost(self, cause: Cause, wait: float | None) -> None:
         self.reconnects[cause.name] += 1
         _log.warning("consumer.connection_lost", cause=cause.name, detail=cause.detail, retry_in_seconds=wait)
+        if self._keeper is not None:
+            self._keeper.disconnected()
         for channel in self._channels.values():
             channel.disconnected(cause)
 
@@ -197,6 +232,10 @@ class Consumer:
         for channel in self._channels.values():
             channel.block(reason)
 
-    def _on_quarantine_blocked(self, reason: str) -> None:
+    def _on_cancelled(self, queue: str) -> None:
+        if self._keeper is not None:
+            self._keeper.lose(queue)
+
+    def _on_publishing_blocked(self, reason: str) -> None:
         for channel in self._channels.values():
-            channel.block_quarantine(reason)
+            channel.block_publishing(reason)

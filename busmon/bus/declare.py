@@ -5,7 +5,7 @@ an error of one line that names the object, the argument and both values. One th
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from busmon.bus import users
-from busmon.bus.connection import one_line, parameters, translating, virtual_host
+from busmon.bus.connection import one_line, translating, user, virtual_host
 from busmon.bus.session import Session
 from busmon.bus.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topology
 from busmon.errors import BrokerRefusedError, BusError, TopologyError
@@ -76,22 +76,21 @@ def ensure(topology: Topology, amqp_url: str) -> list[str]:
         if not missing:
             # A binding can't be asked for, only made again; whoever may not bind has to trust that it is there.
             with suppress(BrokerRefusedError):
-                _bind_all(session, topology)
+                _make_ring_and_bind(session, topology)
             return []
         _refuse_more_shards(topology, missing)
         try:
             return _declare_all(session, topology)
         except BrokerRefusedError as error:
-            user = parameters(amqp_url, "").credentials.username
             raise TopologyError(
-                f"{missing[0]} is missing, and user {user!r} may not declare it: "
+                f"{missing[0]} is missing, and {user(amqp_url)} may not declare it: "
                 "run `busmon topology declare` as an operator"
             ) from error
 
 
 def _missing(session: Session, topology: Topology) -> list[str]:
     return [
-        *(f"exchange {exchange.name!r}" for exchange in topology.exchanges if not session.has_exchange(exchange.name)),
+        *(f"exchange {name!r}" for name in _durable(topology.exchanges) if not session.has_exchange(name)),
         *(f"queue {queue.name!r}" for queue in topology.queues if not session.has_queue(queue.name)),
     ]
 
@@ -117,7 +116,12 @@ def _refuse_more_shards(topology: Topology, missing: list[str]) -> None:
         )
 
 
+def _durable(exchanges: Iterable[Exchange]) -> list[str]:
+    return [exchange.name for exchange in exchanges if exchange.durable]
+
+
 def _declare_all(session: Session, topology: Topology) -> list[str]:
+    _break_ring_with_a_gap(session, topology)
     return [
         *(_declare_exchange(session, topology, exchange) for exchange in topology.exchanges),
         *(_declare_queue(session, topology, queue) for queue in topology.queues),
@@ -125,12 +129,27 @@ def _declare_all(session: Session, topology: Topology) -> list[str]:
     ]
 
 
+def _break_ring_with_a_gap(session: Session, topology: Topology) -> None:
+    """Delete a ring that lacks a shard's queue: bound at its end, that queue would take other sources than it had."""
+    folds = map(topology.fold_queue, range(topology.shards))
+    if topology.ring and not all(map(session.has_queue, folds)):
+        name = topology.ring.exchange.name
+        _do(session, topology, f"exchange {name!r}", lambda channel: channel.exchange_delete(name))
+
+
+def _make_ring_and_bind(session: Session, topology: Topology) -> None:
+    if topology.ring:
+        _declare_exchange(session, topology, topology.ring.exchange)
+    _bind_all(session, topology)
+
+
 def _declare_exchange(session: Session, topology: Topology, exchange: Exchange) -> str:
     there = session.has_exchange(exchange.name)
     what = f"exchange {exchange.name!r}"
 
     def operation(channel: BlockingChannel) -> None:
-        channel.exchange_declare(exchange.name, exchange.type, durable=True, arguments=dict(exchange.arguments))
+        arguments = dict(exchange.arguments)
+        channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable, arguments=arguments)
 
     _do(session, topology, what, operation)
     return f"{what}: {'was there' if there else 'declared'}"

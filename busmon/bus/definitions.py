@@ -130,7 +130,7 @@ def _present(found: Mapping[str, Table | None]) -> dict[str, Table]:
 
 
 def exported(topology: Topology, virtual_host: str, passwords: Mapping[str, str | None]) -> dict[str, Any]:
-    """The topology as definitions that `rabbitmqctl import_definitions` takes.
+    """The topology as definitions that `rabbitmqctl import_definitions` takes, but for the ring, which the fleet makes.
 
     Args:
         topology: what to write.
@@ -138,6 +138,8 @@ def exported(topology: Topology, virtual_host: str, passwords: Mapping[str, str 
         passwords: by role; a user without one can't log in until it is given one, and an import takes the one it has.
     """
     place = {"vhost": virtual_host}
+    exchanges = [exchange for exchange in topology.exchanges if exchange.durable]
+    bindings = [binding for binding in topology.bindings if not topology.ring or binding not in topology.ring.bindings]
     lasting = {**place, "durable": True, "auto_delete": False}
     return {
         "vhosts": [{"name": virtual_host}],
@@ -146,9 +148,9 @@ def exported(topology: Topology, virtual_host: str, passwords: Mapping[str, str 
             {**place, "user": user.name, "configure": user.configure, "write": user.write, "read": user.read}
             for user in topology.users
         ],
-        "exchanges": [{**lasting, "internal": False, **asdict(exchange)} for exchange in topology.exchanges],
+        "exchanges": [{**lasting, "internal": False, **asdict(exchange)} for exchange in exchanges],
         "queues": [{**lasting, **asdict(queue)} for queue in topology.queues],
-        "bindings": [{**place, **asdict(binding)} for binding in topology.bindings],
+        "bindings": [{**place, **asdict(binding)} for binding in bindings],
     }
 
 

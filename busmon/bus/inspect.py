@@ -37,7 +37,7 @@ _APPLIES_TO = {"exchange": {"all", "exchanges"}, "queue": {"all", "queues", "quo
 def differences(topology: Topology, found: Definitions) -> list[str]:
     """How the broker differs from the topology, a line each; empty where it doesn't.
 
-    What `found` couldn't see is not compared.
+    What `found` couldn't see is not compared, nor is what isn't durable while it's missing: the fleet makes it again.
     """
     return [
         *(line for exchange in topology.exchanges for line in _of_exchange(exchange, found)),
@@ -53,11 +53,12 @@ def _of_exchange(exchange: Exchange, found: Definitions) -> Iterator[str]:
     what = f"exchange {exchange.name!r}"
     table = found.exchanges.get(exchange.name)
     if table is None:
-        yield f"{what}: is missing"
+        if exchange.durable:
+            yield f"{what}: is missing"
         return
     if table["type"] != exchange.type:
         yield f"{what}: type is {table['type']!r}, should be {exchange.type!r}"
-    yield from _of_lasting(what, table)
+    yield from _of_lasting(what, table, durable=exchange.durable)
     yield from _of_arguments(what, exchange.arguments, table["arguments"])
 
 
@@ -67,13 +68,13 @@ def _of_queue(queue: Queue, found: Definitions) -> Iterator[str]:
     if table is None:
         yield f"{what}: is missing"
         return
-    yield from _of_lasting(what, table)
+    yield from _of_lasting(what, table, durable=True)
     yield from _of_arguments(what, queue.arguments, table["arguments"])
 
 
-def _of_lasting(what: str, table: Table) -> Iterator[str]:
-    if not table["durable"]:
-        yield f"{what}: is not durable"
+def _of_lasting(what: str, table: Table, *, durable: bool) -> Iterator[str]:
+    if table["durable"] != durable:
+        yield f"{what}: is durable, should not be" if table["durable"] else f"{what}: is not durable"
     if table["auto_delete"]:
         yield f"{what}: deletes itself (auto-delete)"
 
@@ -89,17 +90,18 @@ def _of_arguments(what: str, wanted: Table, found: Table) -> Iterator[str]:
 
 
 def _beyond(topology: Topology, found: Definitions) -> Iterator[str]:
-    """Shards that the broker has and the topology hasn't: nobody consumes them."""
+    """Queues that the broker has for another number of shards: nobody consumes them."""
     ours = {queue.name for queue in topology.queues}
     for name in sorted(found.queues.keys() - ours):
-        if re.fullmatch(re.escape(topology.exchange) + r"\.fold\.[0-9]+", name):
-            yield f"queue {name!r}: is of no shard, for shards = {topology.shards}"
+        if re.fullmatch(re.escape(topology.exchange) + r"\.(fold\.[0-9]+|waiting)", name):
+            yield f"queue {name!r}: is consumed by nobody, for shards = {topology.shards}"
 
 
 def _of_bindings(topology: Topology, found: Definitions) -> Iterator[str]:
     present = [_binding(table) for table in found.bindings]
+    unmade = topology.ring.bindings if topology.ring and topology.ring.exchange.name not in found.exchanges else ()
     for binding in topology.bindings:
-        if binding not in present:
+        if binding not in present and binding not in unmade:
             yield f"binding {binding}: is missing"
     for binding in present:
         if binding not in topology.bindings and _harms(topology, binding):
@@ -113,11 +115,15 @@ def _binding(table: Table) -> Binding:
 
 
 def _harms(topology: Topology, binding: Binding) -> bool:
-    """Whether it brings us what isn't ours, or the same twice, or takes a share of what a hash spreads."""
-    hashing = {exchange.name for exchange in topology.exchanges if exchange.type == CONSISTENT_HASH}
+    """Whether it brings us what isn't ours, or the same twice, or takes what the ring deals or the gate lets wait."""
+    closed = {
+        exchange.name
+        for exchange in topology.exchanges
+        if exchange.type == CONSISTENT_HASH or "alternate-exchange" in exchange.arguments
+    }
     ours = (binding.destination_type, binding.destination) in _names(topology)
     # Every queue is bound to the nameless exchange by its own name; that can't be undone.
-    return (ours and binding.source != "") or binding.source in hashing
+    return (ours and binding.source != "") or binding.source in closed
 
 
 def _names(topology: Topology) -> list[tuple[str, str]]:

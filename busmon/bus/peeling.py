@@ -48,7 +48,6 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._entrances: dict[int, tuple[int, Entrance]] = {}
         self._frame_buffer: bytes = b""
-        self._handed_over = 0
         super().__init__(*args, **kwargs)
 
     def peel(self, channel_number: int, base: int, entrance: Entrance) -> None:
@@ -69,17 +68,12 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
             if frame is None:
                 return
             self._trim_frame_buffer(consumed)
-            if self._entrances and frame.frame_type == spec.FRAME_METHOD:
-                self._handed_over = frame.channel_number
             self._process_frame(frame)
 
     def _pika_assembles(self) -> bool:
         """Whether pika has the beginning of a delivery, the rest of which is then pika's too."""
-        channel = self._channels.get(self._handed_over)
-        if channel is not None and channel._content_assembler._method_frame is not None:  # noqa: SLF001 - nothing tells
-            return True
-        self._handed_over = 0
-        return False
+        channels = map(self._channels.get, self._entrances)
+        return any(channel and channel._content_assembler._method_frame for channel in channels)  # noqa: SLF001 - nothing tells
 
     def _peel_whole_deliveries(self) -> bool:
         """Deliver what stands plain and whole at the start of the buffer; whether the rest waits for more bytes."""

@@ -1,19 +1,24 @@
-"""Publishing one body at a time: on return it is stored on a quorum queue, or an error says that it isn't known to be.
+"""Confirmed publishing: `publish` returns when a quorum queue has the body; `send` keeps several under way.
 
 One connection, opened at the first publish and again after a loss. Not thread-safe: a publisher belongs to one thread.
 A body whose confirm never came may have been stored; whoever publishes it again must keep its `message_id`.
 """
 
-import pika
-from pika.exceptions import NackError, UnroutableError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
 
-from busmon.bus.connection import PIKA_ERRORS, translated, translating
-from busmon.bus.session import Session
-from busmon.errors import PublishRefusedError
+import pika
+
+from busmon.bus.confirms import Confirms
+from busmon.errors import BusError, PublishRefusedError
+
+WINDOW = 32
+"""Publishes under way at once. The fleet tells 64 gaps in a source's sequence apart, so it must be fewer."""
 
 
 class ConfirmedPublisher:
-    """Mandatory publishes, each confirmed before `publish` returns.
+    """Mandatory publishes with confirms.
 
     Args:
         amqp_url: the broker.
@@ -25,7 +30,8 @@ class ConfirmedPublisher:
         self._amqp_url = amqp_url
         self._name = name
         self._timeout_seconds = timeout_seconds
-        self._session: Session | None = None
+        self._ends_at = inf
+        self._confirms: Confirms | None = None
 
     def publish(self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties) -> None:
         """Publish a body and wait until a queue has it.
@@ -35,16 +41,38 @@ class ConfirmedPublisher:
             BrokerRefusedError: the exchange doesn't exist, or this user may not write to it.
             BrokerUnreachableError: no connection, or none that confirmed in time.
         """
-        session = self._opened()
-        try:
-            session.call(lambda channel: channel.basic_publish(exchange, routing_key, body, properties, mandatory=True))
-        except UnroutableError as error:
-            message = f"returned: exchange {exchange!r} has no queue for routing key {routing_key!r}"
-            raise PublishRefusedError(message) from error
-        except NackError as error:
-            raise PublishRefusedError(f"nacked: a queue of exchange {exchange!r} is full or has failed") from error
-        except PIKA_ERRORS as error:
-            raise translated(error) from error
+        self.send(exchange, routing_key, body, properties, lambda: None)
+        self.settle()
+
+    def send(
+        self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties, stored: Callable[[], None]
+    ) -> None:
+        """Publish a body, and wait for no more than a place among the `WINDOW` that may be under way.
+
+        Args:
+            exchange: where to.
+            routing_key: the binding's choice.
+            body: what to store.
+            properties: with the `message_id`, which a return is told apart by.
+            stored: called, in this thread, by this call or a later one, once a queue has the body.
+
+        Raises:
+            BusError: as `publish`, of this body or an earlier one: nothing is under way any more, and each body whose
+                `stored` wasn't called is to be sent again, in order.
+        """
+        with self._opened() as confirms:
+            confirms.settle(WINDOW - 1)
+            confirms.publish(exchange, routing_key, body, properties, stored)
+
+    def settle(self) -> None:
+        """Wait until nothing is under way.
+
+        Raises:
+            BusError: as `send`.
+        """
+        if self._confirms is not None:
+            with self._opened() as confirms:
+                confirms.settle()
 
     def idle(self, seconds: float) -> None:
         """Answer heartbeats for at most so long, for 0 only what is due; returns at once if no connection is open.
@@ -52,22 +80,32 @@ class ConfirmedPublisher:
         Raises:
             BrokerUnreachableError: the connection was lost; the next publish opens another.
         """
-        if self._session is not None and self._session.is_open:
-            with translating():
-                self._session.idle(seconds)
+        if self._confirms is not None:
+            with self._opened() as confirms:
+                confirms.turn(seconds)
+
+    def end_waits_at(self, moment: float) -> None:
+        """Let no call wait beyond a moment of the monotonic clock; for any thread."""
+        self._ends_at = moment
+        if (confirms := self._confirms) is not None:
+            confirms.ends_at = moment
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        if self._confirms is not None:
+            self._confirms.close()
+            self._confirms = None
 
-    def _opened(self) -> Session:
-        if self._session is None or not self._session.is_open:
-            self._session = Session(
-                self._amqp_url,
-                self._name,
-                self._timeout_seconds,
-                prepare=lambda channel: channel.confirm_delivery(),
-            )
-        return self._session
+    @contextmanager
+    def _opened(self) -> Iterator[Confirms]:
+        """The connection, which doesn't outlive a failure of its own; a refusal is none."""
+        if self._confirms is None:
+            self._confirms = Confirms(self._amqp_url, self._name, self._timeout_seconds)
+            self._confirms.ends_at = self._ends_at
+        try:
+            yield self._confirms
+        except PublishRefusedError:
+            raise
+        except BusError:
+            self.close()
+            raise

@@ -44,6 +44,7 @@ class QueueChannel:
         ioloop: what the connection runs on.
         interruptions: counted up by cause at each end of a channel.
         voided: called with the queue when its unsettled deliveries have become void.
+        cancelled: called when the broker has cancelled the consumer.
 
     Attributes:
         settler: settles the deliveries of the present channel; None while there is none.
@@ -58,6 +59,7 @@ class QueueChannel:
         ioloop: IOLoop,
         interruptions: Counter[str],
         voided: Callable[[str], None],
+        cancelled: Callable[[], None],
         peeling: bool,
     ) -> None:
         self.settler: Settler | None = None
@@ -66,6 +68,7 @@ class QueueChannel:
         self._ioloop = ioloop
         self._interruptions = interruptions
         self._voided = voided
+        self._on_cancelled = cancelled
         self._peeling = peeling
         self._listener = listener
         self._lost = surfacing(ioloop, listener.lost)
@@ -76,7 +79,7 @@ class QueueChannel:
         self._channel: Channel | None = None
         self._base = -_TAGS_PER_CHANNEL
         self._state = self._told = ("connecting", "")
-        self._blocked = self._quarantine_blocked = ""
+        self._blocked = self._publishing_blocked = ""
         self._draining = False
         self._cancelled: Callable[[], None] | None = None
 
@@ -98,9 +101,9 @@ class QueueChannel:
         self._blocked = reason
         self._tell()
 
-    def block_quarantine(self, reason: str) -> None:
-        """The broker has stopped reading what is quarantined; with "" it resumed."""
-        self._quarantine_blocked = reason
+    def block_publishing(self, reason: str) -> None:
+        """The broker has stopped reading what held deliveries are published by; with "" it resumed."""
+        self._publishing_blocked = reason
         self._tell()
 
     def hold(self, tag: int) -> bool:
@@ -183,6 +186,7 @@ class QueueChannel:
         self._change("cancelled", cause)
         self._lose(cause)
         channel.close()
+        self._on_cancelled()
         self._reopen(cause)
 
     def _on_close(self, channel: Channel, reason: Exception) -> None:
@@ -227,7 +231,7 @@ class QueueChannel:
         """Tell the listener the state, if that is news."""
         state = self._state
         held = self.settler is not None and self.settler.held
-        blocked = self._blocked or (self._quarantine_blocked if held else "")
+        blocked = self._blocked or (self._publishing_blocked if held else "")
         if blocked and state[0] == "consuming":
             state = ("blocked", f"connection_blocked: {blocked}")
         if state != self._told:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pika.channel import Channel
 
+    from busmon.bus.topology import Topology
     from busmon.demo.broker import PrivateNode
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -66,6 +67,7 @@ class Running:
         *queues: str,
         prefetch: int = 1000,
         heard: Recorder | None = None,
+        topology: Topology | None = None,
     ) -> None:
         self.ioloop = IOLoop()
         self.heard = heard or Recorder()
@@ -79,6 +81,8 @@ class Running:
             name="test consumer",
             listener=self.heard,
             ioloop=self.ioloop,
+            ring=topology.ring if topology else None,
+            waiting=topology.waiting if topology else "",
         )
         self.consumer.start()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -99,6 +102,18 @@ def test_lines_are_stored_and_accounted_for(place: Place, client: Client) -> Non
     assert bad.startswith("busmon: line 1201: not JSON: ")
     assert account == "busmon: 2,499 samples confirmed in 3 envelopes, 1 bad line"
     assert [sample["value"] for sample in samples(client, 3)] == [n for n in range(2500) if n != 1200]
+
+
+def test_a_terminal_shows_how_far_it_is(place: Place) -> None:
+    command = [sys.executable, "-m", "busmon", "publish", "-", "--amqp-url", place.amqp_url]
+    ours, theirs = pty.openpty()
+    lines = b'{"name": "user_online_count", "value": 1}\n' * 2000
+    subprocess.run(command, input=lines, stderr=theirs, check=True, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert re.search(r"\r\x1b\[K1,000 samples confirmed, [0-9,]+ a second", shown)
+    assert shown.endswith("busmon: 2,000 samples confirmed in 2 envelopes\r\n")
 
 
 def test_no_lines_are_no_failure(place: Place) -> None:

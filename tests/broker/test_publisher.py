@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.publisher import ConfirmedPublisher
+from busmon.bus.publisher import WINDOW, ConfirmedPublisher
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, PublishRefusedError
 
 from .proxy import Proxy
@@ -114,6 +115,67 @@ def test_an_alarm_holds_no_publisher_for_longer_than_its_timeout(dedicated_node:
     dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
     publish(publisher)
     publisher.close()
+
+
+class TestSeveralUnderWay:
+    def send(self, publisher: ConfirmedPublisher, count: int, stored: list[int] | None = None) -> list[int]:
+        """Send so many; the numbers of those that are stored, as it is told."""
+        stored = [] if stored is None else stored
+        for number in range(count):
+            properties = BasicProperties(message_id=f"a:{number + 1}", delivery_mode=2, headers={"source": "a"})
+            publisher.send("telemetry", "a.task", b"%d" % number, properties, partial(stored.append, number))
+        return stored
+
+    def send_all(self, publisher: ConfirmedPublisher, stored: list[int]) -> None:
+        """Send some, and wait for them."""
+        self.send(publisher, 10, stored)
+        publisher.settle()
+
+    def test_they_are_stored_in_order(self, place: Place, publisher: ConfirmedPublisher) -> None:
+        stored = self.send(publisher, 500)
+        assert len(stored) >= 500 - WINDOW
+        publisher.settle()
+        assert sorted(stored) == [*range(500)]
+        with Client(place.amqp_url) as client:
+            assert [int(taken.body) for taken in client.take("telemetry.fold.0", 500)] == [*range(500)]
+
+    def test_those_that_no_queue_takes_are_not_called_stored(self, place: Place, publisher: ConfirmedPublisher) -> None:
+        stored = self.send(publisher, 3)
+        publisher.settle()
+        with Client(place.amqp_url) as client:
+            client.channel.queue_unbind("telemetry.fold.0", "telemetry", "#")
+            with pytest.raises(PublishRefusedError, match=r"^returned: exchange 'telemetry' has no queue"):
+                self.send_all(publisher, stored)
+            client.channel.queue_bind("telemetry.fold.0", "telemetry", "#")
+        assert len(stored) == 3
+        publish(publisher)
+
+    def test_those_under_way_at_a_loss_are_not_called_stored(self, node: Any, place: Place) -> None:
+        with Proxy(node.amqp_port) as proxy:
+            url = place.amqp_url.replace(str(node.amqp_port), str(proxy.port))
+            publisher = ConfirmedPublisher(url, NAME, timeout_seconds=0.5)
+            publish(publisher)
+            proxy.silent = True
+            stored = self.send(publisher, 5)
+            with pytest.raises(BrokerUnreachableError, match=r"^no answer within 0\.5"):
+                publisher.settle()
+            assert stored == []
+            proxy.silent = False
+            publish(publisher)
+            publisher.close()
+
+    def test_a_wait_ends_when_it_is_told_to(self, node: Any, place: Place) -> None:
+        with Proxy(node.amqp_port) as proxy:
+            publisher = ConfirmedPublisher(place.amqp_url.replace(str(node.amqp_port), str(proxy.port)), NAME)
+            publish(publisher)
+            proxy.silent = True
+            self.send(publisher, 1)
+            began = time.monotonic()
+            publisher.end_waits_at(began + 0.3)
+            with pytest.raises(BrokerUnreachableError):
+                publisher.settle()
+            assert time.monotonic() - began < 10
+            publisher.close()
 
 
 def test_idle_keeps_a_connection_alive(place: Place) -> None:

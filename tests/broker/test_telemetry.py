@@ -40,9 +40,12 @@ def client(place: Place) -> Iterator[Client]:
 
 
 def a_telemetry(amqp_url: str, interval_seconds: float = 0.05, **settings: Any) -> Telemetry:
-    return Telemetry(
-        "analyzer", settings=Settings(amqp_url=amqp_url, publish_interval_seconds=interval_seconds, **settings)
-    )
+    given: dict[str, Any] = {
+        "amqp_url": amqp_url,
+        "publish_interval_seconds": interval_seconds,
+        "spool_bytes": 0,
+    } | settings
+    return Telemetry("analyzer", settings=Settings(**given), lifecycle=False)
 
 
 def arrived(client: Client, enough: Callable[[list[Taken]], object]) -> list[Taken]:
@@ -274,7 +277,7 @@ class TestInterpreterExit:
     PROGRAM = """
 import sys, threading
 from busmon import Telemetry
-telemetry = Telemetry("analyzer", sys.argv[1])
+telemetry = Telemetry("analyzer", sys.argv[1], lifecycle=False)
 hits = telemetry.counter("hits_total")
 hits.inc()
 if "flush" in sys.argv:

@@ -147,6 +147,16 @@ class TestDeclare:
         assert str(file) in line
         assert "docs/topology.md" in line
 
+    def test_a_durable_ring_of_an_earlier_version_is_named_and_left(self, vhost: Any, capsys: Capture) -> None:
+        declare(load(None, "telemetry"), vhost.amqp_url, None, {})
+        with Client(vhost.amqp_url) as client:
+            client.channel.exchange_delete("telemetry.shards")
+            client.channel.exchange_declare("telemetry.shards", "x-consistent-hash", durable=True)
+        assert main(["topology", "declare", "--amqp-url", vhost.amqp_url]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "exchange 'telemetry.shards': durable is true on the broker, but false in" in line
+        assert "docs/topology.md" in line
+
     def test_an_argument_that_rabbitmq_does_not_take_is_named(
         self, vhost: Any, tmp_path: Path, capsys: Capture
     ) -> None:
@@ -261,6 +271,16 @@ class TestEnsure:
         declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
         assert ensure(topology, as_user(vhost, f"{exchange}-consumer", "c-secret")) == []
 
+    def test_without_a_ring_it_finds_nothing_missing_and_whoever_may_makes_it(self, vhost: Any, exchange: str) -> None:
+        topology = load(None, exchange)
+        declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        ring = f"{exchange}.shards"
+        with Client(vhost.amqp_url) as client:
+            client.channel.exchange_delete(ring)
+            assert ensure(topology, as_user(vhost, f"{exchange}-publisher", "p-secret")) == []
+            assert ensure(topology, vhost.amqp_url) == []
+            client.publish(b"{}", BasicProperties(headers={"source": "a"}), ring)
+
     def test_a_user_who_only_consumes_is_told_the_next_command(self, vhost: Any, exchange: str) -> None:
         declare(load(None, exchange), vhost.amqp_url, vhost.management_url, PASSWORDS)
         with Client(vhost.amqp_url) as client:
@@ -286,15 +306,22 @@ class TestPermissions:
             self.refuses(client, lambda channel: channel.basic_consume(f"{declared}.fold.0", print))
             self.refuses(client, lambda channel: channel.queue_declare("mine"))
 
-    def test_a_consumer_reads_its_queues_and_writes_to_quarantine_alone(self, vhost: Any, declared: str) -> None:
+    def test_a_consumer_reads_its_queues_and_writes_to_ring_and_quarantine(self, vhost: Any, declared: str) -> None:
         with Client(as_user(vhost, f"{declared}-consumer", "c-secret")) as client:
             client.channel.basic_consume(f"{declared}.fold.3", print)
             client.channel.basic_consume(f"{declared}.quarantine.dropped", print)
+            client.channel.basic_consume(f"{declared}.waiting", print)
             client.publish(b"{}", BasicProperties(), exchange=f"{declared}.quarantine")
+            client.publish(b"{}", BasicProperties(), exchange=f"{declared}.shards")
+            client.channel.queue_bind(f"{declared}.fold.0", f"{declared}.shards", "1")
+            client.channel.exchange_bind(f"{declared}.shards", f"{declared}.gate")
             self.refuses(client, lambda channel: channel.basic_publish(declared, "", b"{}"))
             self.refuses(client, lambda channel: channel.basic_get(f"{declared}.quarantine"))
             self.refuses(client, lambda channel: channel.queue_purge(f"{declared}.quarantine"))
             self.refuses(client, lambda channel: channel.queue_delete(f"{declared}.fold.0"))
+            self.refuses(client, lambda channel: channel.exchange_delete(f"{declared}.gate"))
+            self.refuses(client, lambda channel: channel.exchange_unbind(f"{declared}.gate", declared, "#"))
+            self.refuses(client, lambda channel: channel.exchange_declare("mine"))
 
     def test_an_operator_has_the_topology_and_nothing_else(self, vhost: Any, declared: str) -> None:
         with Client(vhost.amqp_url) as client:

@@ -15,7 +15,6 @@ from functools import partial
 
 from tests.soak.plan import Fault, Step
 from tests.soak.processes import command, end
-from tests.soak.ring import put_in_order
 from tests.soak.stage import Stage
 from tests.soak.watch import Watch
 
@@ -40,7 +39,6 @@ class Chaos:
         self._fleet = played.fleet
         self._publishers = played.publishers
         self._node = played.node
-        self._topology = played.topology
         self._registry_dir = played.directory / "registry"
         self._watch = watch
         self._random = random.Random(seed)
@@ -174,16 +172,10 @@ class Chaos:
         return self._broker is None or self._broker.done()
 
     def _restart_broker(self, *, orderly: bool) -> None:
-        """End the broker and start it; nobody publishes until its hash ring is as it was (see `ring.py`)."""
-        publishers = [publisher.pid for publisher in self._publishers]
-        for publisher in publishers:
-            end(publisher, signal.SIGSTOP)
+        """End the broker under load, and start it."""
         if orderly:
             self._node.rabbitmqctl("stop")
         self._node.restart()
-        put_in_order(self._topology, self._node.amqp_url)
-        for publisher in publishers:
-            end(publisher, signal.SIGCONT)
 
     def _close_connections(self) -> None:
         self._node.rabbitmqctl("close_all_connections", "soak")

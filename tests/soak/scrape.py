@@ -17,6 +17,7 @@ EXPORTERS_OWN = (
     "python_",
     "busmon_worker_restarts",
     "busmon_reconnects",
+    "busmon_envelopes_forwarded",
     "busmon_config_reloads",
     "busmon_scrape_",
 )

@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -32,7 +32,10 @@ def main(name: str, path: str, amqp_url: str) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     parent.watch()
     send_again(record, amqp_url, name)
-    with patch.object(publisher, "ConfirmedPublisher", recording(record)), Telemetry(name, amqp_url) as telemetry:
+    with (
+        patch.object(publisher, "ConfirmedPublisher", recording(record)),
+        Telemetry(name, amqp_url, lifecycle=False) as telemetry,
+    ):
         steps = work(telemetry, stopping)
         if telemetry.close(CLOSE_SECONDS):
             record.end(telemetry.source, steps)
@@ -56,10 +59,20 @@ def recording(record: Record) -> type[publisher.ConfirmedPublisher]:
     """The SDK's publisher, with a record."""
 
     class Recording(publisher.ConfirmedPublisher):
-        def publish(self, exchange: str, routing_key: str, body: bytes, of_body: pika.BasicProperties) -> None:
-            record.intend(Intent.of(of_body.headers["source"], routing_key, body, of_body))
-            super().publish(exchange, routing_key, body, of_body)
-            record.confirm(of_body.message_id)
+        def send(
+            self,
+            exchange: str,
+            routing_key: str,
+            body: bytes,
+            properties: pika.BasicProperties,
+            stored: Callable[[], None],
+        ) -> None:
+            def confirm() -> None:
+                record.confirm(properties.message_id)
+                stored()
+
+            record.intend(Intent.of(properties.headers["source"], routing_key, body, properties))
+            super().send(exchange, routing_key, body, properties, confirm)
 
     return Recording
 

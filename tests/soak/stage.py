@@ -12,7 +12,6 @@ from pathlib import Path
 
 from busmon.bus import topology
 from busmon.bus.declare import declare
-from busmon.bus.topology import Topology
 from busmon.demo.broker import PrivateNode
 from busmon.fleet import parent
 from tests.soak.processes import Fleet, Process
@@ -45,7 +44,6 @@ class Stage:
 
     directory: Path
     node: PrivateNode
-    topology: Topology
     address: str
     fleet: Fleet
     publishers: Sequence[Process]
@@ -83,19 +81,19 @@ def stage(directory: Path, seed: int) -> Iterator[Stage]:
     """Start everything, and wait for the exporter."""
     with parent.lifeline() as lifeline, PrivateNode(directory / "broker") as node:
         amqp_url = f"{node.amqp_url}?heartbeat={HEARTBEAT_SECONDS}"
-        wanted = topology.load(None, "telemetry")
-        declare(wanted, amqp_url, None, {})
+        declare(topology.load(None, "telemetry"), amqp_url, None, {})
         time.sleep(ELECTION_SECONDS)
         address = _free_address()
         given = {
             "BUSMON_AMQP_URL": amqp_url,
             "BUSMON_LISTEN": address,
             "BUSMON_REGISTRY_DIR": str(directory / "registry"),
+            "BUSMON_SPOOL_DIR": str(directory / "spool"),
             **ENVIRONMENT,
         }
         fleet = Fleet(directory, lifeline, given)
         publishers = [*_publishers(directory, lifeline, given, amqp_url, seed)]
-        made = Stage(directory, node, wanted, address, fleet, publishers)
+        made = Stage(directory, node, address, fleet, publishers)
         with _running([fleet, *publishers]):
             made.await_exporter()
             yield made

@@ -87,6 +87,11 @@ class Ledger:
             self.open.sources[source] = changed._replace(heard_at=now)
         return verdict
 
+    def hear(self, source: str, now: float) -> None:
+        """Take note that a source lives, by whatever it sent."""
+        seen = self.open.sources.get(source) or self.sources.get(source) or Seen()
+        self.open.sources[source] = seen._replace(heard_at=now)
+
     def heard_at(self, source: str) -> float:
         """When the source was last heard, in the open batch or before; 0 for one that isn't known."""
         seen = self.open.sources.get(source) or self.sources.get(source)
@@ -158,7 +163,8 @@ def _place(seen: Seen | None, sequence: int) -> tuple[Verdict, Seen]:
     if seen is None or not seen.high:
         if sequence == 1:
             return Verdict.NEW, Seen(high=1)
-        return Verdict.UNVERIFIABLE, Seen(high=sequence, floor=sequence - 1)
+        # What came before may yet come: where several queues lead to this shard, they overtake one another.
+        return Verdict.UNVERIFIABLE, Seen(high=sequence, gaps=(Gap(1, sequence - 1),))
     if sequence > seen.high:
         gaps = (*seen.gaps, Gap(seen.high + 1, sequence - 1)) if sequence > seen.high + 1 else seen.gaps
         return Verdict.NEW, _bounded(Seen(sequence, seen.floor, gaps))

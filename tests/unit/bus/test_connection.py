@@ -55,13 +55,34 @@ def test_amqps_verifies_the_brokers_certificate() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["heartbeat=soon", "hearbeat=30", "ssl_options={", "ssl_options={'ca_certs': '/nowhere'}", "ssl_options=5"],
+    ["heartbeat=soon", "hearbeat=30", "tcp_options={"],
 )
 def test_a_wrong_option_is_one_line_without_the_password(query: str) -> None:
     with pytest.raises(SettingsError, match=r"^amqp_url: amqps://u:\*\*\*@rabbit/\?") as caught:
         parameters(f"amqps://u:secret@rabbit/?{query}", "name")
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "query", "line"),
+    [
+        ("amqps", "ssl_options={'protocol': 2}", "ssl_options: expected cacertfile, certfile and keyfile in its place"),
+        ("amqps", "verify=verify_none", "verify: expected verify_peer, for the server is always verified"),
+        ("amqps", "auth_mechanism=cram", "auth_mechanism: expected plain or external"),
+        ("amqps", "keyfile=/nowhere", "keyfile: expected a certfile beside it"),
+        ("amqps", "cacertfile=/nowhere", "cacertfile=/nowhere: can't read it: No such file or directory"),
+        (
+            "amqp",
+            "auth_mechanism=external",
+            "amqp://u:***@rabbit/?auth_mechanism=external: expected amqps://…, where certifi",
+        ),
+    ],
+)
+def test_no_option_leaves_the_broker_unverified(scheme: str, query: str, line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parameters(f"{scheme}://u:secret@rabbit/?{query}", "name")
+    assert str(caught.value).startswith(f"amqp_url: {line}")
 
 
 @pytest.mark.parametrize(

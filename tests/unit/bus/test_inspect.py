@@ -17,6 +17,7 @@ from busmon.errors import TopologyError
 
 Document = dict[str, Any]
 TOPOLOGY = load(None, "telemetry")
+RING = TOPOLOGY.ring or pytest.fail("the built-in topology has several shards")
 
 
 def export(change: Callable[[Document], object] = lambda _: None) -> Definitions:
@@ -47,7 +48,10 @@ def policy(**changes: Any) -> Document:
     return {**base, **changes}
 
 
-def test_the_topology_differs_in_nothing_from_its_own_export() -> None:
+def test_the_topology_differs_in_nothing_from_its_own_export_which_leaves_the_ring_to_the_fleet() -> None:
+    document = exported(TOPOLOGY, "/", {})
+    assert all(table["durable"] for table in document["exchanges"])
+    assert "telemetry.shards" not in str(document["exchanges"]) + str(document["bindings"])
     assert differences(TOPOLOGY, export()) == []
 
 
@@ -55,8 +59,18 @@ def test_the_topology_differs_in_nothing_from_its_own_export() -> None:
     ("change", "lines"),
     [
         (
-            lambda d: d["exchanges"].remove(named(d, "exchanges", "telemetry.shards")),
-            ["exchange 'telemetry.shards': is missing"],
+            lambda d: d["exchanges"].remove(named(d, "exchanges", "telemetry.gate")),
+            ["exchange 'telemetry.gate': is missing"],
+        ),
+        (
+            lambda d: d["exchanges"].append({**named(d, "exchanges", "telemetry.gate"), "name": "telemetry.shards"}),
+            [
+                "exchange 'telemetry.shards': type is 'fanout', should be 'x-consistent-hash'",
+                "exchange 'telemetry.shards': is durable, should not be",
+                "exchange 'telemetry.shards': alternate-exchange is 'telemetry.waiting', should not be set",
+                "exchange 'telemetry.shards': hash-header is not set, should be 'source'",
+                *(f"binding {binding}: is missing" for binding in RING.bindings),
+            ],
         ),
         (
             lambda d: named(d, "exchanges", "telemetry").update(type="direct", durable=False),
@@ -80,11 +94,11 @@ def test_the_topology_differs_in_nothing_from_its_own_export() -> None:
         ),
         (
             lambda d: d["queues"].append({**d["queues"][0], "name": "telemetry.fold.4"}),
-            ["queue 'telemetry.fold.4': is of no shard, for shards = 4"],
+            ["queue 'telemetry.fold.4': is consumed by nobody, for shards = 4"],
         ),
         (
             lambda d: d["bindings"].pop(0),
-            ["binding 'telemetry' → exchange 'telemetry.shards' with key '#': is missing"],
+            ["binding 'telemetry' → exchange 'telemetry.gate' with key '#': is missing"],
         ),
         (
             lambda d: d["bindings"].append(foreign("amq.topic", "telemetry.quarantine")),
@@ -93,6 +107,10 @@ def test_the_topology_differs_in_nothing_from_its_own_export() -> None:
         (
             lambda d: d["bindings"].append(foreign("telemetry.shards", "elsewhere")),
             ["binding 'telemetry.shards' → queue 'elsewhere' with key '#': should not be there"],
+        ),
+        (
+            lambda d: d["bindings"].append(foreign("telemetry.gate", "elsewhere")),
+            ["binding 'telemetry.gate' → queue 'elsewhere' with key '#': should not be there"],
         ),
         (
             lambda d: d["users"].remove(named(d, "users", "telemetry-consumer")),
@@ -206,5 +224,6 @@ def test_one_shard_is_compared_without_the_sharding_exchange(tmp_path: Path) -> 
     one = load(path, "telemetry")
     found = of_export(json.dumps(exported(one, "/", {})), "x", "/")
     assert differences(one, found) == []
-    assert "exchange 'telemetry.shards': is missing" in differences(TOPOLOGY, found)
-    assert "queue 'telemetry.fold.3': is of no shard, for shards = 1" in differences(one, export())
+    assert "exchange 'telemetry.gate': is missing" in differences(TOPOLOGY, found)
+    for queue in ("fold.3", "waiting"):
+        assert f"queue 'telemetry.{queue}': is consumed by nobody, for shards = 1" in differences(one, export())

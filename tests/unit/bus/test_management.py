@@ -1,14 +1,17 @@
 """The management client against what isn't RabbitMQ's management API."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from busmon.bus.management import Management
-from busmon.errors import BrokerRefusedError, BrokerUnreachableError
+from busmon.errors import BrokerRefusedError, BrokerUnreachableError, SettingsError
+from tests.certificates import Authority
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -66,6 +69,27 @@ def test_a_refusal_is_one_line_without_the_password(server: Any, body: bytes, re
 def test_what_answers_something_else_is_no_management_api(server: Any) -> None:
     with pytest.raises(BrokerUnreachableError, match=r"^management API at 127\.0\.0\.1:\d+: "):
         ask(server, 200, b"<html>hello</html>")
+
+
+def test_over_tls_the_server_is_verified_by_the_urls_ca(server: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
+    context.load_cert_chain(*authority.for_this_host())
+    context.verify_mode = ssl.CERT_REQUIRED
+    certificate, key = authority.issue("operator", "operator.example")
+    server.status, server.body = 200, b"[]"
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://u:secret@localhost:{server.server_port}?cacertfile={authority.ca}"
+    assert Management(f"{url}&certfile={certificate}&keyfile={key}").get("users") == []
+    for stranger in (url, url.partition("?")[0]):
+        with pytest.raises(BrokerUnreachableError, match=r"^management API at localhost:\d+: "):
+            Management(stranger).get("users")
+
+
+@pytest.mark.parametrize("option", ["server_name_indication", "cafile"])
+def test_an_option_that_does_not_exist_is_named(option: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^management_url: {option}: unknown option; expected cacertfile, "):
+        Management(f"https://localhost?{option}=x")
 
 
 def test_where_nobody_answers_there_is_one_line() -> None:

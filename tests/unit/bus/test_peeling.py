@@ -30,7 +30,6 @@ class Socketless(PeelingConnection):
     def __init__(self, *, peeling: bool) -> None:
         self._entrances = {}
         self._frame_buffer = b""
-        self._handed_over = 0
         self._heartbeat_checker = None
         self.bytes_received = self.frames_received = self.peeled = 0
         self.callbacks = CallbackManager()
@@ -170,6 +169,13 @@ def test_what_an_entrance_raises_comes_out_and_the_rest_of_the_bytes_stays() -> 
     with pytest.raises(ZeroDivisionError):
         connection._on_data_available(delivery(CONSUMED, PLAIN, b"{}") * 2 + ack)
     assert connection._frame_buffer == ack
+
+
+def test_while_pika_assembles_a_delivery_the_channel_is_pikas_whatever_comes_on_another() -> None:
+    whole = delivery(CONSUMED, PLAIN, b"x" * 1500)
+    begun = whole[: whole.index(frame.Body(CONSUMED, b"x" * 500).marshal())]
+    stream = begun + frame.Method(OTHER, spec.Basic.Ack(1)).marshal() + delivery(CONSUMED, PLAIN, b"{}")
+    assert Socketless(peeling=True).feed([stream]) == Socketless(peeling=False).feed([stream])
 
 
 def test_what_arrives_together_is_delivered_together_channel_by_channel() -> None:

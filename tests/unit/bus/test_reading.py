@@ -23,7 +23,6 @@ class Reader(ReadingConnection):
     def __init__(self) -> None:
         self._frame_buffer = b""
         self._entrances = {}
-        self._handed_over = 0
         self.bytes_received = 0
         self.frames: list[Frame] = []
 

@@ -24,6 +24,7 @@ def topology() -> Topology:
 def test_the_built_in_topology_has_one_queue_a_shard(topology: Topology) -> None:
     assert [queue.name for queue in topology.queues] == [
         *(f"telemetry.fold.{shard}" for shard in range(4)),
+        "telemetry.waiting",
         "telemetry.quarantine",
         "telemetry.quarantine.dropped",
     ]
@@ -48,15 +49,35 @@ def test_what_a_guarantee_hangs_on_is_an_argument_of_every_shards_queue(topology
 def test_a_source_decides_on_the_shard(topology: Topology) -> None:
     sharding = next(exchange for exchange in topology.exchanges if exchange.type == "x-consistent-hash")
     assert (sharding.name, sharding.arguments) == ("telemetry.shards", {"hash-header": "source"})
-    assert str(topology.bindings[0]) == "'telemetry' → exchange 'telemetry.shards' with key '#'"
     assert {binding.routing_key for binding in topology.bindings if binding.source == "telemetry.shards"} == {"1"}
+
+
+def test_the_ring_alone_is_not_durable_and_its_way_in_is_bound_last(topology: Topology) -> None:
+    assert topology.ring is not None
+    assert [exchange for exchange in topology.exchanges if not exchange.durable] == [topology.ring.exchange]
+    assert [str(binding) for binding in topology.ring.bindings] == [
+        *(f"'telemetry.shards' → queue 'telemetry.fold.{shard}' with key '1'" for shard in range(4)),
+        "'telemetry.gate' → exchange 'telemetry.shards' with key ''",
+    ]
+
+
+def test_what_finds_no_ring_has_a_durable_way_to_a_queue_that_refuses_when_full(topology: Topology) -> None:
+    gate = next(exchange for exchange in topology.exchanges if exchange.name == "telemetry.gate")
+    assert (gate.type, gate.durable, gate.arguments) == ("fanout", True, {"alternate-exchange": "telemetry.waiting"})
+    assert "'telemetry' → exchange 'telemetry.gate' with key '#'" in map(str, topology.bindings)
+    assert "'telemetry.waiting' → queue 'telemetry.waiting' with key ''" in map(str, topology.bindings)
+    waiting = next(queue for queue in topology.queues if queue.name == topology.waiting)
+    assert waiting.arguments["x-overflow"] == "reject-publish"
+    assert waiting.arguments["x-single-active-consumer"] is True
 
 
 def test_one_shard_needs_no_plugin(tmp_path: Path) -> None:
     topology = load(changed(tmp_path, "shards = 4", "shards = 1"), "telemetry")
     assert "x-consistent-hash" not in {exchange.type for exchange in topology.exchanges}
     assert str(topology.bindings[0]) == "'telemetry' → queue 'telemetry.fold.0' with key '#'"
-    assert "'telemetry' → exchange 'telemetry.shards' with key '#'" in map(str, topology.surplus)
+    assert "'telemetry' → exchange 'telemetry.gate' with key '#'" in map(str, topology.surplus)
+    assert topology.ring is None
+    assert topology.waiting not in {queue.name for queue in topology.queues}
 
 
 def test_with_several_shards_a_direct_binding_is_surplus(topology: Topology) -> None:
@@ -81,8 +102,11 @@ def test_a_permission_matches_the_exchanges_own_name_only() -> None:
     assert not re.search(consumer.read, "a.b.quarantine")
     assert re.search(consumer.write, "a.b.quarantine")
     assert not re.search(consumer.write, "a.b")
+    assert not re.search(consumer.read, "a.b")
+    assert re.search(consumer.configure, "a.b.shards")
+    assert not any(re.search(consumer.configure, name) for name in ("a.b", "a.b.gate", "a.b.fold.0", "a.b.shardsX"))
     assert not re.search(operator.configure, "a.bc")
-    assert {publisher.configure, publisher.read, consumer.configure} == {"^$"}
+    assert {publisher.configure, publisher.read} == {"^$"}
 
 
 @pytest.mark.parametrize(
@@ -109,8 +133,20 @@ def test_a_permission_matches_the_exchanges_own_name_only() -> None:
         ),
         ("x-max-length = 1_000_000", "x-max-length = 1e6", "queues[0].arguments.x-max-length: expected a text, a"),
         ("x-max-length = 1_000_000", f"x-max-length = {2**63}", "queues[0].arguments.x-max-length: expected a text"),
-        ('arguments = { hash-header = "source" }', "arguments = 1", "exchanges[1].arguments: expected a table"),
-        ('exchange = "{exchange}.shards"', "", "bindings[0].queue: expected either this or 'exchange'"),
+        ('arguments = { hash-header = "source" }', "arguments = 1", "exchanges[3].arguments: expected a table"),
+        ("durable = false", "durable = 0", "exchanges[3].durable: expected true or false"),
+        ("durable = false", "", "exchange 'telemetry.shards': expected durable = false with the type"),
+        (
+            'type = "topic"',
+            'type = "topic"\ndurable = false',
+            "expected durable = true with the type 'topic'",
+        ),
+        (
+            'source = "{exchange}.gate"\nexchange = "{exchange}.shards"',
+            'source = "{exchange}.gate"\nexchange = "{exchange}.waiting"',
+            "bindings: expected those from 'telemetry.shards' first, then one to it",
+        ),
+        ('exchange = "{exchange}.shards"', "", "bindings[4].queue: expected either this or 'exchange'"),
         ('only_if = "shards > 1"', 'only_if = "shards > 2"', "only_if: expected 'shards = 1' or 'shards > 1'"),
         ("[users.publisher]", "[users.agent]", "users.agent.role: expected publisher, consumer or operator"),
         ("configure = '^$'", "configure = '('", "users.publisher.configure: expected a regular expression"),

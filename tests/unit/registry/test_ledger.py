@@ -29,44 +29,33 @@ steps = st.lists(messages | st.sampled_from([("commit",), ("rollback",), ("reloa
 
 
 class Model:
-    """Every id ever counted, and what a source was first seen with, above which all is known."""
+    """Every id ever counted, and of which sources there was a sequence."""
 
     def __init__(self) -> None:
         self.counted: set[tuple[str, str]] = set()
-        self.first: dict[str, int] = {}
+        self.known: set[str] = set()
         self.opened: set[tuple[str, str]] = set()
-        self.opened_first: dict[str, int] = {}
+        self.opened_known: set[str] = set()
 
     def admit(self, source: str, message_id: str) -> Verdict:
-        prefix, _, digits = message_id.rpartition(":")
-        number = int(digits) if prefix == source and digits.isascii() and digits.isdecimal() else 0
-        sequence = number if 0 < len(digits) < 19 and str(number) == digits else 0
-        if sequence:
-            first = self.opened_first.get(source) or self.first.get(source) or sequence
-            if sequence < first or (sequence == first > 1 and not self.knows(source)):
-                self.note(source, first, message_id)
-                return UNVERIFIABLE
-            self.note(source, first, "")
         if (source, message_id) in self.counted | self.opened:
             return DUPLICATE
         self.opened.add((source, message_id))
-        return NEW
-
-    def knows(self, source: str) -> bool:
-        return source in self.first or source in self.opened_first
-
-    def note(self, source: str, first: int, message_id: str) -> None:
-        self.opened_first.setdefault(source, first)
-        if message_id:
-            self.opened.add((source, message_id))
+        prefix, _, digits = message_id.rpartition(":")
+        number = int(digits) if prefix == source and digits.isascii() and digits.isdecimal() else 0
+        if not (0 < len(digits) < 19 and str(number) == digits and number):
+            return NEW
+        is_known = source in self.known | self.opened_known
+        self.opened_known.add(source)
+        return NEW if is_known or number == 1 else UNVERIFIABLE
 
     def commit(self) -> None:
         self.counted |= self.opened
-        self.first |= self.opened_first
+        self.known |= self.opened_known
         self.rollback()
 
     def rollback(self) -> None:
-        self.opened, self.opened_first = set(), {}
+        self.opened, self.opened_known = set(), set()
 
 
 def reloaded(ledger: Ledger) -> Ledger:
@@ -141,8 +130,14 @@ def test_a_source_first_seen_in_the_middle_is_counted_and_said_to_be_unverifiabl
     assert ledger.admit("a", "a:7", NOW) is UNVERIFIABLE
     assert ledger.admit("a", "a:7", NOW) is DUPLICATE
     assert ledger.admit("a", "a:8", NOW) is NEW
-    assert ledger.admit("a", "a:3", NOW) is UNVERIFIABLE
     assert ledger.admit("b", "b:1", NOW) is NEW
+
+
+def test_what_a_source_sent_before_it_was_first_seen_counts_once_when_it_comes_late() -> None:
+    ledger = Ledger()
+    assert ledger.admit("a", "a:7", NOW) is UNVERIFIABLE
+    assert [ledger.admit("a", f"a:{sequence}", NOW) for sequence in range(1, 7)] == [NEW] * 6
+    assert [ledger.admit("a", f"a:{sequence}", NOW) for sequence in range(1, 8)] == [DUPLICATE] * 7
 
 
 def test_an_envelope_without_an_id_is_always_counted_and_keeps_its_source_present() -> None:

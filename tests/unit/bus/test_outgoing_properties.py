@@ -4,7 +4,12 @@ import pytest
 from pika import BasicProperties
 from pika.frame import Header
 
-from busmon.bus.quarantine_properties import MAX_HEADER_CHARACTERS, quarantine_properties, short_text
+from busmon.bus.outgoing_properties import (
+    MAX_HEADER_CHARACTERS,
+    forwarded_properties,
+    quarantine_properties,
+    short_text,
+)
 
 FRAME_MAX = 131_072
 OURS = {"reason": "invalid_json", "agent": "analyzer"}
@@ -42,7 +47,7 @@ def test_another_users_id_is_noted_and_not_claimed() -> None:
     assert properties.headers["original_user_id"] == "agent"
 
 
-@pytest.mark.parametrize(
+UNSENDABLE = pytest.mark.parametrize(
     "headers",
     [
         pytest.param({"n": 10**300}, id="a number that pika reads from a double and cannot write"),
@@ -50,6 +55,9 @@ def test_another_users_id_is_noted_and_not_claimed() -> None:
         pytest.param(nested(2000), id="nested deeper than Python recurses"),
     ],
 )
+
+
+@UNSENDABLE
 def test_original_headers_that_cannot_be_sent_are_left_out(headers: dict[str, Any]) -> None:
     properties = quarantine_properties(BasicProperties(message_id="a:1", headers=headers), OURS, FRAME_MAX)
     assert properties.headers == OURS
@@ -66,3 +74,18 @@ def test_values_of_our_headers_can_always_be_sent(value: str) -> None:
 def test_a_short_text_is_cut_between_characters() -> None:
     assert short_text("é" * 200) == "é" * 127
     assert short_text("task.plan") == "task.plan"
+
+
+def test_what_is_forwarded_keeps_its_properties_but_for_another_users_id() -> None:
+    original = BasicProperties(
+        message_id="a:1", expiration="1000", delivery_mode=1, headers={"source": "a", "published_at_ns": 7}
+    )
+    assert forwarded_properties(original, FRAME_MAX) == original
+    properties = forwarded_properties(BasicProperties(user_id="agent"), FRAME_MAX)
+    assert (properties.user_id, properties.headers) == (None, {"original_user_id": "agent"})
+
+
+@UNSENDABLE
+def test_what_is_forwarded_keeps_its_source_whatever_else_cannot_be_sent(headers: dict[str, Any]) -> None:
+    properties = forwarded_properties(BasicProperties(headers={"source": "a", **headers}), FRAME_MAX)
+    assert properties.headers == {"source": "a"}

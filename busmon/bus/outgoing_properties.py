@@ -1,4 +1,4 @@
-"""The AMQP properties under which a body goes to quarantine: its own, and why it is there. Pure."""
+"""The AMQP properties under which a body is published again: its own, and in quarantine why it is there. Pure."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -26,12 +26,8 @@ def quarantine_properties(original: BasicProperties, headers: Mapping[str, str],
         headers: why and whence; each value is cut at `MAX_HEADER_CHARACTERS`.
         frame_max: the largest frame that the connection may send, in bytes.
     """
-    properties = copy(original)
-    properties.message_id, properties.content_type, properties.content_encoding = (
-        None if text is None else short_text(text)
-        for text in (original.message_id, original.content_type, original.content_encoding)
-    )
-    properties.user_id = properties.expiration = None
+    properties = _sendable(original)
+    properties.expiration = None
     properties.delivery_mode = DeliveryMode.Persistent.value
     ours = _ours(original, headers)
     properties.headers = {**(original.headers or {}), **ours}
@@ -40,9 +36,37 @@ def quarantine_properties(original: BasicProperties, headers: Mapping[str, str],
     return properties
 
 
+def forwarded_properties(original: BasicProperties, frame_max: int) -> BasicProperties:
+    """The original properties, as they were but for a user id, which is noted in a header.
+
+    Of headers that pika can't encode, or that fill a frame, the source alone is left: by it a shard is found.
+
+    Args:
+        original: as delivered.
+        frame_max: the largest frame that the connection may send, in bytes.
+    """
+    properties = _sendable(original)
+    if original.user_id is not None:
+        properties.headers = {**(original.headers or {}), "original_user_id": original.user_id}
+    if not _fits(properties, frame_max):
+        properties.headers = {"source": (original.headers or {}).get("source")}
+    return properties
+
+
 def short_text(text: str) -> str:
     """The text as far as it fits into one of AMQP's short strings; one with escapes may have outgrown it."""
     return text.encode(errors="replace")[:_MAX_SHORT_BYTES].decode(errors="ignore")
+
+
+def _sendable(original: BasicProperties) -> BasicProperties:
+    """A copy that the broker takes from whoever sends it: it compares a user id with the user."""
+    properties = copy(original)
+    properties.message_id, properties.content_type, properties.content_encoding = (
+        None if text is None else short_text(text)
+        for text in (original.message_id, original.content_type, original.content_encoding)
+    )
+    properties.user_id = None
+    return properties
 
 
 def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, str]:

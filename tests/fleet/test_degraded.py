@@ -1,0 +1,84 @@
+"""What happens to a fleet on the broker: named in `/ready` while it lasts, and no longer."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from busmon.bus.declare import declare
+from busmon.bus.topology import Topology, load
+from busmon.demo.broker import PrivateNode
+from tests.broker.topologies import Client
+from tests.conftest import Vhost
+
+from .real_fleet import RealFleet, wait_until
+
+PROMISED_SECONDS = 10.0
+
+
+@pytest.fixture
+def topology(vhost: Vhost, node: PrivateNode) -> Iterator[Topology]:
+    """Declared under a name of its own, with the fleet's own user, since users are the whole broker's."""
+    topology = load(None, f"telemetry-{secrets.token_hex(6)}")
+    declare(topology, vhost.amqp_url, vhost.management_url, {"consumer": "secret"})
+    yield topology
+    node.management("DELETE", f"/api/users/{topology.exchange}-consumer")
+
+
+SAID_BY_WORKERS = ("shard ", "can't make the ring ", "what waits in ", "what the quarantine drops ")
+
+
+def await_named(fleet: RealFleet, *starts: str) -> None:
+    """Wait until of what the broker does exactly these are named; what the exporter checks itself doesn't matter."""
+
+    def named() -> bool:
+        degraded = json.loads(fleet.get("/ready")[1])["degraded"]
+        found = [line for line in degraded if line.startswith(SAID_BY_WORKERS)]
+        return len(found) == len(starts) and all(map(str.startswith, found, starts))
+
+    wait_until(named, f"{starts} to be named", PROMISED_SECONDS)
+
+
+def test_what_the_broker_does_is_named_while_it_lasts(
+    vhost: Vhost, node: PrivateNode, topology: Topology, tmp_path: Path
+) -> None:
+    exchange, user = topology.exchange, f"{topology.exchange}-consumer"
+    url = vhost.amqp_url.replace("guest:guest", f"{user}:secret")
+    with (
+        RealFleet(tmp_path, url, "--exchange", exchange, BUSMON_WORKERS="2") as fleet,
+        Client(vhost.amqp_url) as client,
+    ):
+        await_named(fleet)
+        client.channel.queue_delete(f"{exchange}.fold.1")
+        await_named(
+            fleet,
+            "shard 1 is missing: queue_missing: NOT_FOUND",
+            f"can't make the ring '{exchange}.shards', without which envelopes wait: ring_incomplete: NOT_FOUND",
+        )
+        declare(topology, vhost.amqp_url, None, {})
+        await_named(fleet)
+
+        client.channel.queue_delete(f"{exchange}.waiting")
+        client.channel.queue_delete(f"{exchange}.quarantine.dropped")
+        await_named(
+            fleet,
+            f"what waits in '{exchange}.waiting' isn't forwarded: queue_missing: NOT_FOUND",
+            "what the quarantine drops isn't counted: queue_missing: NOT_FOUND",
+        )
+        declare(topology, vhost.amqp_url, None, {})
+        await_named(fleet)
+
+        consumers = next(granted for granted in topology.users if granted.role == "consumer")
+        rights = {"configure": "^$", "write": consumers.write, "read": f"^{exchange}\\.(fold\\.[1-3]|shards|gate)$"}
+        node.management("PUT", f"/api/permissions/{vhost.name}/{user}", rights)
+        node.rabbitmqctl("close_all_connections", "--vhost", vhost.name, "the test")
+        await_named(
+            fleet,
+            "shard 0 is closed: access_refused: ACCESS_REFUSED",
+            f"can't make the ring '{exchange}.shards', without which envelopes wait: access_refused: ACCESS_REFUSED",
+            f"what waits in '{exchange}.waiting' isn't forwarded: access_refused: ACCESS_REFUSED",
+            "what the quarantine drops isn't counted: access_refused: ACCESS_REFUSED",
+        )
+        assert fleet.totals()["busmon_reconnects_total"] >= 1
