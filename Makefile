@@ -1,9 +1,9 @@
 # Every command of the project. Paths are relative, so that a clone may stand in a path with a space.
 .DEFAULT_GOAL := help
-.PHONY: help setup test soak fuzz demo lint format clean
+.PHONY: help setup test test-browser test-node pictures stack dashboards test-storage alerts soak fuzz demo lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with the package and its tools, and install RabbitMQ if no broker is named by BUSMON_AMQP_URL
 	@.ci/setup
@@ -11,7 +11,37 @@ setup: ## make .venv with the package and its tools, and install RabbitMQ if no 
 test: ## set up, then run every check and test, on a RabbitMQ of their own
 	@.ci/setup --test
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal
+	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal --ignore=tests/browser --ignore=tests/storage
+
+test-browser: ## set up, then look at the live page in a real, headless Chromium
+	@.ci/setup --browser
+	.venv/bin/pytest tests/browser
+
+test-node: ## set up, then have the client for Node publish to a real fleet; takes Node 18, npm and npm's registry
+	@.ci/setup --node
+	.venv/bin/pytest tests/clients/node_client.py
+
+pictures: ## set up, then photograph the live page and the terminal's view for the docs
+	@.ci/setup --browser
+	.venv/bin/python -m tests.browser.pictures
+
+stack: ## set up, then run the monitoring stack without Docker until Ctrl-C: RabbitMQ, fleet, agents, Prometheus, Alertmanager
+	@.ci/setup --test
+	@.venv/bin/python -m busmon.demo.stack
+
+dashboards: ## set up, then draw every dashboard over a real stack. DASHBOARDS='--pictures docs/dashboards' keeps the pictures
+	@.ci/setup --test
+	@.ci/setup --node
+	@.ci/setup --browser
+	.venv/bin/python -m tests.dashboards $(DASHBOARDS)
+
+test-storage: ## set up, then prove retention, federation, replicas and shards on the real programs
+	@.ci/setup --test
+	.venv/bin/pytest tests/storage
+
+alerts: ## set up, then measure live how long 40 faults take to reach a webhook. ALERTS=--few for five
+	@.ci/setup --test
+	.venv/bin/python benchmarks/alerts_live.py $(ALERTS)
 
 soak: ## set up, then kill everything 200 times under load and compare all totals. SOAK='--seed 7' repeats a run
 	@.ci/setup --test

@@ -29,6 +29,10 @@ class TopologyError(UserError):
     """A topology file is wrong, or the broker can't give what it asks for."""
 
 
+class RulesError(UserError):
+    """A file of thresholds or rules is wrong; the message names the file, the key and what was expected."""
+
+
 class ShardOwnedError(UserError):
     """Another process holds this shard's lock."""
 
@@ -57,6 +61,14 @@ class PublishRefusedError(BusError):
     """The broker returned or nacked a publish, so the body is not stored anywhere."""
 
 
+class MissingExtraError(UserError):
+    """A library that is only installed on request isn't; the message names the extra that brings it."""
+
+
+class SpoolError(BusmonError):
+    """An agent's spool can't be written or read: a full disk, its permissions; the message names the directory."""
+
+
 class EnvelopeError(BusmonError):
     """A body is no envelope and goes to quarantine whole.
 
@@ -81,8 +93,20 @@ class AdoptionError(BusmonError):
         self.reason = reason
 
 
+class DependencyError(BusmonError):
+    """A dependency doesn't answer as it should; the message says how, without naming it."""
+
+
+class WebFileError(UserError):
+    """The web configuration file, or a certificate that it names, is wrong; the message names file and key."""
+
+
 class ListenError(UserError):
     """The exporter's address can't be listened on; the message names it."""
+
+
+class ScrapeBusyError(BusmonError):
+    """More scrapes of different families wait than may; worth trying again."""
 
 
 class ExporterUnreachableError(BusmonError):

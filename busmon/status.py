@@ -6,14 +6,18 @@ are seconds since the epoch.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, TypeVar, get_args, get_origin
 
 SUPERVISOR = "supervisor"
+
+Status = TypeVar("Status", bound="WorkerStatus | SupervisorStatus | ShardStatus")
 
 
 @dataclass(slots=True)
@@ -43,6 +47,8 @@ class WorkerStatus:
     Attributes:
         worker: its number in the fleet.
         reconnects: connections and channels opened again, by cause.
+        forwarded: envelopes sent on to their shards that had waited for the ring.
+        obstacles: what is wrong on the way to the shards' queues, a line each.
     """
 
     worker: int
@@ -51,11 +57,17 @@ class WorkerStatus:
     beat_at: float = 0.0
     shards: list[ShardStatus] = field(default_factory=list)
     reconnects: dict[str, int] = field(default_factory=dict)
+    forwarded: int = 0
+    obstacles: list[str] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The status that `asdict` made these fields of."""
-        return cls(**{**fields, "shards": [ShardStatus(**shard) for shard in fields["shards"]]})
+        """The status that `asdict` made these fields of.
+
+        Raises:
+            TypeError: they are another's.
+        """
+        return _typed(cls(**{**fields, "shards": [_typed(ShardStatus(**shard)) for shard in fields["shards"]]}))
 
     @property
     def process(self) -> str:
@@ -82,8 +94,12 @@ class SupervisorStatus:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The status that `asdict` made these fields of."""
-        return cls(**fields)
+        """The status that `asdict` made these fields of.
+
+        Raises:
+            TypeError: they are another's.
+        """
+        return _typed(cls(**fields))
 
     @property
     def process(self) -> str:
@@ -133,6 +149,33 @@ def _statuses(directory: Path) -> Iterator[WorkerStatus | SupervisorStatus]:
         kind = SupervisorStatus if path.stem == SUPERVISOR else WorkerStatus
         try:
             yield kind.from_json(json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             # Gone again, foreign, or of another version with other fields.
             continue
+
+
+def _typed(status: Status) -> Status:
+    """The status, if each of its fields has a value of the type that it is declared with.
+
+    Raises:
+        TypeError: one hasn't; whoever reckons with it would fail much later.
+    """
+    for each in fields(status):
+        if not _is(getattr(status, each.name), each.type):
+            raise TypeError(f"{each.name}: expected {each.type}")
+    return status
+
+
+def _is(value: object, declared: Any) -> bool:
+    origin, parts = get_origin(declared) or declared, get_args(declared)
+    if origin is UnionType:
+        return any(_is(value, part) for part in parts)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is(key, parts[0]) and _is(each, parts[1]) for key, each in value.items()
+        )
+    if origin is list:
+        return isinstance(value, list) and all(_is(each, parts[0]) for each in value)
+    if origin is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]  # the first part says so
+    return type(value) is origin

@@ -72,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ[RUN_VARIABLE] = f"{config._tmp_path_factory.getbasetemp()}/"  # type: ignore[attr-defined]
+        # What an agent of one run keeps on disk must not reach the next run's broker.
+        os.environ["BUSMON_SPOOL_DIR"] = f"{os.environ[RUN_VARIABLE]}spool"
 
 
 @pytest.hookimpl(trylast=True)

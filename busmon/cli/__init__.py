@@ -13,13 +13,27 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from busmon import __version__
-from busmon.cli import catalogue, fleet, publish, quarantine, registry, schema, settings, simulate, top, topology
+from busmon.cli import (
+    catalogue,
+    dashboards,
+    fleet,
+    publish,
+    quarantine,
+    registry,
+    rules,
+    schema,
+    settings,
+    simulate,
+    tail,
+    top,
+    topology,
+)
 from busmon.errors import BusmonError
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
     ("run the fleet", (fleet, top)),
-    ("publish, and mend what was refused", (publish, quarantine)),
-    ("look at what it works by", (topology, catalogue, registry, schema, settings)),
+    ("publish, look at what passes, and mend what was refused", (publish, tail, quarantine)),
+    ("look at what it works by", (topology, catalogue, registry, rules, dashboards, schema, settings)),
     ("try it", (simulate,)),
 )
 

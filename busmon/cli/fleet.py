@@ -27,6 +27,8 @@ EXPORTER_EXAMPLES = """\
 examples:
   busmon exporter                            serve the registry directory on 127.0.0.1:9797
   busmon exporter --listen '[::]:9797'       on every address, to anyone who can reach it
+  busmon exporter --listen '[::]:9797' --web.config.file web.yml
+                                             to those whom the file lets in
 """
 
 WORKER_SETTINGS = (
@@ -50,8 +52,36 @@ WORKER_SETTINGS = (
     "log_level",
     "log_format",
 )
-EXPORTER_SETTINGS = ("listen", "registry_dir", "log_level", "log_format")
-UP_SETTINGS = ("workers", "listen", "beat_timeout_seconds", *WORKER_SETTINGS)
+HEALTH_SETTINGS = (
+    "postgres_url",
+    "postgres_migration_query",
+    "postgres_migration_head",
+    "redis_url",
+    "redis_warm_key",
+    "dependencies",
+    "optional_dependencies",
+    "check_interval_seconds",
+    "check_timeout_seconds",
+    "check_failures",
+    "check_retry_seconds",
+    "memory_threshold",
+    "disk_threshold",
+    "cpu_threshold",
+)
+EXPORTER_SETTINGS = (
+    "listen",
+    "web_config_file",
+    "registry_dir",
+    "exchange",
+    "catalogue",
+    "max_label_values",
+    "max_series_per_family",
+    "max_series",
+    *HEALTH_SETTINGS,
+    "log_level",
+    "log_format",
+)
+UP_SETTINGS = ("workers", "listen", "web_config_file", "beat_timeout_seconds", *HEALTH_SETTINGS, *WORKER_SETTINGS)
 
 SUPERVISED = "end in order once standard input does, as a supervisor's pipe does when the supervisor is gone"
 
@@ -108,6 +138,11 @@ def run_up(args: argparse.Namespace) -> int:
         parent.watch()
     settings = settings_from(args)
     logs.configure(settings, "supervisor")
+    if settings.web_config_file:
+        # The exporter's to read, but a wrong one should end the command before anything is started.
+        from busmon.exporter.access.access import Access
+
+        Access(settings.web_config_file)
     return up.run(settings)
 
 

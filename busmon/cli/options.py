@@ -14,7 +14,7 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     )
     for setting in map(SETTINGS.__getitem__, names):
         group.add_argument(
-            setting.flag,
+            *filter(None, (setting.flag, setting.alias)),
             dest=setting.name,
             metavar=setting.kind.metavar,
             help=f"{setting.help} ({setting.variable}; default: {setting.default_text})".replace("%", "%%"),

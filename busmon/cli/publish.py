@@ -10,7 +10,10 @@ from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from busmon.catalogue import Catalogue
+    from busmon.publish.batch import Sealed
     from busmon.settings import Settings
 
 EXAMPLES = """\
@@ -84,7 +87,8 @@ def _publish_one(args: argparse.Namespace, settings: "Settings") -> int:
     SampleChecks(catalogue).check(sample)
     with _Sending(args.agent, settings) as sending:
         sending.outbox.put(seal_samples(sending.origin, [sample]))
-        sending.outbox.send_first()
+        sending.outbox.send()
+        sending.outbox.settle()
     if args.verbose:
         print(f"confirmed: {sample['name']} from {sending.origin.source}", file=sys.stderr)
     return 0
@@ -124,24 +128,26 @@ def _publish_lines(args: argparse.Namespace, settings: "Settings") -> int:
     from busmon.publish.samples import SampleChecks
     from busmon.publish.stream import Stream
 
-    checks = SampleChecks(Catalogue.load(settings.catalogue))
-    with _Sending(args.agent, settings) as sending, _Account() as account:
+    checks, account = SampleChecks(Catalogue.load(settings.catalogue)), _Account()
+    with _Sending(args.agent, settings, account.confirm) as sending, account:
         stream = Stream(sending.origin, checks, account.reject)
         for sealed in stream.envelopes(sys.stdin.fileno(), settings.publish_interval_seconds):
             if sealed is None:
-                sending.idle()
+                sending.settle()
                 continue
             account.read += sealed.samples
             sending.outbox.put(sealed)
-            sending.send_stubbornly()
-            account.confirm(sealed.samples)
+            sending.send()
+        sending.settle()
     return 1 if account.bad else 0
 
 
 class _Sending:
     """A publisher and what goes through it; as a context manager it closes the connection."""
 
-    def __init__(self, agent: str, settings: "Settings") -> None:
+    def __init__(
+        self, agent: str, settings: "Settings", confirmed: "Callable[[Sealed], None]" = lambda _sealed: None
+    ) -> None:
         from busmon.bus.publisher import ConfirmedPublisher
         from busmon.publish.contract import word
         from busmon.publish.outbox import Outbox
@@ -152,7 +158,8 @@ class _Sending:
         except ValueError as error:
             raise UserError(f"publish: {error}") from error
         self.publisher = ConfirmedPublisher(settings.amqp_url, self.origin.source)
-        self.outbox = Outbox(self.origin, settings.exchange, self.publisher, settings.publish_buffer_bytes)
+        # Nothing is given up for what follows: the input is read no faster than the broker confirms.
+        self.outbox = Outbox(self.origin, settings.exchange, self.publisher, sys.maxsize, confirmed=confirmed)
 
     def __enter__(self) -> Self:
         return self
@@ -160,19 +167,29 @@ class _Sending:
     def __exit__(self, *_: object) -> None:
         self.publisher.close()
 
-    def idle(self) -> None:
-        """Answer the broker's heartbeats; if the connection is lost, the next publish opens another."""
-        with suppress(BusError):
-            self.publisher.idle(0)
+    def send(self) -> None:
+        """Send what waits, and wait for confirms only where many are due."""
+        self._insist(self.outbox.send)
 
-    def send_stubbornly(self) -> None:
-        """Have the first envelope confirmed; a broker that is away, or a full queue, gets some time."""
+    def settle(self) -> None:
+        """Have everything confirmed, and answer the broker's heartbeats."""
+        with suppress(BusError):  # lost while idle: the next publish opens another connection
+            self.publisher.idle(0)
+        self._insist(self._send_and_settle)
+
+    def _send_and_settle(self) -> None:
+        self.outbox.send()
+        self.outbox.settle()
+
+    @staticmethod
+    def _insist(attempt: "Callable[[], None]") -> None:
+        """Try until it works; a broker that is away, or a full queue, gets some time."""
         from busmon.bus.connection import reconnect_waits
 
         deadline, waits = time.monotonic() + RETRY_SECONDS, reconnect_waits()
         while True:
             try:
-                self.outbox.send_first()
+                attempt()
             except (BrokerUnreachableError, PublishRefusedError):
                 wait = next(waits)
                 if time.monotonic() + wait > deadline:
@@ -189,6 +206,7 @@ class _Account:
         self.bad = self.read = self._confirmed = self._envelopes = 0
         self._shows = sys.stderr.isatty()
         self._shown_at = 0.0
+        self._began = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -205,14 +223,16 @@ class _Account:
         self.bad += 1
         self._say(f"busmon: line {number}: {reason}")
 
-    def confirm(self, samples: int) -> None:
+    def confirm(self, sealed: "Sealed") -> None:
         """Note an envelope that is stored."""
-        self._confirmed += samples
+        self._confirmed += sealed.samples
         self._envelopes += 1
         now = time.monotonic()
         if self._shows and now - self._shown_at >= _PROGRESS_SECONDS:
             self._shown_at = now
-            print(f"{_CLEAR_LINE}{self._confirmed:,} samples confirmed", end="", file=sys.stderr, flush=True)
+            rate = self._confirmed / max(now - self._began, _PROGRESS_SECONDS)
+            shown = f"{_CLEAR_LINE}{self._confirmed:,} samples confirmed, {rate:,.0f} a second"
+            print(shown, end="", file=sys.stderr, flush=True)
 
     def _say(self, line: str) -> None:
         print(f"{_CLEAR_LINE if self._shows else ''}{line}", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from busmon.cli.options import add_settings, settings_from
+from busmon.demo.weather import INCIDENTS
 
 if TYPE_CHECKING:
     from busmon.demo.simulate import Progress
@@ -20,10 +21,13 @@ examples:
   busmon simulate --agents 30 --rate 200 --seconds 60
   busmon simulate --seconds 10 --seed 7 --totals published.json
                                              the totals that a scrape must show, by series
+  busmon simulate --incident high-error-rate --after 120
+                                             every fifth task fails after two minutes
 
 A task is about 25 instrument calls. How many envelopes they become is a matter of BUSMON_PUBLISH_INTERVAL_SECONDS, not
-of the rate: an agent publishes one envelope an interval for each of 6 domains. The same agents, seed and number of
-tasks give the same totals. It exits with 1 where not all of them were confirmed.
+of the rate: an agent publishes one envelope an interval for each of 6 domains. A day begins at its peak; at its lowest
+there is 0.4 times the work. The same agents, rate, seed, incident and number of tasks give the same totals. It exits
+with 1 where not all of them were confirmed.
 """
 
 _LINE_SECONDS = 0.2
@@ -52,15 +56,29 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     number("--seed", metavar="K", type=_whole(0, 2**63), default=1, help="what happens to the agents (default: 1)")
     number("--totals", metavar="FILE", type=Path, help="write the confirmed totals as JSON")
+    _add_weather(simulate)
     simulate.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     add_settings(simulate, "amqp_url", "exchange", "publish_interval_seconds", "catalogue")
     simulate.set_defaults(run=run)
+
+
+def _add_weather(simulate: argparse.ArgumentParser) -> None:
+    what = simulate.add_argument
+    what("--incident", metavar="NAME", choices=INCIDENTS, default="", help=f"one of {', '.join(INCIDENTS)}")
+    what("--after", metavar="S", type=_seconds, default=60.0, help="seconds until the incident begins (default: 60)")
+    what("--lasting", metavar="S", type=_seconds, default=0.0, help="seconds that it lasts; 0: to the end (default)")
+    what("--strength", metavar="X", type=_positive, default=1.0, help="times as bad as by default (default: 1)")
+    what("--day", metavar="S", type=_positive, default=86_400.0, help="seconds that a day has (default: 86400)")
+    what(
+        "--deploys", metavar="S", type=_seconds, default=900.0, help="seconds between an agent's deploys (default: 900)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, and print what was published; 1 where not all of it was confirmed."""
     from busmon.demo.simulate import Plan
     from busmon.demo.simulate import run as simulate
+    from busmon.demo.weather import Weather
     from busmon.fleet import parent
 
     # As Ctrl-C does, `kill` ends the agents' lives in order.
@@ -68,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     if args.supervised:
         parent.watch()
     show = _live_line(args) if sys.stderr.isatty() else lambda _: None
-    totals = simulate(settings_from(args), Plan(args.agents, args.rate, args.seconds, args.seed), args.totals, show)
+    weather = Weather(args.incident, args.after, args.lasting, args.strength, args.day, args.deploys)
+    plan = Plan(args.agents, args.rate, args.seconds, args.seed, weather)
+    totals = simulate(settings_from(args), plan, args.totals, show)
     if sys.stderr.isatty():
         print(_CLEAR_LINE, end="", file=sys.stderr)
     print(table(totals))

@@ -8,7 +8,9 @@ EXAMPLES = """\
 examples:
   busmon top                            watch the exporter at the address of the settings
   busmon top --listen 10.0.0.7:9797     watch another
+  busmon top --exporter-url 'https://me:secret@busmon.example:9797?cacertfile=/etc/busmon/ca.pem'
   busmon top --once | head              one frame, without a terminal
+  busmon top --json | jq .rates         the figures, for a program
 """
 
 
@@ -22,7 +24,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--once", action="store_true", help="print one frame and leave; so too without a terminal")
-    add_settings(parser, "listen")
+    parser.add_argument("--json", action="store_true", help="print the figures once, as JSON, and leave")
+    add_settings(parser, "listen", "exporter_url")
     parser.set_defaults(run=run)
 
 
@@ -30,16 +33,23 @@ def run(args: argparse.Namespace) -> int:
     """Watch until the user leaves.
 
     Raises:
-        ExporterUnreachableError: no exporter answers, with --once.
+        ExporterUnreachableError: no exporter answers, with --once or --json.
     """
+    import json
+
     from rich.console import Console
 
     from busmon.exporter import screen
-    from busmon.exporter.watch import Client, watch
+    from busmon.exporter.client import Client
+    from busmon.exporter.watch import watch
 
-    client, console = Client(settings_from(args).listen), Console()
+    settings, console = settings_from(args), Console()
+    client = Client(settings.listen, settings.exporter_url)
+    if args.json:
+        print(json.dumps(client.overview().as_json(), indent=2))
+        return 0
     if args.once or not console.is_terminal:
-        console.print(screen.frame(client.overview()))
+        console.print(screen.frame(client.overview(), lines=console.height))
         return 0
     try:
         watch(client, console)

@@ -1,4 +1,4 @@
-"""Health: the liveness and readiness documents, made of a roll call.
+"""Health: the liveness and readiness documents, made of a roll call and of what the checks found.
 
 Pure. RabbitMQ's state is what the workers do, not what a probe of ours would find: a broker that answers while nobody
 consumes doesn't make the service ready. A dependency that isn't configured is left out of the documents.
@@ -6,14 +6,28 @@ consumes doesn't make the service ready. A dependency that isn't configured is l
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from busmon.exporter.checks.findings import Condition, Finding, Findings
 from busmon.exporter.rollcall import BEAT_LIMIT_SECONDS, SILENT, RollCall
 
 Document = dict[str, Any]
 
 UNCONNECTED = frozenset({"connecting", SILENT})
 """The states of a shard whose worker holds no connection to the broker, or isn't known to."""
+
+RABBITMQ = "rabbitmq"
+
+NOTHING_FOUND = Findings()
+
+_WORDS = {"database_migration": ("pending", "complete"), "cache_warm": ("false", "true")}
+
+
+class Reason(NamedTuple):
+    """Why the service isn't all that it should be; one that blocks makes it not ready."""
+
+    text: str
+    blocks: bool
 
 
 def liveness(roll: RollCall, version: str, started_at: float) -> Document:
@@ -38,19 +52,48 @@ def liveness(roll: RollCall, version: str, started_at: float) -> Document:
     return document | ({"causes": causes} if causes else {})
 
 
-def readiness(roll: RollCall) -> Document:
+def readiness(roll: RollCall, findings: Findings = NOTHING_FOUND) -> Document:
     """The `/ready` document: `status` is `ready` or `not_ready`.
 
-    Ready means that at least one shard is consuming; `degraded` then says what isn't, and what not-ready is for.
+    Ready means that every worker consumes every shard that it owns, and every required dependency answers with what is
+    required of it. `degraded` says all that is wrong, also of what isn't required.
     """
-    connected = any(shard.state not in UNCONNECTED for shard in roll.shards)
-    consuming = any(shard.state == "consuming" for shard in roll.shards)
+    reasons = [*fleet_reasons(roll), *_obstacles(roll), *_dependency_reasons(roll, findings)]
     return {
-        "status": "ready" if consuming else "not_ready",
-        "services": {"rabbitmq": "connected" if connected else "disconnected"},
-        "checks": {"message_queue": "available" if consuming else "unavailable"},
-        "degraded": list(_degradations(roll)),
+        "status": "not_ready" if any(reason.blocks for reason in reasons) else "ready",
+        "services": _services(roll, findings),
+        "checks": _checks(roll, findings),
+        "degraded": [reason.text for reason in reasons],
+        "dependencies": _dependencies(roll, findings),
+        "shards": _shards(roll),
+        "resources": _resources(roll, findings),
     }
+
+
+def fleet_reasons(roll: RollCall) -> Iterator[Reason]:
+    """What keeps the fleet itself from counting everything: all of it blocks."""
+    if not roll.shards:
+        yield Reason("no worker holds a shard", blocks=True)
+    elif roll.missing_workers:
+        yield Reason(f"{roll.missing_workers} of {roll.expected_workers} workers are not there", blocks=True)
+    for worker in roll.workers:
+        if not worker.up:
+            yield Reason(f"worker {worker.worker} has not beaten for {worker.beat_age_seconds:.0f} s", blocks=True)
+    for shard in roll.shards:
+        if shard.state != "consuming":
+            cause = f": {shard.cause}" if shard.cause else ""
+            yield Reason(f"shard {shard.shard} is {shard.state}{cause}", blocks=True)
+
+
+def _obstacles(roll: RollCall) -> Iterator[Reason]:
+    """What keeps envelopes from reaching their shards, as far as workers know; several may say the same."""
+    said = (obstacle for worker in roll.workers if worker.up for obstacle in worker.obstacles)
+    yield from (Reason(obstacle, blocks=False) for obstacle in dict.fromkeys(said))
+
+
+def is_connected(roll: RollCall) -> bool:
+    """Whether a worker holds a connection to the broker."""
+    return any(shard.state not in UNCONNECTED for shard in roll.shards)
 
 
 def _deaths(roll: RollCall) -> Iterator[str]:
@@ -61,15 +104,94 @@ def _deaths(roll: RollCall) -> Iterator[str]:
         yield f"no worker has beaten for {BEAT_LIMIT_SECONDS:.0f} s"
 
 
-def _degradations(roll: RollCall) -> Iterator[str]:
-    if not roll.shards:
-        yield "no worker holds a shard"
-    for worker in roll.workers:
-        if not worker.up:
-            yield f"worker {worker.worker} has not beaten for {worker.beat_age_seconds:.0f} s"
-    for shard in roll.shards:
-        if shard.state != "consuming":
-            yield f"shard {shard.shard} is {shard.state}" + (f": {shard.cause}" if shard.cause else "")
+def _dependency_reasons(roll: RollCall, findings: Findings) -> Iterator[Reason]:
+    for finding in findings.dependencies:
+        if fault := finding.fault(roll.at):
+            yield Reason(f"{finding.name} is disconnected: {fault}", finding.required)
+            continue
+        for condition in finding.conditions:
+            if not condition.met:
+                yield Reason(
+                    f"{condition.name} is {_word(condition, met=False)}: {condition.cause}", condition.required
+                )
+    for usage in findings.resources:
+        if usage.high:
+            yield Reason(f"{usage.resource} is {usage.ratio:.0%} used, over {usage.threshold:.0%}", blocks=False)
+
+
+def _services(roll: RollCall, findings: Findings) -> dict[str, str]:
+    others = {finding.name: _connection(up=not finding.fault(roll.at)) for finding in findings.dependencies}
+    return {RABBITMQ: _connection(up=is_connected(roll)), **others}
+
+
+def _checks(roll: RollCall, findings: Findings) -> dict[str, str]:
+    conditions = {
+        condition.name: _word(condition, met=condition.met and not finding.fault(roll.at))
+        for finding in findings.dependencies
+        for condition in finding.conditions
+    }
+    available = not any(fleet_reasons(roll))
+    return {**conditions, "message_queue": "available" if available else "unavailable"}
+
+
+def _dependencies(roll: RollCall, findings: Findings) -> dict[str, Document]:
+    """How each service stands, in detail; RabbitMQ's age is that of the worker which was silent the longest."""
+    ages = [worker.beat_age_seconds for worker in roll.workers]
+    rabbitmq = {
+        "state": _connection(up=is_connected(roll)),
+        "required": True,
+        "age_seconds": _rounded(max(ages, default=None)),
+    }
+    return {RABBITMQ: rabbitmq} | {finding.name: _dependency(finding, roll.at) for finding in findings.dependencies}
+
+
+def _dependency(finding: Finding, now: float) -> Document:
+    fault = finding.fault(now)
+    return {
+        "state": _connection(up=not fault),
+        "required": finding.required,
+        "age_seconds": _rounded(finding.age_seconds(now)),
+        "duration_seconds": _rounded(finding.duration_seconds),
+        "breaker": finding.breaker,
+        "cause": fault,
+    }
+
+
+def _shards(roll: RollCall) -> list[Document]:
+    return [
+        {
+            "shard": row.shard,
+            "worker": row.worker,
+            "state": row.state,
+            "cause": row.cause,
+            "last_commit_age_seconds": _rounded(row.last_commit_age_seconds),
+        }
+        for row in roll.shards
+    ]
+
+
+def _resources(roll: RollCall, findings: Findings) -> dict[str, Document]:
+    return {
+        usage.resource: {
+            "state": "high" if usage.high else "ok",
+            "ratio": _rounded(usage.ratio),
+            "threshold": usage.threshold,
+            "age_seconds": _rounded(max(0.0, roll.at - usage.read_at)),
+        }
+        for usage in findings.resources
+    }
+
+
+def _connection(*, up: bool) -> str:
+    return "connected" if up else "disconnected"
+
+
+def _word(condition: Condition, *, met: bool) -> str:
+    return _WORDS[condition.name][met]
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)
 
 
 def _timestamp(at: float) -> str:

@@ -28,6 +28,8 @@ from prometheus_client.registry import Collector
 
 from busmon import __version__, status
 from busmon.exporter import rollcall
+from busmon.exporter.checks.findings import Findings
+from busmon.exporter.checks.metrics import collect as health_families
 from busmon.exporter.negotiation import Format
 from busmon.exporter.rollcall import RollCall
 
@@ -71,6 +73,8 @@ class Own:
         registry_dir: where the status files are.
         skipped: gives the files that the last collection skipped, with the reason.
         series: gives the number of series by family, as of the last collection.
+        findings: gives what the checks last found.
+        access: gives the families that tell who may read.
     """
 
     def __init__(
@@ -78,12 +82,16 @@ class Own:
         registry_dir: Path,
         skipped: Callable[[], Mapping[str, str]],
         series: Callable[[], Mapping[str, int]],
+        findings: Callable[[], Findings] = Findings,
+        access: Callable[[], Iterable[Metric]] = tuple,
     ) -> None:
         self.durations = Durations()
         self._registry = CollectorRegistry()
         self._add(_build)
         self._add(lambda: _fleet(rollcall.call(status.read(registry_dir), time.time())))
+        self._add(lambda: health_families(rollcall.call(status.read(registry_dir), time.time()), findings()))
         self._add(lambda: _scrape(self.durations, skipped(), series()))
+        self._add(access)
         self._add(ProcessCollector(registry=None).collect)
 
     def exposition(self, form: Format, names: Collection[str] = ()) -> bytes:
@@ -178,6 +186,14 @@ def _workers(roll: RollCall) -> Families:
             labels=["worker", "cause"],
         ),
         {(str(row.worker), cause): count for row in roll.workers for cause, count in row.reconnects.items()},
+    )
+    yield _family(
+        CounterMetricFamily(
+            "busmon_envelopes_forwarded",
+            "Envelopes sent on to their shards that had waited for the ring, since the worker's process began.",
+            labels=["worker"],
+        ),
+        {(str(row.worker),): row.forwarded for row in roll.workers},
     )
 
 

@@ -1,66 +1,44 @@
-"""The overview: the few figures a person looks at, one model for every view (`busmon top` and the page).
+"""The overview: the figures a person looks at, one model for every view (`busmon top` and the page).
 
-Pure. A `Window` is fed with the figures of successive collections, at any pace; an `Overview` is what they say with a
-roll call beside them, and travels as the JSON of `/overview`. Rates are growth over the last few seconds.
+Pure. An `Overview` is what a window of collections says, with a roll call and the health documents beside it, and
+travels as the JSON of `/overview`. Whatever publishers name is bounded here, so that no view has to be.
 """
 
-import math
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
-from busmon.exporter.health import liveness, readiness
+from busmon.exporter.dependencies import Dependency, dependencies
+from busmon.exporter.families import FamilyRow
+from busmon.exporter.health import Document
 from busmon.exporter.rollcall import RollCall, ShardRow, WorkerRow
-from busmon.registry.scrape.snapshot import Snapshot
+from busmon.exporter.window import Figures, History, Latency, Rates, Window
 
-RATE_SPAN_SECONDS = 5.0
-"""How far back rates and quantiles look: long enough to be steady, short enough to follow."""
+MAX_ROWS = 200
+"""Agents, families and skipped files beyond that are counted, not listed."""
 
-HISTORY_SECONDS = 60.0
-
-Buckets = Sequence[tuple[float, float]]
-"""A histogram: upper bounds, ascending, the last one +Inf, with cumulative counts."""
+Row = TypeVar("Row")
 
 
-class Figures(NamedTuple):
-    """What the overview takes from one collection: counts since the shards' files began.
+class Around(NamedTuple):
+    """What the overview tells beside the figures.
 
     Attributes:
-        at: seconds of any clock that never steps back.
-        latency: by queue; agents may publish latencies of queues of their own.
+        scrape: the address that Prometheus scrapes.
+        exchange: the one that agents publish to.
+        series_used: of all families in all shards, which is what the budget counts.
+        series_budget: how many there may be.
+        scraped: the last scrape, None before the first.
+        skipped: files left out of it, with reasons.
     """
 
-    at: float
-    envelopes: float
-    samples: float
-    deduplicated: float
-    publisher_dropped: float
-    latency: Mapping[str, Buckets]
-    rejected: Mapping[str, float]
-    quarantined: Mapping[str, float]
-    series: int
-
-
-NOTHING = Figures(0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, {}, 0)
-"""The figures before the first collection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Growth a second; None until two collections lie within the span."""
-
-    envelopes: float | None
-    samples: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Seconds from publish to consume; None where nothing was consumed in the span."""
-
-    p50: float | None
-    p99: float | None
+    version: str
+    scrape: str
+    exchange: str
+    series_used: int
+    series_budget: int
+    scraped: "Scraped | None"
+    skipped: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +54,88 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardFlow(ShardRow):
+    """One shard, with the envelopes a second that it takes and their latency's 99th percentile in seconds."""
+
+    rate: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """One agent.
+
+    Attributes:
+        silent_seconds: since its last envelope was consumed.
+        rejected: samples of it that count nowhere.
+        dropped: samples that it dropped itself, while the broker was away.
+    """
+
+    agent: str
+    silent_seconds: float
+    rejected: float
+    dropped: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesUse:
+    """Series that the scrape shows, and those that count towards the budget of all: each in each shard that has it."""
+
+    shown: int
+    used: int
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A scrape of all families: how long ago, how long reading and writing took, and its size before compression."""
+
+    seconds_ago: float
+    took_seconds: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The whole of it.
 
     Attributes:
         at: seconds since the epoch.
+        uptime_seconds: the fleet's, or the exporter's where it is alone.
         scrape: the address that Prometheus scrapes.
+        exchange: the one that agents publish to.
         alive: the liveness document's status.
         ready: the readiness document's status.
         degraded: what is wrong, in words.
-        history: envelopes a second, one figure a collection of the last minute, oldest first.
-        series: in the shards' files.
-        skipped: files left out of the scrape, with reasons.
+        agents: the most lately heard and the longest silent, the latter first, at most `MAX_ROWS`.
+        agents_known: all of them.
+        families: the fullest first, at most `MAX_ROWS`.
+        families_known: all of them.
+        scraped: the last scrape; None before the first.
+        skipped: files left out of it, with reasons.
     """
 
     at: float
     version: str
+    uptime_seconds: float
     scrape: str
+    exchange: str
     alive: str
     ready: str
     degraded: list[str]
+    dependencies: list[Dependency]
     rates: Rates
     latency: Latency
     totals: Totals
-    history: list[float]
-    shards: list[ShardRow]
+    history: History
+    shards: list[ShardFlow]
     workers: list[WorkerRow]
-    series: int
+    agents: list[AgentRow]
+    agents_known: int
+    families: list[FamilyRow]
+    families_known: int
+    series: SeriesUse
+    scraped: Scraped | None
     skipped: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
@@ -120,154 +153,80 @@ class Overview:
         return cls(
             **{
                 **fields,
-                "rates": Rates(**fields["rates"]),
-                "latency": Latency(**fields["latency"]),
-                "totals": Totals(**fields["totals"]),
-                "shards": [ShardRow(**row) for row in fields["shards"]],
-                "workers": [WorkerRow(**row) for row in fields["workers"]],
+                **{name: row(**fields[name]) for name, row in _PARTS.items()},
+                **{name: [row(**each) for each in fields[name]] for name, row in _ROWS.items()},
+                "scraped": Scraped(**fields["scraped"]) if fields["scraped"] else None,
             }
         )
 
 
-class Window:
-    """The last minute of collections."""
-
-    def __init__(self) -> None:
-        self._recent: deque[Figures] = deque()
-        self._history: deque[tuple[float, float]] = deque()
-
-    @property
-    def latest(self) -> Figures | None:
-        """The newest figures."""
-        return self._recent[-1] if self._recent else None
-
-    @property
-    def spans(self) -> bool:
-        """Whether there are two collections to tell a rate by."""
-        return len(self._recent) > 1
-
-    def due(self, now: float, interval_seconds: float) -> bool:
-        """Whether the newest figures are at least this old, or there are none."""
-        return not self._recent or now - self._recent[-1].at >= interval_seconds
-
-    def add(self, figures: Figures) -> None:
-        """Take the figures of a newer collection, and forget those too old to count."""
-        self._recent.append(figures)
-        while figures.at - self._recent[0].at > RATE_SPAN_SECONDS:
-            self._recent.popleft()
-        if self.spans:
-            self._history.append((figures.at, _rate(self._recent[-2], figures, "envelopes")))
-        while self._history and figures.at - self._history[0][0] > HISTORY_SECONDS:
-            self._history.popleft()
-
-    def rates(self) -> Rates:
-        """Growth a second over the span."""
-        if not self.spans:
-            return Rates(None, None)
-        first, last = self._recent[0], self._recent[-1]
-        return Rates(_rate(first, last, "envelopes"), _rate(first, last, "samples"))
-
-    def latency(self, queues: Collection[str]) -> Latency:
-        """Quantiles of the latencies that were counted within the span, of these queues together."""
-        if not self.spans:
-            return Latency(None, None)
-        before, after = self._recent[0].latency, self._recent[-1].latency
-        grown = together(growth(before.get(queue, ()), after[queue]) for queue in queues if queue in after)
-        return Latency(quantile(0.5, grown), quantile(0.99, grown))
-
-    def history(self) -> list[float]:
-        """Envelopes a second between neighbouring collections, oldest first."""
-        return [rate for _, rate in self._history]
+_PARTS: Mapping[str, Any] = {
+    "rates": Rates,
+    "latency": Latency,
+    "totals": Totals,
+    "history": History,
+    "series": SeriesUse,
+}
+_ROWS: Mapping[str, Any] = {
+    "dependencies": Dependency,
+    "shards": ShardFlow,
+    "workers": WorkerRow,
+    "agents": AgentRow,
+    "families": FamilyRow,
+}
 
 
-def figures(at: float, snapshot: Snapshot) -> Figures:
-    """The overview's figures in a snapshot of the shards' files."""
-    return Figures(
-        at=at,
-        envelopes=snapshot.value("busmon_envelopes_consumed_total"),
-        samples=snapshot.value("busmon_samples_folded_total"),
-        deduplicated=snapshot.value("busmon_envelopes_deduplicated_total"),
-        publisher_dropped=snapshot.value("busmon_publisher_dropped_total"),
-        latency={
-            queue: snapshot.histogram("message_latency_seconds", queue=queue)
-            for queue in snapshot.by_label("message_latency_seconds_count", "queue")
-        },
-        rejected=_some(snapshot.by_label("busmon_samples_rejected_total", "reason")),
-        quarantined=_some(snapshot.by_label("busmon_envelopes_rejected_total", "reason")),
-        series=sum(snapshot.series.values()),
-    )
-
-
-def overview(window: Window, roll: RollCall, scrape: str, version: str, skipped: Mapping[str, str]) -> Overview:
-    """What a window's newest figures and the roll call say."""
-    latest = window.latest or NOTHING
-    ready = readiness(roll)
+def overview(window: Window, roll: RollCall, alive: Document, ready: Document, around: Around) -> Overview:
+    """What a window's newest figures, the roll call, and the liveness and readiness documents say."""
+    latest = window.latest or Figures(0.0)
     return Overview(
         at=roll.at,
-        version=version,
-        scrape=scrape,
-        alive=liveness(roll, version, roll.at)["status"],
+        version=around.version,
+        uptime_seconds=alive["uptime"],
+        scrape=around.scrape,
+        exchange=around.exchange,
+        alive=alive["status"],
         ready=ready["status"],
-        degraded=ready["degraded"],
+        degraded=[*alive.get("causes", ()), *ready["degraded"]],
+        dependencies=list(dependencies(ready)),
         rates=window.rates(),
         latency=window.latency([row.queue for row in roll.shards]),
-        totals=Totals(
-            latest.envelopes,
-            latest.samples,
-            latest.deduplicated,
-            latest.publisher_dropped,
-            dict(latest.rejected),
-            dict(latest.quarantined),
-        ),
+        totals=_totals(latest),
         history=window.history(),
-        shards=roll.shards,
+        shards=[_flow(row, window) for row in roll.shards],
         workers=roll.workers,
-        series=latest.series,
-        skipped=dict(skipped),
+        agents=_ends(list(_agents(latest, roll.at)), MAX_ROWS),
+        agents_known=len(latest.heard),
+        families=list(latest.families[:MAX_ROWS]),
+        families_known=len(latest.families),
+        series=SeriesUse(latest.series, around.series_used, around.series_budget),
+        scraped=around.scraped,
+        skipped=dict(list(around.skipped.items())[:MAX_ROWS]),
     )
 
 
-def growth(before: Buckets, after: Buckets) -> Buckets:
-    """The histogram of what was observed between two collections.
-
-    Counts that fell mean files begun anew, so what is there now is what grew, as in Prometheus' `increase`.
-    """
-    counted = dict(before)
-    if any(count < counted.get(bound, 0.0) for bound, count in after):
-        return after
-    return [(bound, count - counted.get(bound, 0.0)) for bound, count in after]
-
-
-def together(histograms: Iterable[Buckets]) -> Buckets:
-    """The sum of histograms."""
-    counts: dict[float, float] = {}
-    for bound, count in chain.from_iterable(histograms):
-        counts[bound] = counts.get(bound, 0.0) + count
-    return sorted(counts.items())
+def _totals(latest: Figures) -> Totals:
+    return Totals(
+        latest.envelopes,
+        latest.samples,
+        latest.deduplicated,
+        latest.publisher_dropped,
+        dict(latest.rejected),
+        dict(latest.quarantined),
+    )
 
 
-def quantile(q: float, buckets: Buckets) -> float | None:
-    """The q-quantile of a histogram, as Prometheus' `histogram_quantile` interpolates it; None of an empty one.
-
-    The rank is q * count; the bucket is the first whose cumulative count reaches it, and within it observations count
-    as evenly spread: lower + (upper - lower) * (rank - below) / (cumulative - below). The first bucket begins at 0; a
-    rank in the last one, to +Inf, gives that bucket's lower bound, the most that is known.
-    """
-    if not buckets or buckets[-1][1] <= 0:
-        return None
-    rank = q * buckets[-1][1]
-    lower, below = 0.0, 0.0
-    for upper, cumulative in buckets:
-        if cumulative >= rank and cumulative > below:
-            return lower if math.isinf(upper) else lower + (upper - lower) * (rank - below) / (cumulative - below)
-        lower, below = upper, cumulative
-    return lower
+def _flow(row: ShardRow, window: Window) -> ShardFlow:
+    return ShardFlow(**asdict(row), rate=window.rate_of(row.shard), p99=window.latency([row.queue]).p99)
 
 
-def _rate(first: Figures, last: Figures, figure: str) -> float:
-    before, after = getattr(first, figure), getattr(last, figure)
-    return float(after - before if after >= before else after) / (last.at - first.at)
+def _agents(latest: Figures, now: float) -> Iterator[AgentRow]:
+    """Every agent, the longest silent first."""
+    for agent, heard_at in sorted(latest.heard.items(), key=lambda heard: heard[1]):
+        rejected, dropped = (counts.get(agent, 0.0) for counts in (latest.rejected_of, latest.dropped_of))
+        yield AgentRow(agent, max(0.0, now - heard_at), rejected, dropped)
 
 
-def _some(counts: Mapping[str, float]) -> dict[str, float]:
-    return {reason: count for reason, count in counts.items() if count > 0}
+def _ends(rows: Sequence[Row], limit: int) -> list[Row]:
+    """So many rows at most: from either end where there are more."""
+    return list(rows) if len(rows) <= limit else [*rows[: limit // 2], *rows[-(limit - limit // 2) :]]

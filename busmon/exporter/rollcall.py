@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from busmon.status import FleetStatus, ShardStatus, SupervisorStatus, WorkerStatus
 
-BEAT_LIMIT_SECONDS = 10.0
-"""A process beats once a second; one that missed ten has stopped or hangs."""
+BEAT_LIMIT_SECONDS = 8.0
+"""A process beats once a second; one that missed eight has stopped or hangs, and whoever asks each second knows
+within ten."""
 
 SILENT = "silent"
 """The state of a shard whose worker stopped beating: what that worker last said is no longer known to hold."""
@@ -30,6 +31,8 @@ class WorkerRow:
     beat_age_seconds: float
     restarts: int
     reconnects: dict[str, int]
+    forwarded: int
+    obstacles: list[str]
     shards: list[int]
 
 
@@ -60,6 +63,7 @@ class RollCall:
         supervisor: what it last said; None where there is none.
         supervisor_up: it beats.
         starting: the supervisor began so recently that its workers may not have beaten yet.
+        expected_workers: how many there are to be: the supervisor's number, else those that are known.
         shards: each once, by number.
     """
 
@@ -67,8 +71,14 @@ class RollCall:
     supervisor: SupervisorStatus | None
     supervisor_up: bool
     starting: bool
+    expected_workers: int
     workers: list[WorkerRow]
     shards: list[ShardRow]
+
+    @property
+    def missing_workers(self) -> int:
+        """How many workers have no status file: they have not started yet, or ended in order."""
+        return max(0, self.expected_workers - len(self.workers))
 
 
 def call(status: FleetStatus, now: float) -> RollCall:
@@ -81,6 +91,7 @@ def call(status: FleetStatus, now: float) -> RollCall:
         supervisor=supervisor,
         supervisor_up=supervisor_up,
         starting=supervisor is not None and supervisor_up and _beats(supervisor.started_at, now),
+        expected_workers=supervisor.workers if supervisor else len(workers),
         workers=[_worker_row(worker, supervisor, now) for worker in workers],
         shards=_shard_rows(workers, now),
     )
@@ -104,6 +115,8 @@ def _worker_row(worker: WorkerStatus, supervisor: SupervisorStatus | None, now: 
         beat_age_seconds=max(0.0, now - worker.beat_at),
         restarts=supervisor.restarts.get(str(worker.worker), 0) if supervisor else 0,
         reconnects=dict(worker.reconnects),
+        forwarded=worker.forwarded,
+        obstacles=list(worker.obstacles),
         shards=[shard.shard for shard in worker.shards],
     )
 

@@ -7,31 +7,51 @@ threads.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
+import structlog
 from isal import igzip
+from prometheus_client.core import Metric
 
+from busmon import status
 from busmon.catalogue.catalogue import Catalogue
+from busmon.errors import CatalogueError, ScrapeBusyError
+from busmon.exporter import rollcall
+from busmon.exporter.checks.findings import Findings
+from busmon.exporter.families import Fill
 from busmon.exporter.metrics import Own
 from busmon.exporter.negotiation import Format
-from busmon.exporter.overview import Figures, Window, figures
+from busmon.exporter.overview import Scraped
+from busmon.exporter.window import Figures, Window, figures
 from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.scrape.snapshot import Snapshot
 from busmon.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
 SAMPLE_INTERVAL_SECONDS = 1.0
 """How old the overview's figures get before they are read anew."""
 
+MAX_WAITING = 8
+"""Collections that may wait: those of all families are few, but each set of names is another."""
+
 _COMPRESS_LEVEL = 1  # 100,000 series, 7 MB: 5 ms for 0.6 MB; the standard library's level 9 takes 300 ms for 0.5 MB.
 
 
 class Page:
-    """One scrape's answer, compressed at most once, however many ask for it."""
+    """One scrape's answer, compressed at most once, however many ask for it.
 
-    def __init__(self, plain: bytes) -> None:
+    Attributes:
+        plain: the answer.
+        figures: the overview's, of the same collection; None where newer ones are known.
+    """
+
+    def __init__(self, plain: bytes, figures: Figures | None) -> None:
         self.plain = plain
+        self.figures = figures
         self._compressing: asyncio.Task[bytes] | None = None
 
     async def compressed(self) -> bytes:
@@ -39,6 +59,14 @@ class Page:
         if self._compressing is None:
             self._compressing = asyncio.create_task(asyncio.to_thread(compress, self.plain))
         return await asyncio.shield(self._compressing)
+
+
+class _Scraped(NamedTuple):
+    """One scrape of all families; `at` is the monotonic clock's."""
+
+    at: float
+    took_seconds: float
+    size_bytes: int
 
 
 def compress(plain: bytes) -> bytes:
@@ -52,13 +80,27 @@ class Scrape:
 
     Args:
         settings: which directory, and the catalogue that says what its families' scrapes go by.
+        findings: gives what the checks last found.
+        access: gives the families that tell who may read.
+
+    Attributes:
+        window: the overview's; each scrape feeds it, and `follow` between scrapes.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        registry_dir = settings.registry_dir
-        self._exposition = Exposition(registry_dir, Catalogue.load(settings.catalogue))
-        self._own = Own(registry_dir, lambda: self._exposition.skipped, lambda: self._exposition.series)
-        self._window = Window()
+    def __init__(
+        self,
+        settings: Settings,
+        findings: Callable[[], Findings] = Findings,
+        access: Callable[[], Iterable[Metric]] = tuple,
+    ) -> None:
+        self._settings = settings
+        self._go_by(Catalogue.load(settings.catalogue))
+        self._reload_due = False
+        self._own = Own(
+            settings.registry_dir, lambda: self._exposition.skipped, lambda: self._exposition.series, findings, access
+        )
+        self._last: _Scraped | None = None
+        self.window = Window()
         self._reading = asyncio.Lock()
         self._next: dict[Hashable, asyncio.Task[Any]] = {}
 
@@ -74,26 +116,45 @@ class Scrape:
             form: which one.
             compressed: whether to compress it.
             names: of families and samples; only these if there are some.
+
+        Raises:
+            ScrapeBusyError: too many wait already, each for other names.
         """
+        if names and (form, names) not in self._next and len(self._next) >= MAX_WAITING:
+            raise ScrapeBusyError(f"{MAX_WAITING} scrapes of different names wait already")
         page = await self._shared((form, names), lambda: self._page(form, names))
+        self._feed(page.figures)
         return await page.compressed() if compressed else page.plain
 
-    async def window(self) -> Window:
-        """The overview's window, fed with figures at most a second old.
+    async def follow(self) -> None:
+        """Feed the window, with figures at most a second old."""
+        if self.window.due(time.monotonic(), SAMPLE_INTERVAL_SECONDS):
+            self._feed(await self._shared("figures", self._collected))
 
-        The first answer after a pause takes that second, since a rate needs two collections.
-        """
-        await self._feed()
-        if not self._window.spans:
-            await asyncio.sleep(SAMPLE_INTERVAL_SECONDS)
-            await self._feed()
-        return self._window
+    @property
+    def scraped(self) -> Scraped | None:
+        """The last scrape of all families."""
+        last = self._last
+        return Scraped(time.monotonic() - last.at, last.took_seconds, last.size_bytes) if last else None
 
-    async def _feed(self) -> None:
-        if self._window.due(time.monotonic(), SAMPLE_INTERVAL_SECONDS):
-            newest = await self._shared("figures", self._figures)
-            if newest is not self._window.latest:  # Another request may have shared the collection and fed it.
-                self._window.add(newest)
+    @property
+    def series_used(self) -> int:
+        """Series that count towards the budget of all families."""
+        return self._fill.used
+
+    @property
+    def series_budget(self) -> int:
+        """How many there may be."""
+        return self._fill.budget
+
+    def reload(self) -> None:
+        """Have the next reading go by the catalogue as it stands then; may be called in a signal handler."""
+        self._reload_due = True
+
+    def _feed(self, newest: Figures | None) -> None:
+        # Who shares a collection gets the same figures; a scrape's may be of before another's.
+        if newest and (self.window.latest is None or newest.at > self.window.latest.at):
+            self.window.add(newest)
 
     async def _shared(self, key: Hashable, read: Callable[[], Result]) -> Result:
         if key not in self._next:
@@ -107,11 +168,39 @@ class Scrape:
             del self._next[key]  # From here on a newcomer needs a newer collection.
             return await asyncio.to_thread(read)
 
+    def _reload(self) -> None:
+        """Follow a changed catalogue, if that is due: everything is read anew, since a time to live changes it all."""
+        if not self._reload_due:
+            return
+        self._reload_due = False
+        try:
+            self._go_by(Catalogue.load(self._settings.catalogue))
+        except CatalogueError as error:
+            log.warning("scrape.reload_refused", cause=str(error))
+        else:
+            log.info("scrape.catalogue_reloaded")
+
+    def _go_by(self, catalogue: Catalogue) -> None:
+        self._exposition = Exposition(self._settings.registry_dir, catalogue)
+        self._fill = Fill(self._settings, catalogue)
+
     def _page(self, form: Format, names: frozenset[str]) -> Page:
+        self._reload()
         began = time.perf_counter()
         shards = self._exposition.openmetrics(names) if form is Format.OPENMETRICS else self._exposition.text(names)
-        self._own.durations.observe(time.perf_counter() - began)
-        return Page(shards + self._own.exposition(form, names))
+        took_seconds = time.perf_counter() - began
+        self._own.durations.observe(took_seconds)
+        page = shards + self._own.exposition(form, names)
+        if not names:
+            self._last = _Scraped(time.monotonic(), took_seconds, len(page))
+        due = self.window.due(time.monotonic(), SAMPLE_INTERVAL_SECONDS)
+        return Page(page, self._figures(self._exposition.snapshot) if due else None)
 
-    def _figures(self) -> Figures:
-        return figures(time.monotonic(), self._exposition.collect())
+    def _collected(self) -> Figures:
+        self._reload()
+        return self._figures(self._exposition.collect())
+
+    def _figures(self, snapshot: Snapshot) -> Figures:
+        now = time.monotonic()
+        shards = rollcall.call(status.read(self._settings.registry_dir), time.time()).shards
+        return figures(now, snapshot, shards, self._fill.rows(snapshot, self._exposition.series))

@@ -1,6 +1,7 @@
 """The terminal's view of an overview: one frame that fits 80 columns and 24 lines for a fleet of up to eight shards.
 
-Pure: an overview goes in, something for rich to print comes out. Colour only repeats what words say.
+A taller terminal shows agents, families and dependencies below it. Pure: an overview goes in, something for rich to
+print comes out. Colour only repeats what words say, and names that publishers made up can't steer the terminal.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,25 +11,39 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from busmon.exporter.overview import Overview
+from busmon.exporter.dependencies import BAD, FAIR, GOOD
+from busmon.exporter.families import FamilyRow
+from busmon.exporter.overview import AgentRow, Overview
 
 NONE = "–"  # noqa: RUF001 - an en dash is the typographer's sign for "no figure"
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_WIDTH = 60
 _STATE_STYLES = {"consuming": "green", "connecting": "yellow", "draining": "yellow", "blocked": "yellow"}
+_SEVERITY_STYLES = {GOOD: "green", FAIR: "yellow", BAD: "red"}
+_SEVERITY_MARKS = {GOOD: "●", FAIR: "▲", BAD: "■"}
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_FRAME_LINES = 16
+"""What a frame takes beside its shards, its losses and what stands below."""
 
 
-def frame(overview: Overview, notice: str = "") -> RenderableType:
-    """One frame; a notice takes the place of the line that says how the fleet is."""
+def frame(overview: Overview, notice: str = "", lines: int = 24) -> RenderableType:
+    """One frame.
+
+    Args:
+        overview: what to show.
+        notice: takes the place of the line that says how the fleet is.
+        lines: how tall the terminal is; what is left below the shards and workers is for agents and families.
+    """
+    losses = list(_losses(overview))
     parts = [
         _title(overview),
         _cut(Text(notice, style="bold red")) if notice else _condition(overview),
         _headline(overview),
-        _sparkline(overview.history),
+        _sparkline(overview.history.envelopes),
         _tables(overview),
-        *_losses(overview),
+        *losses,
+        *_below(overview, lines - _FRAME_LINES - max(len(overview.shards), len(overview.workers)) - len(losses)),
     ]
     return Padding(Group(*parts), (0, 0, 0, 1))
 
@@ -52,7 +67,7 @@ def _title(overview: Overview) -> RenderableType:
     title = _row()
     title.add_row(
         Text.assemble(("busmon ", "bold"), (overview.version, "dim")),
-        Text.assemble((overview.scrape, "cyan"), (f"  {_count(overview.series)} series", "dim")),
+        Text.assemble((overview.scrape, "cyan"), (f"  {_count(overview.series.shown)} series", "dim")),
     )
     return title
 
@@ -88,8 +103,8 @@ def _headline(overview: Overview) -> RenderableType:
     return Padding(table, (1, 0, 0, 0))
 
 
-def _sparkline(history: Sequence[float]) -> RenderableType:
-    recent = history[-_SPARK_WIDTH:]
+def _sparkline(history: Sequence[float | None]) -> RenderableType:
+    recent = [rate or 0.0 for rate in history[-_SPARK_WIDTH:]]
     peak = max(recent, default=0.0)
     line = Text(spark(recent).rjust(_SPARK_WIDTH), style="cyan")
     return Padding(Text.assemble(line, (f"  peak {_rate(peak)}/s" if recent else "", "dim")), (1, 0))
@@ -129,6 +144,54 @@ def _workers(overview: Overview) -> Table:
     return table
 
 
+def _below(overview: Overview, lines: int) -> Iterable[RenderableType]:
+    """Dependencies, agents and families, in so many lines."""
+    rows = lines - 5  # the dependencies with a line above, the tables' heads with a line above, and what isn't shown
+    if rows < 1:
+        return
+    yield Text()
+    yield _cut(_dependencies(overview))
+    side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
+    side_by_side.add_row(_agents(overview.agents[:rows]), _families(overview.families[:rows]))
+    yield Padding(side_by_side, (1, 0, 0, 0))
+    more = {"agents": overview.agents_known - rows, "families": overview.families_known - rows}
+    if hidden := [f"{_count(number)} more {name}" for name, number in more.items() if number > 0]:
+        yield Text(" · ".join(hidden), style="dim")
+
+
+def _dependencies(overview: Overview) -> Text:
+    parts: list[str | tuple[str, str]] = [("depends on  ", "dim")]
+    for row in overview.dependencies:
+        state = f"{_SEVERITY_MARKS[row.severity]} {row.name.replace('_', ' ')} {row.state}   "
+        parts.append((state, _SEVERITY_STYLES[row.severity]))
+    line = Text.assemble(*parts)
+    line.rstrip()
+    return line
+
+
+def _agents(agents: Iterable[AgentRow]) -> Table:
+    table = _table("agent", "silent", "rejected", right=("silent", "rejected"))
+    for row in agents:
+        table.add_row(_short(row.agent, 20), _age(row.silent_seconds), _count(row.rejected))
+    return table
+
+
+def _families(families: Iterable[FamilyRow]) -> Table:
+    table = _table("family", "series", "scarcest label", right=("series",))
+    for row in families:
+        label = f"{row.label} {_count(row.values)}/{_count(row.values_budget)}" if row.label else ""
+        label_text = Text(label, style="yellow" if row.overflowed else "")
+        table.add_row(_short(row.name, 34), _count(row.series), label_text)
+    return table
+
+
+def _short(name: str, width: int) -> Text:
+    """A name that somebody else chose, in so many columns at most."""
+    line = Text(_printable(name))
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
 def _losses(overview: Overview) -> Iterable[RenderableType]:
     """What did not get into the figures, each on a line of its own, if there is any."""
     totals = overview.totals
@@ -152,9 +215,15 @@ def _loss_line(name: str, text: str) -> Text:
 
 
 def _cut(line: Text) -> Text:
-    """The line, never wrapped: a frame's height doesn't hang on how much there is to say."""
+    """The line, never wrapped: a frame's height doesn't hang on how much there is to say, nor on what stands in it."""
+    line.plain = _printable(line.plain)
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
+
+
+def _printable(text: str) -> str:
+    """The text with nothing in it that steers a terminal, and of the same length."""
+    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _row() -> Table:

@@ -4,20 +4,27 @@ One process, one event loop. SIGTERM and SIGINT end it in order, with status 0; 
 gone, SIGTERM comes by the lifeline that the two shared.
 """
 
-import asyncio
 import os
+import resource
 import signal
 import socket
+import sys
+from functools import partial
 from ipaddress import ip_address
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from busmon.bus.connection import certificates
 from busmon.errors import ListenError
+from busmon.exporter.access.access import Access
+from busmon.exporter.access.gate import Gate
 from busmon.exporter.app import App
+from busmon.exporter.checks.runner import Checks
+from busmon.exporter.connection import Connection
 from busmon.exporter.memory import give_back_large_blocks
 from busmon.settings import Settings
+from busmon.settings.private import require_private
 
 log = structlog.get_logger(__name__)
 
@@ -26,38 +33,13 @@ DRAIN_SECONDS = 3
 
 _BACKLOG = 128
 
-MAX_CONNECTIONS = 256
-"""Beyond that, one that asks nothing makes room: without descriptors the shards' files can't be read either."""
+MAX_CONNECTIONS = 512
+"""Beyond that, one that asks nothing makes room; fewer where the system grants few descriptors."""
 
-REQUEST_SECONDS = 10.0
-"""How long a connection may stay without a request under way, or with half of one, at least; at most twice as long."""
+_SPARE_DESCRIPTORS = 128
+"""For the shards' files and for what waits to be accepted: without, no scrape could be made, however few ask."""
 
-
-class _Connection(H11Protocol):
-    """A connection that can't be held for nothing; uvicorn itself limits only those that wait between requests."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, None)
-        if len(self.connections) > MAX_CONNECTIONS:
-            others = (each for each in self.connections if isinstance(each, _Connection) and each is not self)
-            next((each for each in others if each.asks_nothing), self).transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._clock.cancel()
-        super().connection_lost(exc)
-
-    @property
-    def asks_nothing(self) -> bool:
-        """Whether no request is under way on it, but for half of one."""
-        return self.cycle is None or self.cycle.response_complete
-
-    def _look(self, before: object) -> None:
-        """Close the connection if nothing was asked since the last look, and nothing is being answered."""
-        if self.cycle is before and self.asks_nothing:
-            self.transport.abort()
-            return
-        self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, self.cycle)
+_FEWEST_CONNECTIONS = 16
 
 
 def run(settings: Settings) -> int:
@@ -65,23 +47,30 @@ def run(settings: Settings) -> int:
 
     Raises:
         ListenError: the address can't be had.
+        WebFileError: the web configuration file, or one that it names, is wrong.
+        SettingsError: others can write to the registry directory, or a check can't be made as it is set up.
     """
     give_back_large_blocks()
-    with _bound(settings.listen) as listener:
+    require_private(settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}", own=False)
+    access = Access(settings.web_config_file, certificates(settings.amqp_url).items())
+    with _bound(settings.listen) as listener, Checks.of(settings) as checks:
+        _tell_who_may_read(listener, access)
         address = _address(listener)
-        server = uvicorn.Server(_config(App(settings, address)))
+        app = App(settings, address, checks.findings, access)
+        server = uvicorn.Server(_config(app, access))
         _stop_on_signals(server)
-        log.info("server.started", address=address, registry_dir=str(settings.registry_dir))
+        _reload_on_hangup(app, server)
+        log.info("server.started", address=address, registry_dir=str(settings.registry_dir), scheme=access.scheme)
         server.run(sockets=[listener])
     log.info("server.stopped")
     return 0
 
 
-def _config(app: App) -> uvicorn.Config:
+def _config(app: App, access: Access) -> uvicorn.Config:
     return uvicorn.Config(
-        app.starlette(),
+        Gate(app.starlette(), access),
         loop="asyncio",
-        http=_Connection,
+        http=partial(Connection, access, _most_connections()),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         lifespan="off",
         log_config=None,
@@ -99,12 +88,33 @@ def _bound(listen: str) -> socket.socket:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol, as these don't. Without
+        # it, the second part of an answer waits for the client to acknowledge the first, which takes up to 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ListenError(f"can't listen on {listen}: {reason}; choose another with --listen HOST:PORT") from error
-    if not ip_address(listener.getsockname()[0]).is_loopback:
-        log.warning("server.open_to_the_network", listen=listen)
     return listener
+
+
+def _most_connections() -> int:
+    """As many as the system grants, once asked for all that it would."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + _SPARE_DESCRIPTORS
+    if granted < wanted:
+        granted = min(wanted, most) if most != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, most))
+    return max(_FEWEST_CONNECTIONS, min(MAX_CONNECTIONS, granted - _SPARE_DESCRIPTORS))
+
+
+def _tell_who_may_read(listener: socket.socket, access: Access) -> None:
+    if ip_address(listener.getsockname()[0]).is_loopback:
+        return
+    terms = access.terms
+    if terms.authentication and not terms.context:
+        log.warning("server.passwords_in_the_clear", next="set tls_server_config beside them; see docs/security.md")
+    elif not terms.closed:
+        log.warning("server.open_to_the_network", next="set web_config_file; see docs/security.md")
 
 
 def _address(listener: socket.socket) -> str:
@@ -120,3 +130,16 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+
+
+def _reload_on_hangup(app: App, server: uvicorn.Server) -> None:
+    """Have SIGHUP reload the catalogue, unless it means that the terminal was closed that this was started on."""
+    on_terminal = sys.stderr.isatty()
+
+    def hang_up(*_: object) -> None:
+        if on_terminal and not sys.stderr.isatty():
+            server.should_exit = True
+        else:
+            app.reload()
+
+    signal.signal(signal.SIGHUP, hang_up)

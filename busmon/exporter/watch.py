@@ -3,114 +3,82 @@
 Single-threaded, and it changes nothing. The terminal is as it was when `watch` returns, however it returns.
 """
 
-import http.client
-import json
 import os
 import select
+import signal
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, Group
 from rich.live import Live
 
 from busmon.errors import ExporterUnreachableError
 from busmon.exporter import screen
+from busmon.exporter.client import Client
 from busmon.exporter.overview import Overview
 
 REFRESH_SECONDS = 1.0
-
-_TIMEOUT_SECONDS = 5.0
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - turned into loopback, not listened on
-
-
-class Client:
-    """Asks one exporter.
-
-    Args:
-        listen: the exporter's `HOST:PORT`, as in its settings.
-    """
-
-    def __init__(self, listen: str) -> None:
-        host, _, port = listen.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
-        self.address = listen
-
-    def overview(self) -> Overview:
-        """What the exporter shows now.
-
-        Raises:
-            ExporterUnreachableError: nothing answers there, or not as an exporter does.
-        """
-        status, body = self.get("/overview")
-        if status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise ExporterUnreachableError(f"the exporter at {self.address} can't answer: its log says why")
-        try:
-            return Overview.from_json(json.loads(body))
-        except (ValueError, KeyError, TypeError) as error:
-            line = f"what answers at {self.address} is no busmon exporter of this version"
-            raise ExporterUnreachableError(f"{line}; name another with --listen HOST:PORT") from error
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """An answer's status and body.
-
-        Raises:
-            ExporterUnreachableError: nothing answers there.
-        """
-        host = _ANY_HOST.get(self._host, self._host)
-        connection = http.client.HTTPConnection(host, self._port, timeout=_TIMEOUT_SECONDS)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            line = (
-                f"no exporter answers at {self.address}: start one with `busmon up`, or name it with --listen HOST:PORT"
-            )
-            raise ExporterUnreachableError(line) from error
-        finally:
-            connection.close()
 
 
 def watch(client: Client, console: Console, leave: Callable[[], bool] = lambda: False) -> None:
     """Show the exporter's overview until `leave` says so, or the user types q or Ctrl-C."""
     latest: Overview | None = None
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+    notice = ""
+    with _resizes() as resized, _keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         while not leave():
+            asked_at = time.monotonic()
             try:
-                latest = client.overview()
-                picture = screen.frame(latest)
+                latest, notice = client.overview(), ""
             except ExporterUnreachableError as error:
                 notice = f"trying again: {error}"
-                picture = screen.frame(latest, notice) if latest else screen.waiting(notice)
-            live.update(Group(picture, screen.hint()), refresh=True)
-            if pressed(REFRESH_SECONDS) in {"q", "Q", "\x03"}:
-                return
+            while True:
+                live.update(_picture(latest, notice, console.height), refresh=True)
+                seconds = asked_at + REFRESH_SECONDS - time.monotonic()
+                ready, _, _ = select.select([*keys, resized], [], [], max(0.0, seconds))
+                if keys and keys[0] in ready and os.read(keys[0], 1) in {b"q", b"Q", b"\x03"}:
+                    return
+                if resized not in ready:
+                    break
+                os.read(resized, 4096)
+
+
+def _picture(latest: Overview | None, notice: str, lines: int) -> Group:
+    picture = screen.frame(latest, notice, lines) if latest else screen.waiting(notice)
+    return Group(picture, screen.hint())
 
 
 @contextmanager
-def _keys() -> Iterator[Callable[[float], str]]:
-    """A function that waits so many seconds for a key, with the terminal giving keys as they are typed."""
+def _keys() -> Iterator[list[int]]:
+    """The descriptor that gives keys as they are typed; none where there is no keyboard."""
     if not sys.stdin.isatty():
-        yield _no_key
+        yield []
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
-
-    def pressed(seconds: float) -> str:
-        ready, _, _ = select.select([descriptor], [], [], seconds)
-        return os.read(descriptor, 1).decode(errors="replace") if ready else ""
-
     try:
-        yield pressed
+        yield [descriptor]
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _no_key(seconds: float) -> str:
-    """There is no keyboard: only wait."""
-    select.select([], [], [], seconds)
-    return ""
+@contextmanager
+def _resizes() -> Iterator[int]:
+    """A descriptor that is readable once the terminal has another size, so that a frame is drawn for it at once."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def note(*_: object) -> None:
+        with suppress(BlockingIOError):
+            os.write(writing, b"\0")
+
+    before = signal.signal(signal.SIGWINCH, note)
+    try:
+        yield reading
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+        os.close(reading)
+        os.close(writing)

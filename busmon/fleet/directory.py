@@ -7,7 +7,6 @@ killed one has let go of shards and address.
 
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ import structlog
 
 from busmon.errors import FleetRunningError, RegistryError, SettingsError
 from busmon.settings import Settings
+from busmon.settings.private import require_private
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +38,11 @@ def prepare(settings: Settings) -> None:
     path, where = settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
     except OSError as error:
         raise SettingsError(f"{where}: can't make {path}: {error.strerror}; name another directory") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise SettingsError(f"{where}: {path} is not readable and writable to this user; name another directory")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_uid not in (os.geteuid(), 0):
-        raise SettingsError(
-            f"{where}: others can write to {path}; expected mode 0700, which one that doesn't exist yet is given"
-        )
+    require_private(path, where)
     if (kind := filesystem(path)) in _VOLATILE:
         log.warning("directory.volatile", path=str(path), filesystem=kind, lost="all counts, at a reboot")
 

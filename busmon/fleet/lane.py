@@ -21,7 +21,8 @@ from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.registry.upkeep import removal, requests
 from busmon.status import ShardStatus
-from busmon.wire.json_v1 import UNKNOWN_AGENT, decode
+from busmon.wire.formats import Formats
+from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 MAX_REFUSED_BYTES = 8 * 1024 * 1024
 """Bodies for the quarantine stay in memory until their batch is closed, so many of them close it."""
@@ -49,7 +50,7 @@ class Lane:
     """
 
     def __init__(
-        self, shard: Shard, suspects: Suspects, status: ShardStatus, *, batch_size: int, max_body_bytes: int
+        self, shard: Shard, suspects: Suspects, status: ShardStatus, *, batch_size: int, formats: Formats
     ) -> None:
         self.status = status
         self.settlement: Settlement
@@ -57,7 +58,7 @@ class Lane:
         self._shard = shard
         self._suspects = suspects
         self._batch_size = batch_size
-        self._max_body_bytes = max_body_bytes
+        self._formats = formats
         self._tags: list[int] = []
         self._refused: list[tuple[Delivery, EnvelopeError]] = []
         self._refused_bytes = 0
@@ -163,12 +164,14 @@ class Lane:
 
     def _fold(self, delivery: Delivery, now: float) -> None:
         properties = delivery.properties
-        envelope = decode(delivery.body, properties.content_type, properties.content_encoding, self._max_body_bytes)
-        verdict = self._shard.ledger.admit(envelope.source, properties.message_id, now)
+        envelope = self._formats.decode(delivery.body, properties, delivery.routing_key, delivery.published_at)
+        verdict = self._shard.ledger.admit(envelope.source, properties.message_id or envelope.identity, now)
         if verdict is not Verdict.NEW:
             self._measured.verdicts[verdict] += 1
         if verdict is not Verdict.DUPLICATE:
             self._shard.fold.envelope(envelope, now)
+            for part in envelope.parts:
+                self._shard.ledger.hear(part.source, now)
             self._measured.take(envelope, delivery, now)
 
     def _fold_warily(self, delivery: Delivery, now: float) -> None:
@@ -203,12 +206,22 @@ class Lane:
 
 
 class DropCount:
-    """The queue through which bodies pass that the quarantine dropped: counted, and gone."""
+    """The queue through which bodies pass that the quarantine dropped: counted, and gone.
+
+    Attributes:
+        obstacle: why they aren't counted, in a line; empty while nothing is wrong.
+    """
 
     def __init__(self, shard: Shard, queue: str) -> None:
         self.settlement: Settlement
+        self.obstacle = ""
         self._shard = shard
         self._queue = queue
+
+    def change(self, state: str, cause: str) -> None:
+        """Note what is wrong with the queue."""
+        lost = cause and state not in {"consuming", "draining"}
+        self.obstacle = f"what the quarantine drops isn't counted: {cause}" if lost else ""
 
     def deliver(self, delivery: Delivery) -> None:
         """Count one drop.

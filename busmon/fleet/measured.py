@@ -3,7 +3,7 @@
 They are part of the batch's own commit, so they are as exact as what they count. One thread.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from busmon.bus.delivery import Delivery
@@ -17,6 +17,10 @@ _COUNTED_AS: Mapping[Verdict, str] = {
     Verdict.UNIDENTIFIED: "busmon_envelopes_unidentified_total",
     Verdict.UNVERIFIABLE: "busmon_envelopes_unverifiable_total",
 }
+
+
+BELIEVED_SECONDS = 30 * 86_400.0
+"""Nothing waits in a queue for longer; one stamp of 1970 would be a latency that outweighs all others for good."""
 
 
 class Measured:
@@ -35,23 +39,26 @@ class Measured:
         self.refused: Counter[str] = Counter()
         self._commit_seconds = [] if commit_seconds is None else [commit_seconds]
         self._latencies: list[float] = []
-        self._sizes: list[int] = []
+        self._sizes: defaultdict[str, list[int]] = defaultdict(list)
         self._heard: dict[str, float] = {}
         self._present: dict[str, str] = {}
         self._skewed: Counter[str] = Counter()
 
     def take(self, envelope: Envelope, delivery: Delivery, now: float) -> None:
         """Measure an envelope that was consumed at `now`, in seconds since the epoch."""
-        self._sizes.append(len(delivery.body))
+        self._sizes[envelope.format].append(len(delivery.body))
         self._heard[envelope.agent] = now
         if envelope.final:
             self._present.pop(envelope.source, None)
         else:
             self._present[envelope.source] = envelope.agent
+        for part in envelope.parts:
+            self._heard[part.agent] = now
+            self._present[part.source] = part.agent
         published_at = delivery.published_at or envelope.ts
         if published_at is None:
             return
-        if published_at > now:
+        if not now - BELIEVED_SECONDS <= published_at <= now:
             self._skewed[envelope.agent] += 1
             published_at = now
         self._latencies.append(now - published_at)
@@ -59,9 +66,10 @@ class Measured:
     def describe(self, fold: Fold, ledger: Ledger, status: ShardStatus, now: float) -> None:
         """Add the measures to the batch, which is about to be committed at `now`."""
         shard = (str(status.shard),)
-        if self._sizes:
-            fold.count("busmon_envelopes_consumed_total", shard, len(self._sizes))
-            fold.observe("message_size_bytes", ("json",), self._sizes)
+        for format_, sizes in self._sizes.items():
+            fold.count("busmon_envelopes_consumed_total", shard, len(sizes))
+            fold.observe("message_size_bytes", (format_,), sizes)
+        if self._latencies:
             fold.observe("message_latency_seconds", (status.queue,), self._latencies)
         for verdict, amount in self.verdicts.items():
             fold.count(_COUNTED_AS[verdict], shard, amount)

@@ -140,9 +140,9 @@ class Supervisor:
             self._stopping, self._exit_status = True, exit_status
 
     def _reload(self) -> None:
-        """Have each worker read the catalogue again, if it can be read; the exporter has none.
+        """Have each child read the catalogue again, if it can be read.
 
-        A worker that is too young to await SIGHUP dies of it, and its replacement reads the new catalogue.
+        One that is too young to await SIGHUP dies of it, and its replacement reads the new catalogue.
         """
         try:
             Catalogue.load(self._settings.catalogue)
@@ -152,7 +152,7 @@ class Supervisor:
         else:
             log.info("supervisor.reloaded")
             self._status.config_reloads["success"] += 1
-            for child in self._workers:
+            for child in self._children:
                 child.tell(signal.SIGHUP)
         self._write_status()
 

@@ -27,15 +27,17 @@ from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
+from busmon.registry.shard.dealt import dealt_since
 from busmon.registry.shard.shard import Shard
 from busmon.settings import Settings
 from busmon.status import ShardStatus, WorkerStatus
+from busmon.wire.formats import Formats
 
 BEAT_SECONDS = 1.0
 RETRY_COMMIT_SECONDS = 1.0
 LOCK_WAIT_SECONDS = 5.0
 DROPS_SHARD = 0
-"""The owner of this shard counts what the quarantine drops."""
+"""The owner of this shard counts what the quarantine drops, and forwards what waited for the ring."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,6 +78,7 @@ class Worker:
         self._lanes: dict[str, Lane] = {}
         self._drops: DropCount | None = None
         self._ageing: set[Lane] = set()
+        self._dealt_at = dealt_since(settings.registry_dir, self._topology.shards, time.time())
         self._failing: set[Lane] = set()
         self._ioloop = IOLoop()
         try:
@@ -96,6 +99,7 @@ class Worker:
         )
         self._shards.append(shard)
         shard.limit(Budgets.of(self._settings))
+        shard.fold.streams.horizon = max(shard.fold.streams.horizon, self._dealt_at)
         if shard.replayed:
             _log.warning("worker.journal_replayed", shard=number)
         shard.expose_at_zero(self._catalogue.families.values())
@@ -109,7 +113,7 @@ class Worker:
             suspects,
             state,
             batch_size=min(self._settings.batch_size, self._settings.prefetch),
-            max_body_bytes=self._settings.max_body_bytes,
+            formats=Formats(self._settings.formats, state.queue, self._settings.max_body_bytes),
         )
         if number == DROPS_SHARD:
             self._drops = DropCount(shard, self._topology.dropped)
@@ -120,6 +124,8 @@ class Worker:
             self._settings.amqp_url,
             queues=queues,
             quarantine_exchange=self._topology.quarantine,
+            ring=self._topology.ring,
+            waiting=self._topology.waiting if self._drops else "",
             prefetch=self._settings.prefetch,
             name=f"busmon worker {number}",
             listener=self,
@@ -157,6 +163,8 @@ class Worker:
         """Say how the queue's consumer is; before a cancelled one loses its channel, its batch is settled."""
         lane = self._lanes.get(queue)
         if lane is None:
+            if self._drops:
+                self._drops.change(state, cause)
             return
         lane.status.state, lane.status.cause = state, cause
         if state == "cancelled":
@@ -287,6 +295,9 @@ class Worker:
     def _tell(self) -> None:
         self._status.beat_at = time.time()
         self._status.reconnects = dict(self._consumer.reconnects)
+        self._status.forwarded, self._status.obstacles = self._consumer.forwarded, self._consumer.obstacles
+        if self._drops and self._drops.obstacle:
+            self._status.obstacles.append(self._drops.obstacle)
         with suppress(OSError):  # a full disk; the commit says so, and the old status stands
             statuses.write(self._settings.registry_dir, self._status)
 

@@ -25,7 +25,8 @@ class Kind:
         metavar: what stands for a value in `--help`.
         toml: the types that the value may have in a TOML file, beside text.
         masked: how a secret's text is shown; None where there is nothing to hide.
-        empty: the text of an empty list, where an empty text would mean the default.
+        empty: the text of an empty value, where an empty text would mean the default.
+        separator: what stands between the parts of a list's text.
     """
 
     parse: Callable[[str], Any]
@@ -34,6 +35,13 @@ class Kind:
     toml: tuple[type, ...] = ()
     masked: Callable[[str], str] | None = None
     empty: str = ""
+    separator: str = os.pathsep
+
+    def text(self, value: Any) -> str:
+        """A value as the text that it is parsed from; empty for None."""
+        if value is None:
+            return ""
+        return self.separator.join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
     def show(self, text: str) -> str:
         """The text, with what is secret in it masked."""
@@ -64,6 +72,18 @@ def seconds(low: float, high: float) -> Kind:
     return Kind(parse, f"a number of seconds from {low:g} to {high:g}", "SECONDS", (int, float))
 
 
+def ratio() -> Kind:
+    """Shares of a whole, from 0 to 1."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= 1:
+            raise ValueError(text)
+        return value
+
+    return Kind(parse, "a number from 0 to 1", "RATIO", (int, float))
+
+
 def choice(*words: str) -> Kind:
     """One of these words."""
 
@@ -91,7 +111,7 @@ def url(*schemes: str) -> Kind:
 
 def mask(url: str) -> str:
     """The URL without its password, however malformed: whatever may be one is replaced by `***`."""
-    url = re.sub(r"(ssl_options=)[^&]*", r"\1***", url)
+    url = re.sub(r"((?:ssl_options|\w*password)=)[^&]*", r"\1***", url)
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     userinfo, at, host = rest.rpartition("@")
     if at:
@@ -99,6 +119,26 @@ def mask(url: str) -> str:
         return f"{scheme}{separator}{user}{':***' if colon else ''}@{host}"
     # Without an '@' a port follows the colon; what is no port may be a password whose host was forgotten.
     return scheme + separator + re.sub(r"^([^:\[]*):(?![0-9]{0,5}(?:[/?#]|$)).*", r"\1:***", rest, flags=re.DOTALL)
+
+
+class Dependency(NamedTuple):
+    """What else the platform stands on: a name of the user's own, and the URL to ask."""
+
+    name: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.url}"
+
+
+class FormatRule(NamedTuple):
+    """What bodies are whose routing key, or whose queue, matches a glob."""
+
+    pattern: str
+    format: str
+
+    def __str__(self) -> str:
+        return f"{self.pattern}={self.format}"
 
 
 class Address(NamedTuple):
@@ -131,6 +171,51 @@ def _parse_name(text: str) -> str:
     return text
 
 
+def _parse_names(text: str) -> tuple[str, ...]:
+    return tuple(_parse_name(part) for part in re.split(r"[,\s]+", text) if part)
+
+
+_DEPENDENCY_URL = url("http", "https", "tcp", "tls")
+_TAKEN = frozenset({"rabbitmq", "postgres", "redis"})
+
+
+def _parse_dependencies(text: str) -> tuple[Dependency, ...]:
+    parts = [part.partition("=") for part in text.split()]
+    found = tuple(Dependency(_parse_name(name), _DEPENDENCY_URL.parse(url)) for name, _, url in parts)
+    names = {dependency.name for dependency in found}
+    portless = [url for _, url in found if url.startswith("t") and urlsplit(url).port is None]
+    if len(names) < len(found) or names & _TAKEN or portless:
+        raise ValueError(text)
+    return found
+
+
+def _mask_dependencies(text: str) -> str:
+    return re.sub(r"(?<==)\S+", lambda url: mask(url[0]), text)
+
+
+FORMAT_NAMES = ("json", "otlp", "cloudevents", "statsd", "influx", "prometheus")
+
+
+def _parse_formats(text: str) -> tuple[FormatRule, ...]:
+    if text == "none":
+        return ()
+    parts = [part.rpartition("=") for part in re.split(r"[,\s]+", text) if part]
+    rules = tuple(FormatRule(pattern, format_) for pattern, _, format_ in parts)
+    if not all(rule.pattern and rule.format in FORMAT_NAMES for rule in rules):
+        raise ValueError(text)
+    return rules
+
+
+def _parse_line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError(text)
+    return text
+
+
+def _parse_query(text: str) -> str:
+    return "" if text == "none" else _parse_line(" ".join(text.split()))
+
+
 def _parse_password(text: str) -> str:
     if not text.isprintable() or not text:
         raise ValueError(text)
@@ -157,14 +242,28 @@ def _parse_labels(text: str) -> tuple[str, ...]:
 ADDRESS = Kind(_parse_address, f"HOST:PORT or [IPV6]:PORT, the port from 0 to {MAX_PORT}", "HOST:PORT")
 _LABELS = "label names, separated by ',' or in a TOML array, or none"
 LABELS = Kind(_parse_labels, _LABELS, "NAMES", (list,), empty="none")
+DEPENDENCIES = Kind(
+    _parse_dependencies,
+    "NAME=URL with http://…, https://…, tcp://HOST:PORT or tls://HOST:PORT, separated by spaces or in a TOML array, "
+    "each name once and none of rabbitmq, postgres and redis",
+    "NAME=URL…",
+    (list,),
+    masked=_mask_dependencies,
+    separator=" ",
+)
+FORMATS = Kind(
+    _parse_formats,
+    f"PATTERN=FORMAT, a glob and {', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}, separated by ',' or in a TOML "
+    "array, or none",
+    "PATTERN=FORMAT…",
+    (list,),
+    empty="none",
+    separator=",",
+)
+LINE = Kind(_parse_line, "a line of text", "TEXT")
 NAME = Kind(_parse_name, "1 to 100 letters, digits, '_', '-' or '.'", "NAME")
+NAMES = Kind(_parse_names, "names, separated by ',' or in a TOML array", "NAMES", (list,), separator=",")
 PASSWORD = Kind(_parse_password, "a text without control characters", "PASSWORD", masked=lambda text: text and "***")
 PATH = Kind(_parse_path, "a path", "PATH")
 PATHS = Kind(_parse_paths, f"paths, separated by '{os.pathsep}' or in a TOML array", "PATHS", (list,))
-
-
-def as_text(value: Any) -> str:
-    """A value as the text that it is parsed from; empty for None."""
-    if value is None:
-        return ""
-    return os.pathsep.join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+QUERY = Kind(_parse_query, "one SQL query, or none", "SQL", empty="none")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from busmon.errors import SettingsError
-from busmon.settings import kinds
 from busmon.settings.kinds import Kind
 from busmon.settings.schema import CONFIG_VARIABLE, SCHEMA, Setting, Settings
 
@@ -99,7 +98,7 @@ def _typed(kind: Kind, value: Any) -> str:
         return value
     if type(value) not in kind.toml or (isinstance(value, list) and not all(isinstance(part, str) for part in value)):
         raise ValueError(value)
-    return kinds.as_text(value)
+    return kind.text(value)
 
 
 def _shown(setting: Setting, value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from busmon.errors import SettingsError
 from busmon.settings import kinds
-from busmon.settings.kinds import Kind
+from busmon.settings.kinds import Dependency, FormatRule, Kind
 
 CONFIG_VARIABLE = "BUSMON_CONFIG"
 
@@ -23,12 +23,14 @@ class Setting:
     Attributes:
         name: the key in `busmon.toml`.
         default_text: the default, in words where it depends on the user.
+        alias: a second flag, by which other programs know it; empty where there is none.
     """
 
     name: str
     kind: Kind
     help: str
     default_text: str
+    alias: str = ""
 
     @property
     def variable(self) -> str:
@@ -52,7 +54,7 @@ class Setting:
 
     def show(self, value: Any) -> str:
         """The value as text, a password masked."""
-        return self.kind.show(kinds.as_text(value))
+        return self.kind.show(self.kind.text(value))
 
 
 def _state_directory() -> Path:
@@ -64,8 +66,8 @@ def _state_directory() -> Path:
         raise SettingsError("registry_dir: this user has no home directory for a default; name a path") from error
 
 
-def _row(kind: Kind, help_: str, default_text: str = "") -> dict[str, Any]:
-    return {"kind": kind, "help": help_, "default_text": default_text}
+def _row(kind: Kind, help_: str, default_text: str = "", alias: str = "") -> dict[str, Any]:
+    return {"kind": kind, "help": help_, "default_text": default_text, "alias": alias}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,21 @@ class Settings:
         ),
     )
     listen: str = field(default="127.0.0.1:9797", metadata=_row(kinds.ADDRESS, "the exporter's address"))
+    web_config_file: Path | None = field(
+        default=None,
+        metadata=_row(
+            kinds.PATH,
+            "who may read the exporter: TLS, passwords and tokens, in the form of Prometheus' exporters",
+            "none",
+            alias="--web.config.file",
+        ),
+    )
+    exporter_url: str | None = field(
+        default=None,
+        metadata=_row(
+            kinds.url("http", "https"), "where `busmon top` finds the exporter, with a user and password", "at `listen`"
+        ),
+    )
     workers: int = field(default=2, metadata=_row(kinds.whole(1, 256), "worker processes; at most one per shard"))
     catalogue: tuple[Path, ...] = field(
         default=(),
@@ -131,6 +148,12 @@ class Settings:
     max_body_bytes: int = field(
         default=1_048_576,
         metadata=_row(kinds.whole(1, 2**31 - 1, "of bytes "), "the largest body, after decompression"),
+    )
+    formats: tuple[FormatRule, ...] = field(
+        default=(FormatRule("otlp_metrics", "otlp"),),
+        metadata=_row(
+            kinds.FORMATS, "what bodies are, by their routing key or queue, where neither content type nor JSON says it"
+        ),
     )
     presence_ttl_seconds: float = field(
         default=300.0, metadata=_row(kinds.seconds(0.1, 604_800), "how long a silent source's gauges count")
@@ -163,6 +186,56 @@ class Settings:
     beat_timeout_seconds: float = field(
         default=30.0, metadata=_row(kinds.seconds(3, 3600), "a worker silent for longer is killed and replaced")
     )
+    postgres_url: str | None = field(
+        default=None,
+        metadata=_row(kinds.url("postgresql", "postgres"), "a PostgreSQL database that `/ready` answers for", "none"),
+    )
+    postgres_migration_query: str = field(
+        default="SELECT version_num FROM alembic_version",
+        metadata=_row(kinds.QUERY, "asks that database which migrations are applied; none leaves the check out"),
+    )
+    postgres_migration_head: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.NAMES, "what the query is to give once all migrations are applied", "whatever it gives, if anything"
+        ),
+    )
+    redis_url: str | None = field(
+        default=None, metadata=_row(kinds.url("redis", "rediss"), "a Redis that `/ready` answers for", "none")
+    )
+    redis_warm_key: str | None = field(
+        default=None, metadata=_row(kinds.LINE, "a key that exists in that Redis while the cache is warm", "none")
+    )
+    dependencies: tuple[Dependency, ...] = field(
+        default=(), metadata=_row(kinds.DEPENDENCIES, "what else `/ready` answers for", "none")
+    )
+    optional_dependencies: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(kinds.NAMES, "dependencies without which `/ready` is degraded, but still ready", "none"),
+    )
+    check_interval_seconds: float = field(
+        default=5.0, metadata=_row(kinds.seconds(0.1, 3600), "how often each dependency is asked")
+    )
+    check_timeout_seconds: float = field(
+        default=2.0, metadata=_row(kinds.seconds(0.05, 60), "what a dependency may take to answer, all in all")
+    )
+    check_failures: int = field(
+        default=3,
+        metadata=_row(kinds.whole(1, 1000), "failures in a row after which a dependency is left alone for a while"),
+    )
+    check_retry_seconds: float = field(
+        default=15.0, metadata=_row(kinds.seconds(0.1, 3600), "how long it is then left alone")
+    )
+    memory_threshold: float = field(
+        default=0.9,
+        metadata=_row(kinds.ratio(), "the share of the memory limit in use above which `/ready` is degraded"),
+    )
+    disk_threshold: float = field(
+        default=0.9, metadata=_row(kinds.ratio(), "likewise of the disk that holds the registry directory")
+    )
+    cpu_threshold: float = field(
+        default=0.95, metadata=_row(kinds.ratio(), "likewise of the CPU time that may be used")
+    )
     publish_interval_seconds: float = field(
         default=1.0, metadata=_row(kinds.seconds(0.01, 3600), "how often an agent publishes what it has gathered")
     )
@@ -170,7 +243,22 @@ class Settings:
         default=16_777_216,
         metadata=_row(
             kinds.whole(65_536, 2**40, "of bytes "),
-            "what an agent keeps in memory while the broker is away; the oldest is dropped and counted",
+            "what an agent keeps in memory while the broker is away; beyond it the oldest goes to the spool",
+        ),
+    )
+    spool_dir: Path = field(
+        default_factory=lambda: _state_directory() / "spool",
+        metadata=_row(
+            kinds.PATH,
+            "where an agent keeps what isn't confirmed and has no room in memory, or no time at its end; on a local disk",
+            "/var/lib/busmon/spool for root, else $XDG_STATE_HOME/busmon/spool or ~/.local/state/busmon/spool",
+        ),
+    )
+    spool_bytes: int = field(
+        default=268_435_456,
+        metadata=_row(
+            kinds.whole(0, 2**50, "of bytes "),
+            "what an agent's process keeps there; beyond it the oldest is dropped and counted; 0 keeps nothing on disk",
         ),
     )
     plain_pika: str = field(
@@ -194,7 +282,7 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The environment that gives a child process these very settings, whatever the file says by then."""
-        texts = ((setting, kinds.as_text(getattr(self, setting.name))) for setting in SCHEMA)
+        texts = ((setting, setting.kind.text(getattr(self, setting.name))) for setting in SCHEMA)
         values = {setting.variable: text or setting.kind.empty for setting, text in texts}
         return {**os.environ, **values, CONFIG_VARIABLE: os.devnull}
 
@@ -203,7 +291,7 @@ def _schema() -> Iterator[Setting]:
     for row in fields(Settings):
         if row.name != "origins":
             kind, help_, words = row.metadata["kind"], row.metadata["help"], row.metadata["default_text"]
-            yield Setting(row.name, kind, help_, words or kinds.as_text(row.default))
+            yield Setting(row.name, kind, help_, words or kind.text(row.default), row.metadata["alias"])
 
 
 SCHEMA: tuple[Setting, ...] = tuple(_schema())

@@ -20,9 +20,9 @@ from busmon import status
 PATIENCE_SECONDS = 60.0
 
 
-def wait_until(promise: Callable[[], Any], what: str) -> Any:
+def wait_until(promise: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """The first true answer; fails after a while."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not (answer := promise()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.02)

@@ -131,15 +131,15 @@ def test_a_second_term_is_no_reason_to_hurry(start: Start) -> None:
     assert is_alive(fleet.started("exporter").pid)
 
 
-def test_a_reload_reaches_every_worker_and_is_counted(start: Start) -> None:
+def test_a_reload_reaches_every_worker_and_the_exporter_and_is_counted(start: Start) -> None:
     fleet = start()
     fleet.all_started()
     fleet.tell(signal.SIGHUP)
-    eventually(lambda: {note.name for note in fleet.notes("SIGHUP")} == {"worker-0", "worker-1"})
+    eventually(lambda: {note.name for note in fleet.notes("SIGHUP")} == {"worker-0", "worker-1", "exporter"})
     eventually(lambda: fleet.supervisor().config_reloads == {"success": 1, "failure": 0})
 
 
-def test_a_wrong_catalogue_is_refused_before_any_worker_reads_it(start: Start) -> None:
+def test_a_wrong_catalogue_is_refused_before_anyone_reads_it(start: Start) -> None:
     fleet = start()
     fleet.all_started()
     fleet.catalogue.write_text("[counter\n")
@@ -149,7 +149,7 @@ def test_a_wrong_catalogue_is_refused_before_any_worker_reads_it(start: Start) -
     fleet.catalogue.write_text("")
     fleet.tell(signal.SIGHUP)
     eventually(lambda: fleet.supervisor().config_reloads == {"success": 1, "failure": 1})
-    eventually(lambda: len(fleet.notes("SIGHUP")) == 2)
+    eventually(lambda: len(fleet.notes("SIGHUP")) == 3)
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(start: Start) -> None:

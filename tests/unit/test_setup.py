@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+FOR_TESTS = "prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics postgresql redis-server"
 
 # Stands for apt-get: notes what the policy says while packages are installed, unpacks services that their package
 # enables in each way there is, and enables an old one once more, as an upgrade may.
@@ -241,7 +242,7 @@ def test_a_broker_that_is_named_spares_the_installation_but_not_the_tests(clone:
     assert set_up(clone, BUSMON_AMQP_URL="amqp://elsewhere").returncode == 0
     done = set_up(clone, "--test", BUSMON_AMQP_URL="amqp://elsewhere")
     assert done.returncode == 1
-    assert "rabbitmq-server prometheus is missing" in done.stderr
+    assert f"rabbitmq-server {FOR_TESTS} is missing" in done.stderr
 
 
 def test_a_missing_python_is_one_line(clone: Path) -> None:
@@ -296,10 +297,17 @@ def test_installing_is_said_first_and_done_through_sudo(clone: Path) -> None:
     assert done.returncode == 0, done.stderr
     said, ran, ready = done.stdout.splitlines()
     assert said.startswith(
-        "busmon set-up: installing rabbitmq-server prometheus from the system's packages; no service"
+        f"busmon set-up: installing rabbitmq-server {FOR_TESTS} from the system's packages; no service"
     )
-    assert ran == "sudo .ci/install rabbitmq-server prometheus"
+    assert ran == f"sudo .ci/install rabbitmq-server {FOR_TESTS}"
     assert ready == "busmon set-up: ready"
+
+
+def test_a_browser_is_installed_with_a_broker_and_a_face_for_its_text(clone: Path) -> None:
+    assert "rabbitmq-server chromium fonts-dejavu-core is missing" in set_up(clone, "--browser").stderr
+    program(clone / "bin/chromium", "#!/bin/bash\n")
+    program(clone / "bin/fc-list", "#!/bin/bash\necho DejaVu\n")
+    assert "rabbitmq-server is missing" in set_up(clone, "--browser").stderr
 
 
 def test_a_pip_that_cannot_reach_its_index_is_one_line(clone: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from busmon import status
 from busmon.status import ShardStatus, SupervisorStatus, WorkerStatus
 
@@ -53,6 +55,39 @@ def test_one_unreadable_file_costs_the_others_nothing(tmp_path: Path) -> None:
     (tmp_path / "status" / "worker-7.json").mkdir()
     (tmp_path / "status" / "worker-8.json").write_bytes(b"\xff")
     assert status.read(tmp_path) == status.FleetStatus(None, (a_worker(0),))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"beat_at": "yesterday"},
+        {"beat_at": None},
+        {"beat_at": True},
+        {"beat_at": float("nan")},
+        {"beat_at": 10**400},
+        {"started_at": [1.0]},
+        {"worker": "0"},
+        {"pid": 1.5},
+        {"reconnects": [["connection_lost", 1]]},
+        {"reconnects": {"connection_lost": "once"}},
+        {"shards": [{"shard": "0", "queue": "q"}]},
+        {"shards": [{"shard": 0, "queue": "q", "last_commit_at": "long ago"}]},
+        {"shards": [{"shard": 0, "queue": "q", "state": None}]},
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_leaves_out_its_file_alone(tmp_path: Path, fields: dict[str, object]) -> None:
+    for number in (0, 1):
+        status.write(tmp_path, a_worker(number))
+    path = tmp_path / "status" / "worker-1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    assert status.read(tmp_path).workers == (a_worker(0),)
+
+
+def test_a_file_of_brackets_costs_the_others_nothing(tmp_path: Path) -> None:
+    status.write(tmp_path, a_worker(0))
+    (tmp_path / "status" / "worker-1.json").write_text("[" * 100_000)
+    assert status.read(tmp_path).workers == (a_worker(0),)
 
 
 def test_a_removed_status_is_gone_and_removing_it_again_is_no_error(tmp_path: Path) -> None:

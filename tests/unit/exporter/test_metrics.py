@@ -77,6 +77,12 @@ def test_reconnects_are_told_by_worker_so_that_one_workers_end_resets_its_own_se
     assert found["busmon_reconnects_total", (("cause", "connection_lost"), ("worker", "1"))] == 5
 
 
+def test_forwarded_envelopes_are_told_by_worker(registry_dir: Path) -> None:
+    status.write(registry_dir, replace(worker(0, shard(0)), forwarded=7))
+    found = samples(own(registry_dir).exposition(Format.TEXT))
+    assert found["busmon_envelopes_forwarded_total", (("worker", "0"),)] == 7
+
+
 def test_the_build_is_told(registry_dir: Path) -> None:
     found = samples(own(registry_dir).exposition(Format.TEXT))
     (labels,) = [dict(labels) for name, labels in found if name == "busmon_build_info"]

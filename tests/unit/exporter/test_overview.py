@@ -1,135 +1,89 @@
 import json
-import math
-from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from busmon.exporter.overview import (
-    HISTORY_SECONDS,
-    Figures,
-    Latency,
-    Overview,
-    Rates,
-    Window,
-    growth,
-    overview,
-    quantile,
-)
+from busmon.exporter.families import FamilyRow
+from busmon.exporter.health import liveness, readiness
+from busmon.exporter.overview import MAX_ROWS, AgentRow, Around, Overview, Scraped, SeriesUse, overview
 from busmon.exporter.rollcall import call
+from busmon.exporter.window import Figures, Window
+from busmon.status import FleetStatus
 
-from .fleet import NOW, healthy
+from .fleet import NOW, healthy, supervisor
 
-INF = math.inf
-
-
-QUEUES = ("telemetry.fold.0", "telemetry.fold.1")
-
-
-def figures(at: float, envelopes: float = 0.0, *latency: Sequence[tuple[float, float]]) -> Figures:
-    return Figures(
-        at,
-        envelopes,
-        samples=envelopes * 5,
-        deduplicated=0,
-        publisher_dropped=0,
-        latency=dict(zip([*QUEUES, "an agent's"], latency, strict=False)),
-        rejected={},
-        quarantined={"invalid_json": 2},
-        series=7,
-    )
-
-
-def window(*collections: Figures) -> Window:
-    fed = Window()
-    for collection in collections:
-        fed.add(collection)
-    return fed
-
-
-def test_a_rate_is_growth_a_second_over_the_last_few_seconds() -> None:
-    fed = window(*(figures(at, envelopes=at * 100) for at in (1.0, 2.0, 3.0, 4.0)))
-    assert fed.rates() == Rates(envelopes=100, samples=500)
-
-
-def test_growth_before_the_span_no_longer_counts() -> None:
-    fed = window(figures(0, 0), figures(1, 1_000_000), figures(7, 1_000_600))
-    assert fed.rates() == Rates(None, None)
-    fed.add(figures(8, 1_000_700))
-    assert fed.rates() == Rates(envelopes=100, samples=500)
-
-
-def test_one_collection_tells_no_rate() -> None:
-    fed = window(figures(1, 100))
-    assert fed.rates() == Rates(None, None)
-    assert fed.latency(QUEUES) == Latency(None, None)
-    assert fed.history() == []
-
-
-def test_files_begun_anew_count_from_nothing() -> None:
-    assert window(figures(1, 5000), figures(2, 80)).rates() == Rates(envelopes=80, samples=400)
-
-
-def test_history_keeps_a_minute() -> None:
-    fed = window(*(figures(float(at), envelopes=at * 10) for at in range(200)))
-    assert fed.history() == [10.0] * (int(HISTORY_SECONDS) + 1)
-
-
-def test_figures_are_due_once_they_are_old() -> None:
-    fed = Window()
-    assert fed.due(0.0, 1.0)
-    fed.add(figures(10))
-    assert not fed.due(10.9, 1.0)
-    assert fed.due(11.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("q", "buckets", "expected"),
-    [
-        (0.5, [(1.0, 10), (2.0, 20), (INF, 20)], 1.0),
-        (0.75, [(1.0, 10), (2.0, 20), (INF, 20)], 1.5),
-        (0.25, [(1.0, 10), (2.0, 20), (INF, 20)], 0.5),
-        (0.99, [(1.0, 0), (2.0, 100), (INF, 100)], 1.99),
-        (0.99, [(1.0, 10), (2.0, 10), (INF, 20)], 2.0),
-        (0.5, [(1.0, 0), (2.0, 0), (INF, 3)], 2.0),
-        (0.5, [(1.0, 0), (INF, 0)], None),
-        (0.5, [], None),
-    ],
+AROUND = Around(
+    version="1.2.3",
+    scrape="http://127.0.0.1:9797/metrics",
+    exchange="telemetry",
+    series_used=9,
+    series_budget=1000,
+    scraped=Scraped(3.0, 0.01, 4096),
+    skipped={"x.db": "it is empty"},
 )
-def test_a_quantile_is_what_histogram_quantile_gives(
-    q: float, buckets: Sequence[tuple[float, float]], expected: float | None
-) -> None:
-    assert quantile(q, buckets) == (None if expected is None else pytest.approx(expected))
+LATEST = Figures(
+    2.0,
+    envelopes=220,
+    by_shard={"0": 100, "1": 120},
+    heard={"planner": NOW - 1, "writer": NOW - 90, "analyzer": NOW + 5},
+    rejected_of={"writer": 4},
+    dropped_of={"planner": 2},
+    series=7,
+    families=(FamilyRow("queue_size", "gauge", 7, 9, 100, "queue", 7, 10),),
+)
 
 
-def test_latency_is_of_the_span_not_of_all_time() -> None:
-    slow = [(0.1, 0.0), (1.0, 1000.0), (INF, 1000.0)]
-    then_fast = [(0.1, 10.0), (1.0, 1010.0), (INF, 1010.0)]
-    latency = window(figures(1, 0, slow), figures(2, 0, then_fast)).latency(QUEUES)
-    assert [latency.p50, latency.p99] == pytest.approx([0.05, 0.099])
-
-
-def test_latency_is_of_the_shards_queues_together_and_of_no_others() -> None:
-    nothing, fast, slow = (
-        [(0.1, 0.0), (1.0, 0.0), (INF, 0.0)],
-        [(0.1, 50.0), (1.0, 50.0), (INF, 50.0)],
-        [(0.1, 0.0), (1.0, 50.0), (INF, 50.0)],
-    )
-    fed = window(figures(1, 0, nothing, nothing, nothing), figures(2, 0, fast, slow, slow))
-    assert fed.latency(QUEUES).p50 == pytest.approx(0.1)
-    assert fed.latency(QUEUES[:1]).p50 == pytest.approx(0.05)
-    assert fed.latency(["a queue that isn't there"]) == Latency(None, None)
-
-
-def test_growth_of_a_histogram_begun_anew_is_what_it_holds() -> None:
-    assert growth([(1.0, 50), (INF, 60)], [(1.0, 2), (INF, 3)]) == [(1.0, 2), (INF, 3)]
-
-
-def test_growth_of_a_histogram_that_just_appeared_is_what_it_holds() -> None:
-    assert growth([], [(1.0, 2), (INF, 3)]) == [(1.0, 2), (INF, 3)]
+def told(latest: Figures = LATEST, status: FleetStatus | None = None) -> Overview:
+    window = Window()
+    window.add(Figures(1.0, envelopes=100))
+    window.add(latest)
+    roll = call(status or healthy(), NOW)
+    return overview(window, roll, liveness(roll, "1.2.3", NOW), readiness(roll), AROUND)
 
 
 def test_an_overview_survives_its_journey_as_json() -> None:
-    fed = window(figures(1, 100, [(0.1, 1), (INF, 2)]), figures(2, 220, [(0.1, 5), (INF, 7)]))
-    model = overview(fed, call(healthy(), NOW), "http://127.0.0.1:9797/metrics", "1.2.3", {"x.db": "it is empty"})
+    model = told()
     assert Overview.from_json(json.loads(json.dumps(model.as_json()))) == model
+    unscraped = replace(model, scraped=None)
+    assert Overview.from_json(json.loads(json.dumps(unscraped.as_json()))) == unscraped
+
+
+def test_what_another_version_wrote_is_refused() -> None:
+    fields = told().as_json()
+    with pytest.raises(KeyError):
+        Overview.from_json({name: value for name, value in fields.items() if name != "rates"})
+    with pytest.raises(TypeError):
+        Overview.from_json({**fields, "rates": {"of another version": 1}})
+
+
+def test_it_says_what_the_documents_and_the_window_say() -> None:
+    model = told()
     assert (model.alive, model.ready, model.rates.envelopes) == ("alive", "ready", 120)
+    assert [row.rate for row in model.shards] == [100, 120, 0, 0]
+    assert model.series == SeriesUse(7, 9, 1000)
+    assert {"rabbitmq", "message_queue"} <= {row.name for row in model.dependencies}
+
+
+def test_agents_come_longest_silent_first_and_never_from_the_future() -> None:
+    assert told().agents == [
+        AgentRow("writer", 90.0, 4, 0),
+        AgentRow("planner", 1.0, 0, 2),
+        AgentRow("analyzer", 0.0, 0, 0),
+    ]
+
+
+def test_what_publishers_name_is_bounded_and_counted() -> None:
+    many = LATEST._replace(
+        heard={f"agent {number}": NOW - number for number in range(5000)},
+        families=tuple(FamilyRow(f"family_{number}", "counter", 1) for number in range(5000)),
+    )
+    model = told(many)
+    assert (len(model.agents), model.agents_known) == (MAX_ROWS, 5000)
+    assert (len(model.families), model.families_known) == (MAX_ROWS, 5000)
+    assert (model.agents[0].silent_seconds, model.agents[-1].silent_seconds) == (4999, 0)
+
+
+def test_a_dead_fleet_is_told_with_its_causes() -> None:
+    model = told(status=FleetStatus(supervisor(beat_age=60), ()))
+    assert model.alive == "dead"
+    assert "the supervisor has not beaten for 60 s" in model.degraded

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from busmon.errors import ScrapeBusyError
 from busmon.exporter.negotiation import Format
-from busmon.exporter.scrape import Scrape
+from busmon.exporter.scrape import MAX_WAITING, Scrape
+from busmon.registry.scrape.exposition import Exposition
+from busmon.registry.scrape.snapshot import Snapshot
 from busmon.settings import Settings
 
 
@@ -49,6 +52,26 @@ def test_requests_that_come_while_one_reads_share_the_next_reading(tmp_path: Pat
     assert all(page.startswith(b"reading 2\n") for page in pages[1:])
 
 
+def test_scrapes_of_ever_other_names_are_told_to_come_again_and_those_of_all_families_never(
+    tmp_path: Path, held: Held
+) -> None:
+    async def play() -> list[bytes | BaseException]:
+        scrape = Scrape(Settings(registry_dir=tmp_path))
+        first = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
+        await asyncio.to_thread(held.began.acquire)
+        named = [
+            asyncio.create_task(scrape.page(Format.TEXT, compressed=False, names=frozenset({str(number)})))
+            for number in range(MAX_WAITING + 5)
+        ]
+        await asyncio.sleep(0)
+        last = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
+        held.end.release(2 + MAX_WAITING)
+        return await asyncio.gather(first, last, *named, return_exceptions=True)
+
+    pages = asyncio.run(play())
+    assert [isinstance(page, ScrapeBusyError) for page in pages] == [False] * (2 + MAX_WAITING) + [True] * 5
+
+
 def test_a_client_that_goes_away_doesnt_end_what_others_wait_for(tmp_path: Path, held: Held) -> None:
     async def play() -> bytes:
         scrape = Scrape(Settings(registry_dir=tmp_path))
@@ -89,8 +112,41 @@ def test_a_compressed_page_is_the_same_page(tmp_path: Path) -> None:
     assert plain.endswith(b"# EOF\n")
 
 
-def test_the_first_look_waits_for_the_second_collection_that_a_rate_needs(tmp_path: Path) -> None:
-    async def play() -> bool:
-        return (await Scrape(Settings(registry_dir=tmp_path)).window()).spans
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch) -> list[Exposition]:
+    """Grows with each collection."""
+    collections: list[Exposition] = []
+    collect = Exposition.collect
 
-    assert asyncio.run(play())
+    def noted(exposition: Exposition) -> Snapshot:
+        collections.append(exposition)
+        return collect(exposition)
+
+    monkeypatch.setattr(Exposition, "collect", noted)
+    return collections
+
+
+def test_each_scrape_feeds_the_overview_and_costs_it_no_collection(tmp_path: Path, collected: list[Exposition]) -> None:
+    async def play() -> Scrape:
+        scrape = Scrape(Settings(registry_dir=tmp_path))
+        assert scrape.scraped is None
+        await scrape.page(Format.TEXT, compressed=False)
+        await scrape.follow()
+        return scrape
+
+    scrape = asyncio.run(play())
+    assert scrape.window.latest is not None
+    assert len(collected) == 1
+    assert scrape.scraped is not None
+    assert scrape.scraped.size_bytes > 0
+
+
+def test_all_who_follow_at_once_share_one_collection(tmp_path: Path, collected: list[Exposition]) -> None:
+    async def play() -> Scrape:
+        scrape = Scrape(Settings(registry_dir=tmp_path))
+        await asyncio.gather(*(scrape.follow() for _ in range(50)))
+        return scrape
+
+    scrape = asyncio.run(play())
+    assert len(collected) == 1
+    assert not scrape.window.spans

@@ -1,12 +1,15 @@
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
 
 from busmon.exporter import screen
-from busmon.exporter.overview import Latency, Overview, Rates, Totals
+from busmon.exporter.dependencies import Dependency
+from busmon.exporter.families import FamilyRow
+from busmon.exporter.overview import AgentRow, Overview, SeriesUse, ShardFlow, Totals
 from busmon.exporter.rollcall import call
+from busmon.exporter.window import History, Latency, Rates
 from busmon.status import FleetStatus
 
 from .fleet import NOW, shard, supervisor, worker
@@ -18,24 +21,32 @@ def model(shards: int = 4) -> Overview:
     return Overview(
         at=NOW,
         version="1.2.3",
+        uptime_seconds=100,
         scrape="http://127.0.0.1:9797/metrics",
+        exchange="telemetry",
         alive="alive",
         ready="ready",
         degraded=[],
-        rates=Rates(1234.5, 9876.5),
+        dependencies=[Dependency("rabbitmq", "service", "connected", "good")],
+        rates=Rates(1234.5, 9876.5, 0),
         latency=Latency(0.0123, 2.5),
         totals=Totals(1e6, 12_345_678, 3, 4, {"bad_value": 5.0}, {"invalid_json": 2.0, "too_large": 9.0}),
-        history=[float(k % 20) for k in range(60)],
-        shards=roll.shards,
+        history=History(envelopes=[float(k % 20) for k in range(60)]),
+        shards=[ShardFlow(**asdict(row), rate=10.0, p99=0.1) for row in roll.shards],
         workers=roll.workers,
-        series=1234,
+        agents=[AgentRow(f"agent-{number}", 900.0 - number, 0, 0) for number in range(30)],
+        agents_known=30,
+        families=[FamilyRow(f"family_{number}", "gauge", 5, 5, 100, "queue", 90, 100) for number in range(30)],
+        families_known=30,
+        series=SeriesUse(1234, 2345, 1_000_000),
+        scraped=None,
         skipped={"counter_x.db": "it is empty"},
     )
 
 
-def lines(overview: Overview, notice: str = "", width: int = 80) -> list[str]:
+def lines(overview: Overview, notice: str = "", width: int = 80, height: int = 24) -> list[str]:
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(screen.frame(overview, notice))
+    console.print(screen.frame(overview, notice, height))
     return console.export_text().splitlines()
 
 
@@ -54,7 +65,7 @@ def test_what_a_person_looks_for_is_there() -> None:
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    text = "\n".join(lines(replace(model(0), rates=Rates(None, None), latency=Latency(None, None), history=[])))
+    text = "\n".join(lines(replace(model(0), rates=Rates(None, None), latency=Latency(None, None), history=History())))
     assert text.count(screen.NONE) >= 5
 
 
@@ -79,3 +90,22 @@ def test_a_sparkline_is_in_proportion_to_its_peak() -> None:
     assert screen.spark([0, 1, 2, 7]) == "▁▂▃█"
     assert screen.spark([0, 0]) == "▁▁"
     assert screen.spark([]) == ""
+
+
+@pytest.mark.parametrize("height", [10, 24, 30, 40])
+def test_a_taller_terminal_is_filled_and_never_overflows(height: int) -> None:
+    frame = lines(model(shards=2), width=100, height=height)
+    assert len(frame) <= max(height, 24)
+    assert any("agent-0" in line for line in frame) == (height >= 30)
+    if height >= 30:
+        assert any("● rabbitmq connected" in line for line in frame)
+        assert any("more agents" in line and "more families" in line for line in frame)
+
+
+def test_a_name_that_a_publisher_made_up_cant_steer_the_terminal() -> None:
+    hostile = AgentRow("\x1b[2Jmine\r\n[red]", 1.0, 0, 0)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    told = replace(model(), agents=[hostile], degraded=["\x1b]0;mine\x07"], skipped={"\x1b[H.db": "it is empty"})
+    console.print(screen.frame(told, lines=50))
+    assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    assert "�[2Jmine��[red]" in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO

@@ -1,0 +1,163 @@
+"""`busmon tail`: live samples as they pass, without taking them from the fleet."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from time import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from busmon.cli.options import add_settings, settings_from
+from busmon.errors import EnvelopeError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from busmon.bus.delivery import Delivery
+    from busmon.wire.envelope import Envelope
+    from busmon.wire.formats import Formats
+
+EXAMPLES = """\
+examples:
+  busmon tail                                    everything, until Ctrl-C
+  busmon tail 'tasks_*' --agent analyzer         metrics and agents by patterns, with * and ?
+  busmon tail -l status=failure -n 10            the next ten samples with this label
+  busmon tail --json | jq .value
+
+Samples are shown as they are published: a counter's increments, a gauge's readings, observations. The fleet gets each
+of them, too. A queue of the command's own holds the last 1000 envelopes and drops its oldest; it is gone when the
+command ends. The broker's user must be allowed to declare and bind queues, as the operator's is.
+"""
+
+
+class Seen(NamedTuple):
+    """One sample that passed.
+
+    Attributes:
+        at: when it was measured or else made, in seconds since the epoch.
+        value: a number, a list of observations, or counts with their sum.
+    """
+
+    at: float
+    agent: str
+    name: str
+    labels: Mapping[str, str]
+    value: Any
+
+
+class Wanted(NamedTuple):
+    """What is shown: names and agents by patterns, labels by their values."""
+
+    names: list[str]
+    agents: list[str]
+    labels: dict[str, str]
+
+    def has(self, seen: Seen) -> bool:
+        """Whether a sample is to be shown."""
+        return (
+            _any_matches(self.names, seen.name)
+            and _any_matches(self.agents, seen.agent)
+            and all(fnmatchcase(str(seen.labels.get(key, "")), value) for key, value in self.labels.items())
+        )
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `tail`."""
+    tail = commands.add_parser(
+        "tail",
+        help="show live samples as they pass",
+        description="Show the samples that agents publish, as they pass; the fleet gets them all the same.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tail.add_argument("names", metavar="NAME", nargs="*", help="only metrics of these names or patterns")
+    tail.add_argument("--agent", metavar="A", action="append", default=[], help="only this agent's; may be repeated")
+    tail.add_argument(
+        "-l",
+        "--label",
+        dest="labels",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="only with this label; may be repeated",
+    )
+    tail.add_argument("-n", "--count", metavar="N", type=int, help="end after N samples")
+    tail.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_settings(tail, "amqp_url", "exchange", "formats", "max_body_bytes")
+    tail.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show samples until there are enough, or until Ctrl-C."""
+    from busmon.bus.tap import tap
+    from busmon.wire.formats import Formats
+
+    settings = settings_from(args)
+    wanted = Wanted(args.names, args.agent, dict(map(_label, args.labels)))
+    formats = Formats(settings.formats, "", settings.max_body_bytes)
+    left = args.count
+    for delivery in tap(settings.amqp_url, settings.exchange):
+        for seen in () if delivery is None else _samples(delivery, formats):
+            if wanted.has(seen):
+                print(_json(seen) if args.json else _line(seen), flush=True)
+                left = None if left is None else left - 1
+                if left == 0:
+                    return 0
+    return 0
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"tail: -l {text!r}: expected KEY=VALUE")
+    return key, value
+
+
+def _any_matches(patterns: list[str], text: str) -> bool:
+    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _samples(delivery: "Delivery", formats: "Formats") -> "Iterator[Seen]":
+    try:
+        envelope = formats.decode(delivery.body, delivery.properties, delivery.routing_key, delivery.published_at)
+        # What is in there is unchecked until the fold has looked at it; a tail shows what can be shown.
+        yield from _of_envelope(envelope, envelope.ts or delivery.published_at or time())
+    except (EnvelopeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        print(f"busmon: {delivery.routing_key}: not shown: {error}", file=sys.stderr)
+
+
+def _of_envelope(envelope: "Envelope", at: float) -> "Iterator[Seen]":
+    for sample in envelope.samples:
+        values = [sample[key] for key in ("value", "values", "buckets") if sample.get(key) is not None]
+        yield Seen(sample.get("ts") or at, envelope.agent, sample["name"], sample.get("labels") or {}, *values)
+    for table in envelope.tables:
+        for *labelvalues, cell in table["rows"]:
+            labels = dict(zip(table["labels"], labelvalues, strict=True))
+            yield Seen(table.get("ts") or at, envelope.agent, table["name"], labels, cell)
+    for part in envelope.parts:
+        for point in part.points:
+            yield Seen(point.at or at, part.agent, point.name, point.labels, point.value)
+
+
+def _line(seen: Seen) -> str:
+    at = datetime.fromtimestamp(seen.at, UTC).astimezone()
+    labels = ",".join(f'{key}="{value}"' for key, value in seen.labels.items())
+    return _printable(f"{at:%H:%M:%S.%f} {seen.agent:<16} {seen.name}{{{labels}}} {_shown(seen.value)}")
+
+
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey: anybody may have published it."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def _json(seen: Seen) -> str:
+    import orjson
+
+    return orjson.dumps(seen._asdict(), default=str).decode()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{one:g}" for one in value)
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,54 @@
+"""The check of whatever listens: a connection, and over TLS a certificate that holds."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from busmon.errors import DependencyError
+from busmon.exporter.checks.check import Answer, in_words
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+_TLS = frozenset({"https", "tls"})
+_PORTS = {"http": 80, "https": 443}
+
+
+class TcpCheck:
+    """Connects to one address.
+
+    Args:
+        url: `tcp://HOST:PORT` or `tls://HOST:PORT`.
+    """
+
+    conditions: tuple[str, ...] = ()
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def look(self) -> dict[str, Answer]:
+        """Connect and leave."""
+        async with connected(self._url):
+            return {}
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Streams]:
+    """A connection to the URL's host and port, cut off when the block ends.
+
+    Certificates are held against the system's authorities, or those of `SSL_CERT_FILE`, as OpenSSL has it.
+
+    Raises:
+        DependencyError: there is none to be had, or what the block reads and writes fails.
+    """
+    parts = urlsplit(url)
+    tls = ssl.create_default_context() if parts.scheme in _TLS else None
+    try:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port or _PORTS[parts.scheme], ssl=tls)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+    except OSError as error:
+        raise DependencyError(in_words(error)) from error

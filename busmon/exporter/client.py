@@ -1,0 +1,99 @@
+"""Asking an exporter, from another process: over HTTP or TLS, with a password if its URL has one.
+
+One request, one connection, one answer of bounded size; nothing is kept, and nothing that answers is trusted to be an
+exporter. Single-threaded.
+"""
+
+import http.client
+import json
+from base64 import b64encode
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from busmon.bus.tls import Tls, taken
+from busmon.errors import ExporterUnreachableError, SettingsError
+from busmon.exporter.overview import Overview
+from busmon.settings import address, mask
+
+_TIMEOUT_SECONDS = 5.0
+_MAX_BYTES = 16 * 1024 * 1024
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - turned into loopback, not listened on
+
+
+class Client:
+    """Asks one exporter.
+
+    Args:
+        listen: the exporter's `HOST:PORT`, as in its settings.
+        url: its URL instead, as `https://user:password@host:9797?cacertfile=…`.
+
+    Raises:
+        SettingsError: the URL names certificates that can't be read, or an option that doesn't exist.
+    """
+
+    def __init__(self, listen: str, url: str | None = None) -> None:
+        self.address = mask(url) if url else listen
+        self._headers: dict[str, str] = {}
+        self._tls: Tls | None = None
+        if url:
+            self._from_url(url)
+        else:
+            host, self._port = address(listen)
+            self._host = _ANY_HOST.get(host, host)
+
+    def overview(self) -> Overview:
+        """What the exporter shows now.
+
+        Raises:
+            ExporterUnreachableError: nothing answers there, or not as an exporter does.
+        """
+        status, body = self.get("/overview")
+        if status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise ExporterUnreachableError(f"the exporter at {self.address} can't answer: its log says why")
+        if status == http.HTTPStatus.UNAUTHORIZED:
+            raise ExporterUnreachableError(
+                f"the exporter at {self.address} doesn't know you: name it with --exporter-url https://USER:PASSWORD@HOST:PORT"
+            )
+        try:
+            return Overview.from_json(json.loads(body))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            line = f"what answers at {self.address} is no busmon exporter of this version"
+            raise ExporterUnreachableError(f"{line}; name another with --listen HOST:PORT") from error
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """An answer's status and body.
+
+        Raises:
+            ExporterUnreachableError: nothing answers there, or more than an exporter would.
+        """
+        connection = self._connection()
+        try:
+            connection.request("GET", path, headers=self._headers)
+            response = connection.getresponse()
+            return response.status, response.read(_MAX_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            line = (
+                f"no exporter answers at {self.address}: start one with `busmon up`, or name it with "
+                "--listen HOST:PORT or --exporter-url URL"
+            )
+            raise ExporterUnreachableError(line) from error
+        finally:
+            connection.close()
+
+    def _from_url(self, url: str) -> None:
+        parts, said = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
+        found = taken("exporter_url", said)
+        if said or (found and (parts.scheme != "https" or found.server_name)):
+            raise SettingsError(
+                f"exporter_url: {mask(url)}: expected https://… with cacertfile, certfile or keyfile, if any"
+            )
+        self._tls = (found or Tls("exporter_url")) if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "", parts.port or 9797
+        if parts.username:
+            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers = {"Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._tls:
+            context = self._tls.context()
+            return http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS, context=context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)

@@ -1,0 +1,137 @@
+"""Viewers: the overview as server-sent events, computed once for all who watch, and not at all while nobody does.
+
+Bounded on both sides: so many viewers at most, and one that doesn't take what it is sent is dropped. A slow viewer
+skips updates; none are queued for it. Lives on the event loop.
+
+The format is the HTML standard's (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+log = structlog.get_logger(__name__)
+
+MAX_VIEWERS = 64
+"""Beyond that, a viewer is told to try again."""
+
+UPDATE_SECONDS = 1.0
+
+TAKE_SECONDS = 10.0
+"""How long a viewer may leave an update in the way before it is dropped."""
+
+_RETRY_MILLISECONDS = 2000
+
+
+class Viewers:
+    """Everybody who watches.
+
+    Args:
+        read: makes one update, on one line.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
+        self._read = read
+        self._count = 0
+        self._line = b""
+        self._number = 0
+        self._renewed = asyncio.Condition()
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether there is room for no other."""
+        return self._count >= MAX_VIEWERS
+
+    def stream(self) -> Response:
+        """The answer to a new viewer."""
+        if self.full:
+            line = f"{MAX_VIEWERS} viewers watch already\n"
+            return PlainTextResponse(line, 503, headers={"Retry-After": "10", "Cache-Control": "no-store"})
+        return _Stream(self)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a viewer; updates are read while there is one."""
+        self._count += 1
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._go_on())
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+    async def updates(self) -> AsyncIterator[bytes]:
+        """The newest update, and each that follows, for as long as the viewer is counted; the same for everybody."""
+        seen = 0
+        while True:
+            async with self._renewed:
+                while not self._line or self._number == seen:
+                    await self._renewed.wait()
+                seen, line = self._number, self._line
+            yield line
+
+    async def _go_on(self) -> None:
+        while self._count:
+            try:
+                line = await self._read()
+            except Exception:
+                # The viewers see that nothing comes, and say so.
+                log.exception("viewers.update_failed")
+            else:
+                async with self._renewed:
+                    self._line, self._number = line, self._number + 1
+                    self._renewed.notify_all()
+            await asyncio.sleep(UPDATE_SECONDS)
+        self._reading, self._line = None, b""
+
+
+class _Stream(Response):
+    """One viewer's endless answer."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, viewers: Viewers) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._viewers = viewers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await self._begin(send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        with self._viewers.counted():
+            watching = asyncio.create_task(self._watch(send))
+            leaving = asyncio.create_task(_gone(receive))
+            try:
+                await asyncio.wait((watching, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (watching, leaving):
+                    task.cancel()
+                    with suppress(asyncio.CancelledError, TimeoutError, OSError):
+                        await task
+
+    async def _begin(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _watch(self, send: Send) -> None:
+        """Send each update until the viewer leaves one in the way for too long."""
+        await self._begin(send)
+        await _put(send, f"retry: {_RETRY_MILLISECONDS}\n\n".encode())
+        async for line in self._viewers.updates():
+            await _put(send, b"data: " + line + b"\n\n")
+
+
+async def _put(send: Send, body: bytes) -> None:
+    async with asyncio.timeout(TAKE_SECONDS):
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
