@@ -38,7 +38,8 @@ _OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
 _BASIC = spec.BasicProperties.INDEX
 _DELIVER = spec.Basic.Deliver.INDEX
 _END = spec.FRAME_END
-_HEADER_BEGINS = {b"", bytes([spec.FRAME_HEADER])}
+_HEADER_BEGINS = {b"", bytes([_END]), bytes([_END, spec.FRAME_HEADER])}
+_BODY_BEGINS = {b"", bytes([_END])}
 _FRAMES = 3
 
 
@@ -112,7 +113,7 @@ def _delivery(  # noqa: C901, PLR0911 - one look at each frame, which may not be
         return _NOT_PLAIN
     header_at = position + length + _OVERHEAD
     if size < header_at + _HEADER_FRAME.size:
-        return (0, None, size + 1) if buffer[header_at : header_at + 1] in _HEADER_BEGINS else _NOT_PLAIN
+        return (0, None, size + 1) if buffer[header_at - 1 : header_at + 1] in _HEADER_BEGINS else _NOT_PLAIN
     kind, of, length, class_, _weight, body_size = _unpack_header(buffer, header_at)
     if kind != _HEADER or of != number or class_ != _BASIC:
         return _NOT_PLAIN
@@ -122,14 +123,15 @@ def _delivery(  # noqa: C901, PLR0911 - one look at each frame, which may not be
         if size >= body_at + spec.FRAME_HEADER_SIZE and _unpack_body(buffer, body_at) != (_BODY, number, body_size):
             return _NOT_PLAIN
     if size < end:
-        return 0, None, size + 1
+        is_whole_so_far = buffer[header_at - 1] == _END and buffer[body_at - 1 : body_at] in _BODY_BEGINS
+        return (0, None, size + 1) if is_whole_so_far else _NOT_PLAIN
     if not buffer[header_at - 1] == buffer[body_at - 1] == buffer[end - 1] == _END:
         return _NOT_PLAIN
     try:
         at = position + _DELIVER_FRAME.size + skipped
         routing_key = buffer[at + 1 : header_at - 1]
         peeled = peeled_properties(buffer[header_at + _HEADER_FRAME.size : body_at - 1])
-        if peeled is None or buffer[at] != len(routing_key):
+        if peeled is None or at + 1 + buffer[at] != header_at - 1:
             return _NOT_PLAIN
         body = buffer[body_at + spec.FRAME_HEADER_SIZE : end - 1] if body_size else b""
         tag += entrances[number][0]

@@ -5,14 +5,15 @@ exposed name. Any thread, any process.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from busmon.catalogue import naming
 from busmon.catalogue.adoption import adopted
 from busmon.catalogue.family import Family
-from busmon.catalogue.parse import read
+from busmon.catalogue.mapping import Mappings
+from busmon.catalogue.parse import read, read_rules
 from busmon.errors import AdoptionError, CatalogueError
 
 PLATFORM = Path(__file__).with_name("platform.toml")
@@ -29,11 +30,13 @@ class Catalogue:
     Attributes:
         origins: the file that each family comes from, by family name.
         occupied: the family that each exposed name belongs to.
+        mappings: rules for the names that other formats have; those of an earlier file come first.
     """
 
     families: Mapping[str, Family]
     origins: Mapping[str, Path]
     occupied: Mapping[str, str]
+    mappings: Mappings = field(default_factory=Mappings, compare=False)
 
     @classmethod
     def load(cls, paths: Sequence[Path] = ()) -> Self:
@@ -50,7 +53,8 @@ class Catalogue:
                 # A replaced family goes to the end, so that a clash is blamed on the file that brought it.
                 families[family.name] = _admitted(family, families.pop(family.name, None), path)
                 origins[family.name] = path
-        return cls(families, origins, _occupied(families, origins))
+        mappings = Mappings([rule for path in paths for rule in read_rules(path)])
+        return cls(families, origins, _occupied(families, origins), mappings)
 
     def adopt(self, name: str, type_: str, labelnames: Sequence[str], merge: str = "latest") -> Family:
         """A family for a metric that no catalogue names, and whose publisher states its type.

@@ -25,8 +25,10 @@ from busmon.catalogue.family import (
     TYPES,
     Family,
 )
+from busmon.catalogue.mapping import MappingRule
 from busmon.errors import CatalogueError
 
+_RULES = "mappings"
 _COMMON_KEYS = ("help", "labels", "values", "budgets", "aggregate_away", "ttl_seconds", "internal")
 _KEYS = {
     COUNTER: _COMMON_KEYS,
@@ -44,14 +46,43 @@ def read(path: Path) -> dict[str, Family]:
     """
     families: dict[str, Family] = {}
     for type_, tables in _document(path).items():
+        if type_ == _RULES:
+            continue
         if type_ not in TYPES or not isinstance(tables, dict):
-            raise CatalogueError(f"{path}: {type_}: expected tables [{'.NAME], ['.join(TYPES)}.NAME]")
+            raise CatalogueError(f"{path}: {type_}: expected tables [{'.NAME], ['.join(TYPES)}.NAME] or [[{_RULES}]]")
         for name, fields in tables.items():
             table = _Table(path, type_, name, fields)
             if name in families:
                 raise table.wrong(f"one type for a name; it is a {families[name].type} in this file, too")
             families[name] = table.family()
     return families
+
+
+def read_rules(path: Path) -> list[MappingRule]:
+    """The mapping rules of one file, in its order.
+
+    Raises:
+        CatalogueError: the file can't be read, or something in a rule isn't accepted.
+    """
+    rules = _document(path).get(_RULES, [])
+    if not isinstance(rules, list):
+        raise CatalogueError(f"{path}: {_RULES}: expected tables [[{_RULES}]]")
+    return [_rule(f"{path}: {_RULES}[{number}]", fields) for number, fields in enumerate(rules)]
+
+
+def _rule(place: str, fields: Any) -> MappingRule:
+    if not isinstance(fields, dict) or fields.keys() - {"match", "name", "labels"}:
+        raise CatalogueError(f"{place}: expected the keys match, name and labels")
+    match, name, labels = fields.get("match"), fields.get("name"), fields.get("labels", {})
+    if not isinstance(match, str) or not match:
+        raise CatalogueError(f"{place}.match: expected a glob such as 'app.*.requests'")
+    if not isinstance(name, str) or (fault := naming.metric_name_fault(name)):
+        raise CatalogueError(f"{place}.name: expected a family's name{f': {fault}' if isinstance(name, str) else ''}")
+    if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
+        raise CatalogueError(f"{place}.labels: expected a text for each label")
+    if fault := naming.label_names_fault([*labels]):
+        raise CatalogueError(f"{place}.labels: expected other labels: {fault}")
+    return MappingRule(match, name, labels)
 
 
 def _document(path: Path) -> dict[str, Any]:

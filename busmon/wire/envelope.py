@@ -1,10 +1,74 @@
 """The envelope: what one publish says, as every decoder gives it to the fold.
 
 `samples` and `tables` hold what JSON gives (dicts, lists, numbers, strings), unchecked but for being lists: the fold
-looks at each sample once, and a second pass over all of them would cost as much as the fold does.
+looks at each sample once, and a second pass over all of them would cost as much as the fold does. Formats that others
+made come as `parts`, whose points say for themselves what they are.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Observations that somebody else has counted.
+
+    Attributes:
+        count: how many.
+        sum: of their values.
+        buckets: how many by finite upper bound, ascending and not cumulative; the rest of them lie above.
+        is_exact: a histogram's bounds must be among these; else a bucket counts where its upper bound lies.
+    """
+
+    count: float
+    sum: float
+    buckets: Mapping[float, float]
+    is_exact: bool = True
+
+
+class Point(NamedTuple):
+    """One value in a format that isn't busmon's own.
+
+    Attributes:
+        name: as its producer has it; the catalogue's mapping rules go by it.
+        family: the name that it has without a rule.
+        type: None where the format doesn't say: the family's, or a gauge.
+        value: a number, a list of observations, or `Observed`.
+        labels: as its producer has them.
+        at: when it was measured, in seconds since the epoch; None where it doesn't say.
+        is_total: the value is what there was since `start`, not since the point before.
+        start: when a total was 0, in seconds since the epoch; None where it doesn't say.
+        op: of a gauge: `set` or `add`.
+    """
+
+    name: str
+    family: str
+    type: str | None
+    value: float | list[float] | Observed
+    labels: Mapping[str, str] = NO_LABELS
+    at: float | None = None
+    is_total: bool = False
+    start: float | None = None
+    op: str | None = None
+
+
+class Part(NamedTuple):
+    """The points of one source.
+
+    Attributes:
+        context: labels that a family may have and a point doesn't say: of the resource, of the job.
+        rejected: how many lines of it are no points.
+    """
+
+    source: str
+    agent: str
+    context: Mapping[str, str]
+    points: Sequence[Point]
+    rejected: int = 0
 
 
 class Envelope(NamedTuple):
@@ -17,6 +81,9 @@ class Envelope(NamedTuple):
         samples: one object each, as in the wire format.
         tables: the columnar form of samples, as in the wire format.
         final: the source publishes nothing after it.
+        parts: what other formats say, source by source.
+        identity: what a body without a `message_id` is known by; None where nothing in it tells it from its repetition.
+        format: the name that the settings have for it.
     """
 
     source: str
@@ -25,3 +92,6 @@ class Envelope(NamedTuple):
     samples: list[Any]
     tables: list[Any]
     final: bool = False
+    parts: Sequence[Part] = ()
+    identity: str | None = None
+    format: str = "json"

@@ -4,26 +4,21 @@
 allowed to, and never raises anything but `EnvelopeError`. Pure.
 """
 
-import gzip
-import io
 import json
 import math
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from busmon.errors import EnvelopeError
+from busmon.wire.body import plain
 from busmon.wire.envelope import Envelope
 
 VERSION = 1
 CONTENT_TYPE = "application/json"
 UNKNOWN_AGENT = "unknown"
 MAX_NAME_CHARACTERS = 200
-
-_GZIP = 31
-"""zlib's window bits for a gzip header and 32 KiB of history."""
 
 _SAFE_DIGITS = 18
 """Whole numbers of so many digits fit 64 bits; longer ones are floats, as orjson has it."""
@@ -42,85 +37,33 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
         EnvelopeError: it is no envelope; the reason is one of `content_type`, `content_encoding`, `too_large`,
             `empty_body`, `invalid_json`, `invalid_envelope`, `version`.
     """
-    if content_type and content_type != CONTENT_TYPE and not _is_json(content_type):
+    if content_type and content_type != CONTENT_TYPE and not is_json(content_type):
         raise EnvelopeError("content_type", f"expected {CONTENT_TYPE}, got {content_type[:80]!r}")
+    return of_document(parse(body, content_encoding, max_bytes))
+
+
+def parse(body: bytes, content_encoding: str | None, max_bytes: int) -> Any:
+    """The JSON in a body.
+
+    Raises:
+        EnvelopeError: `content_encoding`, `too_large`, `empty_body` or `invalid_json`.
+    """
     if content_encoding or not 0 < len(body) <= max_bytes:
-        body = _plain(body, content_encoding or "", max_bytes)
+        body = plain(body, content_encoding, max_bytes)
     try:
-        document = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        document = _parse_leniently(body, error)
+        return _parse_leniently(body, error)
+
+
+def of_document(document: Any) -> Envelope:
+    """The envelope that a JSON value is.
+
+    Raises:
+        EnvelopeError: `invalid_envelope` or `version`.
+    """
     if type(document) is not dict:
         raise EnvelopeError("invalid_envelope", f"expected an object, got {_kind(document)}")
-    return _envelope(document)
-
-
-def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:
-    """The body of an envelope; `ts` in seconds since the epoch."""
-    document: dict[str, Any] = {"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": tables}
-    if samples:
-        document["samples"] = samples
-    return orjson.dumps(document)
-
-
-def encode_final(source: str, agent: str, ts: float) -> bytes:
-    """The body of a source's last envelope, which says that it stops, and nothing else."""
-    return orjson.dumps({"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": [], "final": True})
-
-
-def _is_json(content_type: str) -> bool:
-    """Whether a content type with parameters, or in capitals, is JSON's."""
-    return content_type.partition(";")[0].strip().lower() == CONTENT_TYPE
-
-
-def _plain(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
-    if not body:
-        raise EnvelopeError("empty_body", "expected a JSON object")
-    if len(body) > max_bytes:
-        raise EnvelopeError("too_large", f"{len(body)} bytes; at most {max_bytes} are accepted")
-    if content_encoding.lower() in {"", "identity"}:
-        return body
-    if content_encoding.lower() != "gzip":
-        raise EnvelopeError("content_encoding", f"expected gzip or none, got {content_encoding[:80]!r}")
-    return _expanded(body, max_bytes)
-
-
-def _expanded(body: bytes, max_bytes: int) -> bytes:
-    stream = zlib.decompressobj(_GZIP)
-    try:
-        plain = stream.decompress(body, max_bytes + 1)
-        if stream.unused_data:
-            plain = _members(body, max_bytes)
-    except (zlib.error, gzip.BadGzipFile, EOFError) as error:
-        raise EnvelopeError("content_encoding", f"not gzip: {error}") from error
-    if len(plain) > max_bytes:
-        raise EnvelopeError("too_large", f"it expands to more than the {max_bytes} bytes that are accepted")
-    if not stream.eof:
-        raise EnvelopeError("content_encoding", "the gzip stream is cut off")
-    return plain
-
-
-def _members(body: bytes, max_bytes: int) -> bytes:
-    """All members of a gzip stream (RFC 1952, 2.2); for one alone, zlib takes a hundredth of the time."""
-    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
-        return stream.read(max_bytes + 1)
-
-
-def _parse_leniently(plain: bytes, error: orjson.JSONDecodeError) -> Any:
-    """Python's own encoder writes NaN and Infinity, which isn't JSON; only such samples are lost."""
-    try:
-        document = json.loads(plain.decode(), parse_int=_integer)
-        orjson.dumps(document)  # refuses the lone surrogates that json lets through and no exposition can hold
-    except (ValueError, TypeError, RecursionError):
-        raise EnvelopeError("invalid_json", str(error)) from error
-    return document
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _SAFE_DIGITS else float(digits)
-
-
-def _envelope(document: dict[str, Any]) -> Envelope:
     member = document.get
     version, source, agent, ts = member("v"), member("source"), member("agent"), member("ts")
     samples, tables, final = member("samples"), member("tables"), member("final")
@@ -141,6 +84,38 @@ def _envelope(document: dict[str, Any]) -> Envelope:
     if type(tables) is not list:
         tables = _none(tables, "tables")
     return Envelope(source, agent, ts, samples, tables, final is not None and _flag(final, "final"))
+
+
+def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:
+    """The body of an envelope; `ts` in seconds since the epoch."""
+    document: dict[str, Any] = {"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": tables}
+    if samples:
+        document["samples"] = samples
+    return orjson.dumps(document)
+
+
+def encode_final(source: str, agent: str, ts: float) -> bytes:
+    """The body of a source's last envelope, which says that it stops, and nothing else."""
+    return orjson.dumps({"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": [], "final": True})
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a content type with parameters, or in capitals, is JSON's."""
+    return content_type.partition(";")[0].strip().lower() == CONTENT_TYPE
+
+
+def _parse_leniently(plain: bytes, error: orjson.JSONDecodeError) -> Any:
+    """Python's own encoder writes NaN and Infinity, which isn't JSON; only such samples are lost."""
+    try:
+        document = json.loads(plain.decode(), parse_int=_integer)
+        orjson.dumps(document)  # refuses the lone surrogates that json lets through and no exposition can hold
+    except (ValueError, TypeError, RecursionError):
+        raise EnvelopeError("invalid_json", str(error)) from error
+    return document
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _SAFE_DIGITS else float(digits)
 
 
 def is_time(value: object) -> bool:

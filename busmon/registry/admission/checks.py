@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import inf, isfinite
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.registry.numbers import LARGEST, is_number
+from busmon.wire.envelope import Observed
+from busmon.wire.json_v1 import is_time
 
 NUMBERS = frozenset({int, float})
 MAX_LABEL_VALUE_CHARACTERS = 1024
@@ -31,6 +34,8 @@ def checked(family: Family, value: Any) -> Any:
         return _checked_values(value)
     if type(value) is dict and type_ == HISTOGRAM:
         return _checked_buckets(family, value)
+    if type(value) is Observed and type_ not in {COUNTER, GAUGE}:
+        return _checked_observed(family, value)
     if type(value) not in NUMBERS:
         raise RejectedError("invalid_value")
     if not is_number(value):
@@ -38,6 +43,40 @@ def checked(family: Family, value: Any) -> Any:
     if type_ == COUNTER and value < 0:
         raise RejectedError("negative_increment")
     return value if type_ in {COUNTER, GAUGE} else [value]
+
+
+def check_total(value: Any) -> float | Observed:
+    """A cumulative value: a number that isn't negative, or observations.
+
+    Raises:
+        RejectedError: `invalid_value`, `non_finite` or `negative_increment`.
+    """
+    counts = (value.count, *value.buckets.values()) if type(value) is Observed else (value,)
+    numbers = (*counts, value.sum) if type(value) is Observed else counts
+    if not {*map(type, numbers)} <= NUMBERS:
+        raise RejectedError("invalid_value")
+    if not all(map(is_number, numbers)):
+        raise RejectedError("non_finite")
+    if min(counts) < 0:
+        raise RejectedError("negative_increment")
+    if type(value) is Observed and not _ascend([*value.buckets]):
+        raise RejectedError("invalid_value")
+    return value  # type: ignore[no-any-return]  # checked above
+
+
+def _ascend(bounds: Sequence[float]) -> bool:
+    return all(map(is_number, bounds)) and all(low < high for low, high in pairwise(bounds))
+
+
+def event_time(ts: Any, now: float) -> float:
+    """When something was measured, in seconds since the epoch; now, where it lies in the future.
+
+    Raises:
+        RejectedError: `invalid_timestamp`: it is no positive number.
+    """
+    if not is_time(ts):
+        raise RejectedError("invalid_timestamp")
+    return min(float(ts), now)
 
 
 def check_labels(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> None:
@@ -68,6 +107,8 @@ def bounds(value: Any) -> set[float]:
     Raises:
         RejectedError: `invalid_value`: one is no number.
     """
+    if type(value) is Observed:
+        return {*value.buckets} if value.is_exact else set()
     buckets = value.get("buckets") if type(value) is dict else None
     if type(buckets) is not dict:
         return set()
@@ -103,6 +144,15 @@ def _checked_values(values: list[Any]) -> list[float]:
     if not isfinite(sum(values)):  # an infinity or a NaN among them makes the sum one
         raise RejectedError("non_finite")
     return values
+
+
+def _checked_observed(family: Family, observed: Observed) -> Observed:
+    check_total(observed)
+    if sum(observed.buckets.values()) > observed.count:
+        raise RejectedError("invalid_value")
+    if family.type == HISTOGRAM and observed.is_exact and not observed.buckets.keys() >= {*family.buckets}:
+        raise RejectedError("bucket_mismatch")
+    return observed
 
 
 def _checked_buckets(family: Family, value: dict[str, Any]) -> dict[str, Any]:

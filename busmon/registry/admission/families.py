@@ -17,6 +17,7 @@ import orjson
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import DEFAULT_TTL_SECONDS, HISTOGRAM, Family
+from busmon.catalogue.mapping import Mappings
 from busmon.errors import AdoptionError, RegistryError
 from busmon.registry.shard import disk
 
@@ -51,6 +52,11 @@ class Families:
     def stated(self, family: Family) -> Family:
         """The family as the catalogue has it today, for what no written series depends on; itself if it has none."""
         return self._catalogue.families.get(family.name, family)
+
+    @property
+    def mappings(self) -> Mappings:
+        """The catalogue's rules for names of other formats."""
+        return self._catalogue.mappings
 
     def frozen(self) -> Iterator[Family]:
         """Every family that has been written."""
@@ -119,6 +125,15 @@ class Families:
     def refused(self) -> list[str]:
         """The catalogue's families that were written with another definition, or whose names a written one occupies."""
         return sorted(name for name, family in self._catalogue.families.items() if self._is_refused(family))
+
+    def flush(self) -> None:
+        """Have the definitions on the disk, so that they outlast a power cut as the series do.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        with self._locked() as descriptor:
+            os.fsync(descriptor)
 
     def _is_refused(self, family: Family) -> bool:
         written = self._frozen.get(family.name)

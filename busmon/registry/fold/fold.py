@@ -16,15 +16,17 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.errors import AdoptionError
 from busmon.registry.admission.admission import Admission
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import RejectedError, check_labels, check_trace_id, checked, value_of
+from busmon.registry.admission.checks import RejectedError, check_labels, check_trace_id, checked, event_time, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold import shortcuts
 from busmon.registry.fold.columns import SKETCH, Column, Group
 from busmon.registry.fold.exemplars import Exemplars
+from busmon.registry.fold.points import Points, of_point, point_time
 from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
 from busmon.registry.fold.sketches import Sketches
-from busmon.wire.envelope import Envelope
-from busmon.wire.json_v1 import UNKNOWN_AGENT, is_time
+from busmon.registry.fold.streams import Streams
+from busmon.wire.envelope import Envelope, Observed, Part, Point
+from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 OWN_AGENT = "busmon"
 """Who publishes busmon's own samples."""
@@ -42,6 +44,7 @@ class Fold:
     Attributes:
         sketches: of its summaries.
         exemplars: of its counters and histograms.
+        streams: the totals that it counts the growth of.
     """
 
     def __init__(self, families: Families, columns: Mapping[str, Column], admission: Admission) -> None:
@@ -52,16 +55,18 @@ class Fold:
         self._agent = OWN_AGENT
         self.sketches = Sketches(columns[SKETCH])
         self.exemplars = Exemplars()
+        self.streams = Streams()
+        self._points = Points(families)
         self._folded: Counter[str] = Counter()
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def envelope(self, envelope: Envelope, now: float) -> None:
         """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch."""
-        source, agent, ts, samples, tables, final = envelope
+        source, agent, ts, samples, tables, final, parts, _, _ = envelope
         at = now if ts is None or ts > now else ts
         self._now, self._agent = now, agent
-        for table in tables:
+        for table in shortcuts.tables(self._routes.table_ways, tables, source, at, self._folded) if tables else ():
             try:
                 self._table(table, source, agent, at, now)
             except RejectedError as rejected:
@@ -71,6 +76,8 @@ class Fold:
                 self._sample(sample, source, at, now)
             except RejectedError as rejected:
                 self._rejected[str(rejected), agent] += 1
+        for part in parts:
+            self._part(part, at, now)
         if final:
             self.leave((source,))
 
@@ -133,6 +140,7 @@ class Fold:
         """The open batch never happened."""
         for column in self._columns.values():
             column.rollback()
+        self.streams.rollback()
         self._forget_counts()
 
     # -- series ---------------------------------------------------------------------------------------------------
@@ -183,12 +191,13 @@ class Fold:
         elif type(labels) is not list:
             raise RejectedError("invalid_label")
         if (ts := table.get("ts")) is not None:
-            at = _event_time(ts, now)
+            at = event_time(ts, now)
         route = self._routes.find(table, tuple(labels), of_table)
         others = rows
         if route.order is None and not route.accumulates:
             others = shortcuts.rows(route.group, rows, source, at)
             self._folded[route.type] += len(rows) - len(others)
+            _note(self._routes.table_ways, (table["name"], *labels), route.group)
         for row in others:
             try:
                 self._row(route, row, source, at)
@@ -212,7 +221,7 @@ class Fold:
             raise RejectedError("invalid_label")
         value = value_of(sample)
         if (ts := sample.get("ts")) is not None:
-            at = _event_time(ts, now)
+            at = event_time(ts, now)
         if (trace_id := sample.get("trace_id")) is not None:
             check_trace_id(trace_id)
         route = self._routes.find(sample, tuple(labels), of_sample)
@@ -224,10 +233,9 @@ class Fold:
     def _note_way(self, name: str, labels: Mapping[str, Any], route: Route) -> None:
         """Let the next samples of this statement take the short way, if they can."""
         if route.order is None and not route.accumulates and route.type != SUMMARY:
-            group, ways = route.group, self._routes.ways
-            if len(ways) >= _MAX_WAYS:
-                ways.clear()
-            ways[name, *labels] = group.cells, group.column, route.type, group.family.buckets, group.sum
+            group = route.group
+            way = group.cells, group.column, route.type, group.family.buckets, group.sum
+            _note(self._routes.ways, (name, *labels), way)
 
     def _value(self, route: Route, labelvalues: tuple[Any, ...], value: Any, source: str, at: float) -> tuple[str, ...]:
         """Fold one value, and return the label values of its series."""
@@ -249,7 +257,7 @@ class Fold:
             group.column.increments[cell] += change
         elif type_ != GAUGE:
             _observe(group, cell, change)
-            if type_ == SUMMARY:
+            if type_ == SUMMARY and type(change) is list:
                 self.sketches.observe(group.family, labelvalues, change, self._now)
         elif route.accumulates:
             _add(group.column, cell, change, at)
@@ -257,6 +265,30 @@ class Fold:
             group.column.shares.set(cell, source, change, at)
         self._folded[type_] += 1
         return labelvalues
+
+    # -- what other formats say -----------------------------------------------------------------------------------
+
+    def _part(self, part: Part, at: float, now: float) -> None:
+        self._agent = part.agent
+        if part.rejected:
+            self._rejected["invalid_line", part.agent] += part.rejected
+        for point in part.points:
+            try:
+                self._point(point, part, at, now)
+            except RejectedError as rejected:
+                self._rejected[str(rejected), part.agent] += 1
+
+    def _point(self, point: Point, part: Part, at: float, now: float) -> None:
+        stated, at = self._points.stated(point, part), point_time(point, at, now)
+        labels, value = stated["labels"], point.value
+        total = None
+        if point.is_total or (point.type is None and stated["type"] == COUNTER):
+            total = self.streams.total(part.source, point, now)
+            value = self.streams.growth(total)
+        route = self._routes.find({**stated, "value": value}, tuple(labels), of_point)
+        self._value(route, tuple(labels.values()), value, part.source, at)
+        if total is not None:
+            self.streams.advance(total)
 
     def _derives_agents(self) -> bool:
         """Whether live agents are counted by type; not where a catalogue has that metric in another form."""
@@ -273,20 +305,23 @@ class Fold:
             counter.clear()
 
 
+def _note(ways: dict[tuple[Any, ...], Any], statement: tuple[Any, ...], way: Any) -> None:
+    if len(ways) >= _MAX_WAYS:
+        ways.clear()
+    ways[statement] = way
+
+
 def _row_count(table: Any) -> int:
     """How many samples a rejected table has; at least the one that it itself is."""
     rows = table.get("rows") if type(table) is dict else None
     return max(1, len(rows)) if type(rows) is list else 1
 
 
-def _event_time(ts: Any, now: float) -> float:
-    if not is_time(ts):
-        raise RejectedError("invalid_timestamp")
-    return min(float(ts), now)
-
-
-def _observe(group: Group, cell: int, change: Sequence[float] | dict[str, Any]) -> None:
+def _observe(group: Group, cell: int, change: Sequence[float] | dict[str, Any] | Observed) -> None:
     increments = group.column.increments
+    if type(change) is Observed:
+        _observe_counted(group, cell, change)
+        return
     if type(change) is dict:
         for bound, count in change["buckets"].items():
             increments[cell + bisect_left(group.family.buckets, float(bound))] += count
@@ -301,6 +336,16 @@ def _observe(group: Group, cell: int, change: Sequence[float] | dict[str, Any]) 
             increments[cell + bisect_left(group.family.buckets, value)] += 1
     else:
         _observe_many(group, cell, values)
+
+
+def _observe_counted(group: Group, cell: int, observed: Observed) -> None:
+    increments, above = group.column.increments, observed.count
+    increments[cell + group.sum] += observed.sum
+    if group.family.type == HISTOGRAM:
+        for bound, count in observed.buckets.items():
+            increments[cell + bisect_left(group.family.buckets, bound)] += count
+            above -= count
+    increments[cell + group.infinity] += above
 
 
 def _observe_many(group: Group, cell: int, values: Sequence[float]) -> None:

@@ -54,6 +54,7 @@ class Routes:
     Attributes:
         groups: by family.
         ways: of plain samples, by name and label names; the fold's short cut.
+        table_ways: likewise of plain tables.
     """
 
     def __init__(self, families: Families, columns: Mapping[str, Column], budgets: Budgets) -> None:
@@ -62,6 +63,7 @@ class Routes:
         self._families = families
         self._columns = columns
         self.ways: dict[tuple[Any, ...], Way] = {}
+        self.table_ways: dict[tuple[Any, ...], Group] = {}
         self._routes: dict[tuple[Any, ...], Route | str] = {}
 
     def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:
@@ -121,6 +123,7 @@ class Routes:
         self.groups = {name: group for name, group in self.groups.items() if group.cells}
         self._routes.clear()
         self.ways.clear()
+        self.table_ways.clear()
 
     def _resolved(
         self, name: Any, type_: Any, op: Any, labels: tuple[Any, ...], candidates: Iterator[Candidate]

@@ -15,13 +15,34 @@ from busmon.registry.fold.routes import Way
 from busmon.registry.numbers import LARGEST
 
 _PLAIN_MEMBERS = 3
-"""Of a sample that is nothing but `name`, `labels` and `value`."""
+"""Of a sample that is nothing but `name`, `labels` and `value`, and of a table with `rows`."""
 
 
 def rows(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
     """Fold the rows of a table whose labels are in the family's order; give back the others."""
     shortcut = _BY_TYPE.get(group.family.type)
     return shortcut(group, rows, source, at) if shortcut else rows
+
+
+def tables(
+    ways: Mapping[tuple[Any, ...], Group], tables: list[Any], source: str, at: float, folded: Counter[str]
+) -> list[Any]:
+    """Fold the tables that are a name, labels and rows, and count their rows; give back the others, and other rows."""
+    others = []
+    for table in tables:
+        try:
+            group, given = ways[table["name"], *table["labels"]], table["rows"]
+            is_plain = len(table) == _PLAIN_MEMBERS and type(given) is list
+        except (KeyError, TypeError):
+            is_plain = False
+        if not is_plain:
+            others.append(table)
+            continue
+        left = rows(group, given, source, at)
+        folded[group.family.type] += len(given) - len(left)
+        if left:
+            others.append({**table, "rows": left})
+    return others
 
 
 def samples(

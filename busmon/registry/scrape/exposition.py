@@ -58,6 +58,11 @@ class Exposition:
         """How many series each family shows, as of the last collection."""
         return {name: len(family.series) - family.hidden for name, family in self._merged.families.items()}
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The last collection, to be asked for figures."""
+        return Snapshot(self._merged.families, self._merged.columns)
+
     def collect(self) -> Snapshot:
         """Read the files and merge them, to be asked for figures."""
         self._rules.follow()

@@ -36,14 +36,14 @@ class Snapshot:
             sums[labels.get(label, "")] = sums.get(labels.get(label, ""), 0.0) + value
         return sums
 
-    def histogram(self, family_name: str, **labels: str) -> list[tuple[float, float]]:
-        """Upper bounds with cumulative counts, ascending, summed over all series that have these labels."""
-        counts: dict[float, float] = {}
-        for _, part, value in self._rows(family_name, labels):
+    def histograms(self, family_name: str, label: str) -> dict[str, list[tuple[float, float]]]:
+        """By a label's values: upper bounds with cumulative counts, ascending, of all series that have it."""
+        counts: dict[str, dict[float, float]] = {}
+        for labels, part, value in self._rows(family_name, {}):
             if part.bound is not None:
-                counts[part.bound] = counts.get(part.bound, 0.0) + value
-        bounds = sorted(counts)
-        return list(zip(bounds, accumulate(counts[bound] for bound in bounds), strict=True))
+                of_value = counts.setdefault(labels.get(label, ""), {})
+                of_value[part.bound] = of_value.get(part.bound, 0.0) + value
+        return {value: _cumulative(of_value) for value, of_value in counts.items()}
 
     @property
     def series(self) -> dict[str, int]:
@@ -69,6 +69,11 @@ class Snapshot:
                 for part, row in zip(series.layout.parts, series.rows, strict=True):
                     if (value := values[row]) is not None:
                         yield labels, part, value
+
+
+def _cumulative(counts: Mapping[float, float]) -> list[tuple[float, float]]:
+    bounds = sorted(counts)
+    return list(zip(bounds, accumulate(counts[bound] for bound in bounds), strict=True))
 
 
 def _labels(text: bytes) -> dict[str, str]:

@@ -247,6 +247,8 @@ class Shard:
 
     def _load(self, record: Mapping[str, Any]) -> None:
         self.ledger.load(record["ledger"])
+        if "streams" in record:  # a journal of an earlier version has none
+            self.fold.streams.load(record["streams"])
         for name, dumped in record["shares"].items():
             column = self._columns[name]
             for slot, source, share in dumped:
@@ -257,6 +259,8 @@ class Shard:
 
     def _write_keys(self) -> None:
         """Give every new series its place in its file, at 0: not a change, since nothing counts it yet."""
+        if self._fsync and any(column.unwritten for column in self._columns.values()):
+            self.families.flush()
         for column in self._columns.values():
             if column.unwritten:
                 file = self._file(column.name)
@@ -271,6 +275,7 @@ class Shard:
             "at": now,
             "values": {name: values for name in self._files if (values := self._new_values(name, now))},
             "ledger": self.ledger.dump(self.ledger.open),
+            "streams": self.fold.streams.dump(whole=False),
             "shares": {name: shares for name in self._files if (shares := self._shares(name, whole=False))},
         }
 
@@ -302,6 +307,7 @@ class Shard:
 
     def _settle(self) -> None:
         self.ledger.commit()
+        self.fold.streams.commit()
         for column in self._columns.values():
             column.shares.commit()
             column.rollback()
@@ -309,6 +315,7 @@ class Shard:
     def _checkpoint(self, now: float) -> None:
         """Begin a new journal with all that the old one says; the value files hold the rest."""
         self.ledger.forget(now - FORGET_AFTER_SECONDS)
+        self.fold.streams.forget(now - FORGET_AFTER_SECONDS)
         if self._fsync:
             for file in self._files.values():
                 file.sync()
@@ -325,7 +332,12 @@ class Shard:
         for name, draft in drafts.items():
             generations[name], moved = draft.generation, draft.moved
             shares[name] = [(moved[slot], source, share) for slot, source, share in shares[name] if slot in moved]
-        snapshot = {"ledger": self.ledger.dump(), "shares": shares, "generations": generations}
+        snapshot = {
+            "ledger": self.ledger.dump(),
+            "streams": self.fold.streams.dump(whole=True),
+            "shares": shares,
+            "generations": generations,
+        }
         return orjson.dumps(snapshot, default=tuple)
 
     def updated_at(self, group: Group, labelvalues: tuple[str, ...]) -> float:

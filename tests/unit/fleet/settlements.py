@@ -11,7 +11,9 @@ from busmon.bus.delivery import Delivery, published_at
 from busmon.fleet.lane import Lane
 from busmon.fleet.suspects import Suspects
 from busmon.registry.scrape.exposition import Exposition
+from busmon.settings.kinds import FormatRule
 from busmon.status import ShardStatus
+from busmon.wire.formats import Formats
 from tests.unit.registry.registries import Registry
 
 QUEUE = "telemetry.fold.0"
@@ -61,7 +63,14 @@ class Broker:
 class Worker:
     """One process's life with one shard, as far as a lane goes; a context manager."""
 
-    def __init__(self, directory: Path, *, batch_size: int = 100, max_body_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        batch_size: int = 100,
+        max_body_bytes: int = 1 << 20,
+        formats: Sequence[FormatRule] = (),
+    ) -> None:
         self.registry = Registry(directory)
         self.suspects = Suspects(directory, 0)
         self.broker = Broker(directory)
@@ -70,7 +79,7 @@ class Worker:
             self.suspects,
             ShardStatus(0, QUEUE),
             batch_size=batch_size,
-            max_body_bytes=max_body_bytes,
+            formats=Formats(formats, QUEUE, max_body_bytes),
         )
         self.lane.settlement = self.broker
         self._directory = directory

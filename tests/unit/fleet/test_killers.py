@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from busmon.bus.delivery import Delivery
-from busmon.fleet import lane as lanes
 from busmon.fleet.suspects import Suspects, identity
 from busmon.wire.envelope import Envelope
-from busmon.wire.json_v1 import decode
+from busmon.wire.formats import Formats
 
 from .settlements import VOTE, Worker, body, delivery
 
@@ -25,12 +24,14 @@ KILLER = body(VOTE, source="killer")
 def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding the killer's body ends the process, as a fault in a C library would."""
 
-    def decode_or_die(content: bytes, *rest: Any) -> Envelope:
+    decode = Formats.decode
+
+    def decode_or_die(formats: Formats, content: bytes, *rest: Any) -> Envelope:
         if content == KILLER:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(content, *rest)
+        return decode(formats, content, *rest)
 
-    monkeypatch.setattr(lanes, "decode", decode_or_die)
+    monkeypatch.setattr(Formats, "decode", decode_or_die)
 
 
 def live_and_die(directory: Path, deliveries: Sequence[Delivery]) -> None:
@@ -114,12 +115,13 @@ def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Pat
 
 def test_a_body_is_noted_while_it_is_folded_and_not_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[bytes] = []
+    decode = Formats.decode
 
     def look_and_decode(*arguments: Any) -> Envelope:
         noted.append((tmp_path / "shard0.suspect").read_bytes().strip(b"\0"))
         return decode(*arguments)
 
-    monkeypatch.setattr(lanes, "decode", look_and_decode)
+    monkeypatch.setattr(Formats, "decode", look_and_decode)
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1)])
         worker.lane.deliver([delivery(2, redelivered=True)])

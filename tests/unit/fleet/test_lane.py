@@ -11,6 +11,7 @@ import pytest
 
 from busmon.fleet import lane as lanes
 from busmon.fleet.lane import DropCount
+from busmon.settings.kinds import FormatRule
 
 from .settlements import NOW, QUEUE, VOTE, Quarantined, Settled, Worker, body, delivery
 
@@ -84,13 +85,44 @@ def test_a_duplicate_is_acknowledged_and_not_counted_again(tmp_path: Path) -> No
 
 def test_what_cannot_be_identified_is_counted_and_said(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
-        for tag, message_id in enumerate((None, None, "s:7", "s:5"), start=1):
+        for tag, message_id in enumerate((None, None, "s:7"), start=1):
             worker.lane.deliver([delivery(tag, message_id=message_id)])
         worker.lane.close("size")
-        assert worker.votes() == 4
+        assert worker.votes() == 3
         assert worker.shows("busmon_envelopes_unidentified_total", shard="0") == 2
-        assert worker.shows("busmon_envelopes_unverifiable_total", shard="0") == 2
-        assert worker.shows("busmon_envelopes_consumed_total", shard="0") == 4
+        assert worker.shows("busmon_envelopes_unverifiable_total", shard="0") == 1
+        assert worker.shows("busmon_envelopes_consumed_total", shard="0") == 3
+
+
+def test_a_body_without_an_id_counts_once_where_its_own_bytes_tell_it_from_others(tmp_path: Path) -> None:
+    counted = b"net,host=a packets=7 1763794799000000000"
+    rules = [FormatRule("influx.*", "influx"), FormatRule("statsd.*", "statsd")]
+    with Worker(tmp_path, formats=rules) as worker:
+        for tag in (1, 2):
+            worker.lane.deliver([delivery(tag, counted, message_id=None)._replace(routing_key="influx.a")])
+        for tag in (3, 4):
+            worker.lane.deliver([delivery(tag, b"hits:1|c", message_id=None)._replace(routing_key="statsd.a")])
+        worker.lane.close("size")
+        assert worker.shows("net_packets", host="a") == 7
+        assert worker.shows("hits_total") == 2
+        assert worker.shows("busmon_envelopes_deduplicated_total", shard="0") == 1
+        assert worker.shows("busmon_envelopes_unidentified_total", shard="0") == 2
+        assert worker.shows("message_size_bytes_count", type="influx") == 1
+        assert worker.shows("message_size_bytes_count", type="statsd") == 2
+
+
+def test_each_source_of_a_body_lives_by_itself(clock: SimpleNamespace, tmp_path: Path) -> None:
+    both = b"up,host=a since=1\nup,host=b since=2\n"
+    with Worker(tmp_path, formats=[FormatRule("*", "influx")]) as worker:
+        worker.lane.deliver([delivery(1, both, message_id=None)])
+        worker.lane.close("interval")
+        clock.now += 100
+        worker.lane.deliver([delivery(2, both, message_id=None)])
+        worker.lane.expire(NOW + 50)
+        worker.lane.close("interval")
+        assert [worker.shows("up_since", host=host) for host in "ab"] == [1, 2]
+        worker.lane.expire(NOW + 150)
+        assert [worker.shows("up_since", host=host) for host in "ab"] == [0, 0]
 
 
 def test_a_voided_batch_never_happened_and_counts_when_it_comes_again(tmp_path: Path) -> None:

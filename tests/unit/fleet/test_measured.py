@@ -43,8 +43,16 @@ def test_latency_is_from_the_publish_to_here(
         assert worker.shows("busmon_clock_skew_total") == 0
 
 
-@pytest.mark.parametrize("headers", [{"published_at_ns": int((NOW + 60) * SECOND)}, {"published_at_ns": float("inf")}])
-def test_a_publish_in_the_future_is_skew_by_agent_and_no_latency(
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"published_at_ns": int((NOW + 60) * SECOND)},
+        {"published_at_ns": float("inf")},
+        {"published_at_ns": 1},
+        {"published_at_ns": int((NOW - 31 * 86_400) * SECOND)},
+    ],
+)
+def test_a_publish_that_nobody_can_believe_is_skew_by_agent_and_no_latency(
     headers: dict[str, Any], clock: SimpleNamespace, tmp_path: Path
 ) -> None:
     assert clock.now == NOW

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from busmon.registry.fold.ledger import Verdict
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard import journal, values
 from busmon.registry.sketch import WINDOW
+from busmon.wire.envelope import Envelope, Observed, Part, Point
 
 from .crashes import State, states
 from .registries import NOW, Registry, counted, fresh_directory
@@ -38,6 +40,22 @@ def batch(second: float, *deliveries: tuple[str, str | None, Sequence[Any]]) -> 
     return operate
 
 
+def totals(second: float, tasks: float, waits: Observed) -> Operation:
+    """Fold totals, known by a digest of their body as OTLP is, and commit."""
+
+    def operate(registry: Registry) -> None:
+        points = [
+            Point("tasks", "tasks_total", "counter", tasks, at=NOW + second, is_total=True, start=NOW - 9),
+            Point("waits", "waits", "histogram", waits, at=NOW + second, is_total=True),
+        ]
+        if registry.shard.ledger.admit("e", f"digest of {second}", NOW + second) is Verdict.NEW:
+            envelope = Envelope("e", "e", None, [], [], parts=[Part("e", "e", {}, points)])
+            registry.shard.fold.envelope(envelope, NOW + second)
+        registry.commit(NOW + second)
+
+    return operate
+
+
 def expiry(second: float) -> Operation:
     """Take out the gauges of who was silent for long."""
 
@@ -59,6 +77,9 @@ OPERATIONS: list[Operation] = [
     ),
     batch(70, ("a", "a:4", [WAITS, VOTES | {"labels": {"type": "v" * 900}}]), ("d", "d:9", [QUEUE | {"value": 7}])),
     expiry(71),
+    totals(72, 5, Observed(3, 6.5, {1.0: 2})),
+    totals(73, 7, Observed(4, 7.5, {1.0: 3})),
+    totals(74, 2, Observed(1, 0.5, {1.0: 1})),
     batch(LAP, ("a", "a:5", [SIZES, SIZES | {"value": -3}])),
     batch(LAP + 1, ("c", "c-2", [OPEN_FILES, *({"name": f"g{i}", "type": "gauge", "value": i} for i in range(3))])),
 ]
@@ -71,13 +92,14 @@ class Told(NamedTuple):
     sketches: dict[bytes, tuple[float, float]]
     ledger: list[Any]
     shares: dict[str, Any]
+    streams: dict[str, Any]
 
 
 def told(registry: Registry) -> Told:
     snapshot = orjson.loads(registry.shard._snapshot())
     ledger = [*snapshot["ledger"]["sources"].items(), snapshot["ledger"]["digests"]]
     shares = {column: sorted(shares) for column, shares in snapshot["shares"].items() if shares}
-    return Told(Exposition(registry.directory).text(), sketches(registry), ledger, shares)
+    return Told(Exposition(registry.directory).text(), sketches(registry), ledger, shares, snapshot["streams"])
 
 
 def sketches(registry: Registry) -> dict[bytes, tuple[float, float]]:

@@ -211,3 +211,22 @@ def test_a_publisher_cannot_have_a_histogram_of_any_number_of_bounds_taken_up(tm
         registry.fold({"name": "wide", "type": "histogram", "buckets": buckets, "sum": 1})
         registry.commit()
         assert registry.rejected() == {"bucket_mismatch": 1}
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_with_fsync_a_family_is_on_the_disk_before_its_series_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fsync: bool
+) -> None:
+    synced: list[str] = []
+    fsync_for_real = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync_for_real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with Registry(tmp_path, fsync=fsync) as registry:
+        synced.clear()
+        registry.deliver("a:1", {"name": "surprises_total", "type": "counter", "value": 1})
+        registry.commit()
+    assert synced[:1] == (["families.jsonl"] if fsync else [])

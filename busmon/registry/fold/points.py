@@ -1,0 +1,78 @@
+"""Points of other formats on their way to a family: which one, and with which labels.
+
+A mapping rule of the catalogue decides, by the name that the producer has; without one, the format's own way of naming.
+A family that is known takes the labels that it has, from the point and then from what its part says of its source;
+other labels of a counter, histogram or summary are added up over, of a gauge they aren't. Pure; one thread.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from busmon.catalogue.family import GAUGE, HISTOGRAM, SUMMARY, Family
+from busmon.catalogue.mapping import label_name
+from busmon.registry.admission.checks import event_time
+from busmon.registry.admission.families import Families
+from busmon.registry.fold.routes import Candidate
+from busmon.wire.envelope import Observed, Part, Point
+from busmon.wire.json_v1 import UNKNOWN_AGENT
+
+AGENT_LABEL = "agent"
+
+
+class Points:
+    """What points say in the words of the fleet's families."""
+
+    def __init__(self, families: Families) -> None:
+        self._families = families
+
+    def stated(self, point: Point, part: Part) -> dict[str, Any]:
+        """Name, type, op and labels, as a sample of the wire format states them."""
+        context = {AGENT_LABEL: part.agent, **part.context}
+        name, labels = point.family, {label_name(label): value for label, value in point.labels.items()}
+        if (rule := self._families.mappings.find(point.name)) is not None:
+            name, labels = rule.applied(point.name, {**context, **point.labels}, labels)
+        family = self._families.get(name)
+        if family is not None:
+            return _of_family(point, family, labels, context)
+        if part.agent != UNKNOWN_AGENT:
+            labels.setdefault(AGENT_LABEL, part.agent)
+        type_ = point.type or GAUGE
+        return {"name": name, "type": type_, "op": _op(type_, point), "labels": labels}
+
+
+def of_point(stated: Mapping[str, Any]) -> Iterator[Candidate]:
+    """A point's label values and value."""
+    yield tuple(stated["labels"].values()), stated["value"]
+
+
+def point_time(point: Point, at: float, now: float) -> float:
+    """When a point was measured; its envelope's time if it doesn't say, and now if it says it will be.
+
+    Raises:
+        RejectedError: `invalid_timestamp`.
+    """
+    return at if point.at is None else event_time(point.at, now)
+
+
+def _of_family(point: Point, family: Family, labels: Mapping[str, str], context: Mapping[str, str]) -> dict[str, Any]:
+    named = {label_name(label): value for label, value in context.items()}
+    kept = {label: value for label in family.labelnames if (value := labels.get(label, named.get(label))) is not None}
+    if family.type == GAUGE:
+        kept = {**labels, **kept}
+    type_ = family.type if _may_be(family.type, point) else point.type
+    return {"name": family.name, "type": type_, "op": _op(family.type, point), "labels": kept}
+
+
+def _may_be(type_: str, point: Point) -> bool:
+    """Whether a point can be of a family of this type: observations are a histogram's or a summary's alike."""
+    if point.type in {HISTOGRAM, SUMMARY}:
+        return type_ == HISTOGRAM if _has_buckets(point) else type_ in {HISTOGRAM, SUMMARY}
+    return point.type in {None, type_}
+
+
+def _has_buckets(point: Point) -> bool:
+    return isinstance(point.value, Observed) and bool(point.value.buckets)
+
+
+def _op(type_: str, point: Point) -> str | None:
+    return point.op if type_ == GAUGE else None

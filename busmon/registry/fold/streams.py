@@ -1,0 +1,181 @@
+"""Cumulative streams of one shard: totals since a start, turned into what each point adds.
+
+A stream is a source's series as its producer names it. Its last total is part of the commit that counts its growth,
+so a kill at any instruction neither loses growth nor counts it twice. The rules, for a point with total `v` at `t`
+since `start`:
+
+- a stream that isn't known counts from its start: `v`; but 0 if it began before `horizon`, since the shard may have
+  known it once and forgotten it, or another may know it. One that states no start begins when it is first heard.
+- a later start than the known one is a restart: `v`. An earlier one is of a run that is over: rejected as stale.
+- the same start, later: the growth. A total that fell is a restart that nobody stated: `v`.
+- the same start and not later: a repetition or out of order: rejected as stale.
+
+What an open batch advances is kept apart until `commit`; `rollback` forgets it. Pure: the shard persists it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from busmon.registry.admission.checks import RejectedError, check_total, event_time
+from busmon.registry.fold.points import point_time
+from busmon.wire.envelope import Observed, Point
+
+MAX_STREAMS = 100_000
+_DIGEST_BYTES = 16
+_LARGEST_INTEGER = 2**63 - 1
+"""The journal's JSON has no greater one."""
+
+
+class Stream(NamedTuple):
+    """What is known of one stream.
+
+    Attributes:
+        start: when its total was 0, in its producer's seconds since the epoch; 0 where it doesn't say.
+        at: when its last total was measured, by the same clock.
+        heard_at: when that was folded.
+        total: a number, or observations.
+    """
+
+    start: float
+    at: float
+    heard_at: float
+    total: float | Observed
+
+
+class Total(NamedTuple):
+    """A point of a stream, and the stream's key."""
+
+    key: str
+    stream: Stream
+
+
+class Streams:
+    """One shard's streams.
+
+    Attributes:
+        horizon: streams that began no later may have been forgotten, or counted by another shard.
+    """
+
+    def __init__(self) -> None:
+        self.horizon = 0.0
+        self._known: dict[str, Stream] = {}
+        self._open: dict[str, Stream] = {}
+
+    def total(self, source: str, point: Point, now: float) -> Total:
+        """A checked point as its stream has it.
+
+        Raises:
+            RejectedError: `invalid_value`, `non_finite`, `negative_increment` or `invalid_timestamp`.
+        """
+        value = check_total(point.value)
+        if isinstance(value, int) and value > _LARGEST_INTEGER:
+            value = float(value)
+        start = 0.0 if point.start is None else event_time(point.start, now)
+        return Total(_key(source, point), Stream(start, point_time(point, now, now), now, value))
+
+    def growth(self, total: Total) -> float | Observed:
+        """What the point adds to what its stream has counted.
+
+        Raises:
+            RejectedError: `stale_total`: the stream has a later one.
+        """
+        start, at, _, value = total.stream
+        known = self._open.get(total.key) or self._known.get(total.key)
+        if known is None:
+            return _nothing(value) if 0 < start <= self.horizon else value
+        if start < known.start or (start == known.start and at <= known.at):
+            raise RejectedError("stale_total")
+        return value if start > known.start else _difference(value, known.total)
+
+    def advance(self, total: Total) -> None:
+        """The point's growth is in the open batch."""
+        self._open[total.key] = total.stream
+
+    def commit(self) -> None:
+        """What the open batch advanced is counted for good."""
+        for key, stream in self._open.items():
+            self._known.pop(key, None)
+            self._known[key] = stream
+        self._open = {}
+        while len(self._known) > MAX_STREAMS:
+            self._forget(next(iter(self._known)))
+
+    def rollback(self) -> None:
+        """The open batch never happened."""
+        self._open = {}
+
+    def forget(self, before: float) -> None:
+        """Drop the streams silent since `before`."""
+        silent = []
+        for key, stream in self._known.items():
+            if stream.heard_at >= before:
+                break
+            silent.append(key)
+        for key in silent:
+            self._forget(key)
+
+    def dump(self, *, whole: bool) -> dict[str, Any]:
+        """The open changes, or all, as JSON-ready values for the journal."""
+        streams = self._known if whole else self._open
+        return {"horizon": self.horizon, "known": {key: _dumped(stream) for key, stream in streams.items()}}
+
+    def load(self, dumped: Mapping[str, Any]) -> None:
+        """Take over what `dump` made, on top of what is known."""
+        self.horizon = max(self.horizon, dumped["horizon"])
+        self._open = {key: _loaded(fields) for key, fields in dumped["known"].items()}
+        self.commit()
+
+    def _forget(self, key: str) -> None:
+        stream = self._known.pop(key)
+        self.horizon = max(self.horizon, stream.at)
+
+
+def _key(source: str, point: Point) -> str:
+    stated = orjson.dumps([source, point.name, sorted(point.labels.items())])
+    return blake2b(stated, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _nothing(value: float | Observed) -> float | Observed:
+    """The growth of a stream that is only taken note of."""
+    return Observed(0, 0.0, dict.fromkeys(value.buckets, 0), value.is_exact) if isinstance(value, Observed) else 0
+
+
+def _difference(value: float | Observed, known: float | Observed) -> float | Observed:
+    """What a total grew by; all of it where it fell, or is of another kind."""
+    if isinstance(value, Observed) and isinstance(known, Observed):
+        return _more_observed(value, known)
+    if isinstance(value, Observed) or isinstance(known, Observed) or value < known:
+        return value
+    return value - known
+
+
+def _more_observed(value: Observed, known: Observed) -> Observed:
+    """The observations since; bounds that became coarser, as an exponential histogram's do, take in what was finer."""
+    bounds = list(value.buckets)
+    before = [0.0] * (len(bounds) + 1)
+    for bound, count in known.buckets.items():
+        before[bisect_left(bounds, bound)] += count
+    grown = {bound: count - less for (bound, count), less in zip(value.buckets.items(), before, strict=False)}
+    count = value.count - known.count
+    if count < 0 or any(more < 0 for more in grown.values()) or sum(grown.values()) > count:
+        return value
+    return Observed(count, value.sum - known.sum, grown, value.is_exact)
+
+
+def _dumped(stream: Stream) -> Sequence[Any]:
+    start, at, heard_at, total = stream
+    if isinstance(total, Observed):
+        return start, at, heard_at, (total.count, total.sum, list(total.buckets), list(total.buckets.values()))
+    return start, at, heard_at, total
+
+
+def _loaded(fields: Sequence[Any]) -> Stream:
+    start, at, heard_at, total = fields
+    if isinstance(total, list):
+        count, sum_, bounds, counts = total
+        total = Observed(count, sum_, dict(zip(bounds, counts, strict=True)))
+    return Stream(start, at, heard_at, total)

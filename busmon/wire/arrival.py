@@ -1,0 +1,53 @@
+"""What a body of another format arrives with: its AMQP properties, as far as decoders ask for them.
+
+Properties are what a publisher sent: of any type, and any of them may be missing. Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from busmon.errors import EnvelopeError
+from busmon.wire.json_v1 import MAX_NAME_CHARACTERS, UNKNOWN_AGENT
+
+MAX_POINTS = 100_000
+"""Values in one body; a body of the largest size may hold more, and its fold would take seconds."""
+
+NO_HEADERS: Mapping[str, Any] = {}
+
+
+class Arrival(NamedTuple):
+    """One body and what stands beside it.
+
+    Attributes:
+        max_bytes: what the body may have, after decompression.
+        headers: AMQP's, by name.
+        published_at: when it was published, in seconds since the epoch, if the headers say it.
+    """
+
+    body: bytes
+    content_type: str | None
+    content_encoding: str | None
+    max_bytes: int
+    app_id: Any = None
+    headers: Mapping[str, Any] = NO_HEADERS
+    published_at: float | None = None
+
+    @property
+    def agent(self) -> str:
+        """AMQP's `app_id`, or that nobody knows."""
+        return name_of(self.app_id) or UNKNOWN_AGENT
+
+    @property
+    def source(self) -> str | None:
+        """The header `source`."""
+        return name_of(self.headers.get("source"))
+
+
+def name_of(value: Any) -> str | None:
+    """A text that can name a source or an agent; None for whatever can't."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS else None
+
+
+def too_many_points() -> EnvelopeError:
+    """There are more values in the body than are taken from one."""
+    return EnvelopeError("too_many_samples", f"more than {MAX_POINTS} values; publish them in smaller bodies")

@@ -1,0 +1,102 @@
+"""CloudEvents 1.0 with an envelope as data: structured, where the body is the event, and binary, where headers say it.
+
+By CloudEvents' JSON format, its AMQP binding (`cloudEvents:` or `cloudEvents_`), and Knative's RabbitMQ binding
+(`ce-`). The event's `source` and `time` are the envelope's where that states none; `source` and `id` are its identity.
+Never raises anything but `EnvelopeError`. Pure.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from busmon.errors import EnvelopeError
+from busmon.wire import json_v1
+from busmon.wire.arrival import Arrival
+from busmon.wire.envelope import Envelope
+
+CONTENT_TYPE = "application/cloudevents+json"
+MEMBER = "specversion"
+_PREFIXES = ("cloudEvents:", "cloudEvents_", "ce-")
+_MILLISECONDS = 1e3
+_VERSION = "1.0"
+_MAX_CHARACTERS = 1024
+
+
+def decode(arrival: Arrival) -> Envelope:
+    """The envelope in a structured event's body.
+
+    Raises:
+        EnvelopeError: as of `json_v1.parse`, or `invalid_cloudevent`, or what its data isn't.
+    """
+    return of_document(json_v1.parse(arrival.body, arrival.content_encoding, arrival.max_bytes), arrival)
+
+
+def of_document(document: Any, arrival: Arrival) -> Envelope:
+    """The envelope in a structured event that is parsed.
+
+    Raises:
+        EnvelopeError: `invalid_cloudevent`, or what its data isn't.
+    """
+    if type(document) is not dict:
+        raise EnvelopeError("invalid_cloudevent", "expected an object with the member 'specversion'")
+    encoded, data = document.get("data_base64"), document.get("data")
+    if encoded is not None:
+        data = json_v1.parse(_decoded(encoded), None, arrival.max_bytes)
+    return _envelope(document, data)
+
+
+def attributes(headers: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The attributes of a binary event; None where the headers are no event's."""
+    for prefix in _PREFIXES:
+        if f"{prefix}{MEMBER}" in headers:
+            return {name.removeprefix(prefix): value for name, value in headers.items() if name.startswith(prefix)}
+    return None
+
+
+def of_binary(stated: Mapping[str, Any], document: Any) -> Envelope:
+    """The envelope in a binary event: its attributes, and the JSON that the body is.
+
+    Raises:
+        EnvelopeError: `invalid_cloudevent`, or what its data isn't.
+    """
+    return _envelope(stated, document)
+
+
+def _envelope(stated: Mapping[str, Any], data: Any) -> Envelope:
+    if stated.get(MEMBER) != _VERSION:
+        raise EnvelopeError("invalid_cloudevent", f"expected version {_VERSION}, got {str(stated.get(MEMBER))[:80]!r}")
+    id_, source = _attribute(stated, "id"), _attribute(stated, "source")
+    if type(data) is not dict:
+        raise EnvelopeError("invalid_cloudevent", "expected an envelope as its data")
+    document = {"source": source, "ts": _time(stated.get("time"))}
+    document |= {member: value for member, value in data.items() if value is not None}
+    return json_v1.of_document(document)._replace(identity=f"{source}#{id_}")
+
+
+def _attribute(stated: Mapping[str, Any], name: str) -> str:
+    value = stated.get(name)
+    if type(value) is not str or not 0 < len(value) <= _MAX_CHARACTERS:
+        raise EnvelopeError("invalid_cloudevent", f"'{name}' is 1 to {_MAX_CHARACTERS} characters")
+    return value
+
+
+def _time(value: Any) -> float | None:
+    """Seconds since the epoch of a time: RFC 3339's, AMQP's in milliseconds, or pika's, in UTC without saying so."""
+    if value is None:
+        return None
+    if isinstance(value, int) and json_v1.is_time(int(value)):  # pika's 64-bit integers are of a type of its own
+        return value / _MILLISECONDS
+    try:
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError) as error:
+        raise EnvelopeError("invalid_cloudevent", "'time' is a time of RFC 3339") from error
+
+
+def _decoded(encoded: Any) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise EnvelopeError("invalid_cloudevent", f"'data_base64' is no base64: {error}") from error

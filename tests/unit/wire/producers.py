@@ -1,0 +1,112 @@
+"""Bodies as other producers make them: by OpenTelemetry's own SDK, and lines as the formats' makers show them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.protobuf.json_format import MessageToJson
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    MeterProvider,
+    ObservableCounter,
+)
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+
+DELTA: Mapping[type, AggregationTemporality] = dict.fromkeys(
+    (Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA
+)
+
+
+class Sdk:
+    """OpenTelemetry's SDK in one process of a service; its exports are what its OTLP exporter would send."""
+
+    def __init__(self, *, delta: bool = False, instance: str = "i1", **resource: str) -> None:
+        self._reader = InMemoryMetricReader(preferred_temporality={**DELTA} if delta else None)
+        attributes = {"service.name": "checkout", "service.instance.id": instance, **resource}
+        exponential = View(instrument_name="*exponential*", aggregation=ExponentialBucketHistogramAggregation())
+        self.provider = MeterProvider([self._reader], resource=Resource.create(attributes), views=[exponential])
+        self.meter = self.provider.get_meter("tests")
+
+    def export(self) -> bytes:
+        """The next export, in protobuf."""
+        return self._encoded().SerializeToString()  # type: ignore[no-any-return]
+
+    def export_json(self) -> bytes:
+        """The next export, in OTLP's JSON."""
+        return MessageToJson(self._encoded(), use_integers_for_enums=True).encode()
+
+    def _encoded(self) -> Any:
+        read = self._reader.get_metrics_data()
+        assert read is not None
+        return encode_metrics(read)
+
+
+def everything(sdk: Sdk) -> None:
+    """One of each instrument."""
+    sdk.meter.create_counter("tasks", unit="{task}").add(2, {"status": "ok", "retries": 3, "tags": ["a", "b"]})
+    sdk.meter.create_up_down_counter("in.flight").add(-2)
+    sdk.meter.create_histogram("wait", unit="s").record(7.0)
+    sdk.meter.create_histogram("wait.exponential", unit="s").record(3.3)
+    sdk.meter.create_gauge("temperature", unit="Cel").set(21.5)
+
+
+def otlp() -> bytes:
+    sdk = Sdk()
+    everything(sdk)
+    return sdk.export()
+
+
+def otlp_json() -> bytes:
+    sdk = Sdk()
+    everything(sdk)
+    return sdk.export_json()
+
+
+CLOUD_EVENT = (
+    b'{"specversion": "1.0", "id": "A-1", "source": "/sensors/7", "type": "telemetry", "time": "2025-11-22T09:00:00Z",'
+    b' "data": {"v": 1, "samples": [{"name": "nodes_seen_total", "type": "counter", "value": 1}]}}'
+)
+STATSD = b"""hits:1|c
+hits:3|c|@0.1|#endpoint:/v1,method:GET
+load:3.2|g
+load:-2|g
+page.render:320|ms|@0.5
+size:1:2:3|d|#env:prod|T1656581400|c:ci-abc
+users:ann|s
+users:bob|s
+_e{5,4}:title|text
+"""
+INFLUX = rb"""cpu,host=web\ 1,cpu=cpu0 usage_idle=98.5,usage_user=1i,ok=true,note="a, \"b\" c" 1700000000000000000
+net,host=db\,1 bytes_recv=12u 1700000000000000001
+http_requests,url=/x,host=a counter=7 1700000000000000002
+"""
+EXPOSITION = b"""# HELP jobs_done_total Jobs.
+# TYPE jobs_done_total counter
+jobs_done_total{queue="a\\"b\\\\c"} 3.0
+# TYPE jobs_done_created gauge
+jobs_done_created{queue="a\\"b\\\\c"} 1.7e+09
+# TYPE wait_seconds histogram
+wait_seconds_bucket{le="0.1"} 1
+wait_seconds_bucket{le="1.0"} 3
+wait_seconds_bucket{le="+Inf"} 4
+wait_seconds_sum 5.5
+wait_seconds_count 4
+# TYPE size_bytes summary
+size_bytes{quantile="0.5"} 3
+size_bytes_sum 30
+size_bytes_count 10
+# TYPE temperature gauge
+temperature 21.5 1700000000000
+"""
+
+SEEDS: Mapping[str, Callable[[], bytes]] = {
+    "otlp": otlp,
+    "otlp json": otlp_json,
+    "cloudevents": lambda: CLOUD_EVENT,
+    "statsd": lambda: STATSD,
+    "influx": lambda: INFLUX,
+    "prometheus": lambda: EXPOSITION,
+}
