@@ -66,4 +66,4 @@ format: ## rewrite the code in the project's style
 	.venv/bin/ruff check --fix
 
 clean: ## remove .venv and whatever else the commands made
-	rm -rf .venv .state .coverage .coverage.* htmlcov dist build .*_cache .hypothesis
+	rm -rf .venv .state .coverage .coverage.* htmlcov dist build .*_cache .hypothesis tests/dashboards/node_modules

@@ -9,7 +9,7 @@ import select
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,6 +19,7 @@ from busmon.catalogue import Catalogue
 from busmon.demo.platform import ROLES, Agent
 from busmon.demo.report import Report
 from busmon.demo.totals import Totals
+from busmon.demo.weather import FAIR, Weather
 from busmon.publish import Telemetry
 from busmon.settings import Settings
 
@@ -35,12 +36,14 @@ class Task:
         rate: steps a second, of each agent.
         steps: of each agent; None until it is stopped.
         seed: of the whole platform.
+        weather: of the whole platform.
     """
 
     numbers: tuple[int, ...]
     rate: float
     steps: int | None
     seed: int
+    weather: Weather = FAIR
 
 
 class Member(NamedTuple):
@@ -57,7 +60,7 @@ class Crew:
     def __init__(self, task: Task, settings: Settings) -> None:
         self._task = task
         catalogue = Catalogue.load(settings.catalogue)
-        self._members = [_member(number, task.seed, settings, catalogue) for number in task.numbers]
+        self._members = [_member(number, task, settings, catalogue) for number in task.numbers]
         self._reported_at = 0.0
 
     def run(self) -> Totals:
@@ -77,7 +80,7 @@ class Crew:
         began, steps = time.monotonic(), 0
         while steps != self._task.steps and not _is_stopped(began + steps / self._task.rate):
             for member in self._members:
-                member.agent.step()
+                member.agent.step(steps / self._task.rate)
             steps += 1
             self._report(steps)
 
@@ -102,15 +105,19 @@ def say(**line: Any) -> None:
 def main() -> None:
     """Do the task that standard input gives."""
     given = orjson.loads(sys.stdin.buffer.readline())
-    task = Task(**{**given, "numbers": tuple(given["numbers"])})
+    task = Task(**{**given, "numbers": tuple(given["numbers"]), "weather": Weather(**given["weather"])})
     with suppress(BrokenPipeError):  # whoever started it is gone, and with them who would read
-        say(totals=asdict(Crew(task, all_settings.load()).run()))
+        # Kept on disk, what one simulation couldn't publish would be in the next one's totals.
+        say(totals=asdict(Crew(task, replace(all_settings.load(), spool_bytes=0)).run()))
 
 
-def _member(number: int, seed: int, settings: Settings, catalogue: Catalogue) -> Member:
+def _member(number: int, task: Task, settings: Settings, catalogue: Catalogue) -> Member:
     role, totals = ROLES[number % len(ROLES)], Totals()
-    telemetry = Telemetry(role, settings=settings, confirmed=lambda body: totals.add_body(catalogue, body))
-    return Member(Agent(Report(telemetry, catalogue), role, number, seed), telemetry, totals)
+    telemetry = Telemetry(
+        role, settings=settings, lifecycle=False, confirmed=lambda body: totals.add_body(catalogue, body)
+    )
+    agent = Agent(Report(telemetry, catalogue), role, number, task.seed, task.weather)
+    return Member(agent, telemetry, totals)
 
 
 def _is_stopped(until: float) -> bool:

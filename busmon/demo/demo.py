@@ -18,7 +18,8 @@ from busmon.demo.children import Child, Interrupts
 from busmon.demo.totals import Totals
 from busmon.errors import DemoError, ExporterUnreachableError
 from busmon.exporter import screen
-from busmon.exporter.watch import Client, watch
+from busmon.exporter.client import Client
+from busmon.exporter.watch import watch
 from busmon.fleet import parent
 from busmon.settings import Settings
 
@@ -137,7 +138,8 @@ class _Play:
             fleet.check()
             time.sleep(POLL_SECONDS)
             with suppress(ExporterUnreachableError):
-                missing = client.overview().degraded
+                overview = client.overview()
+                missing = [] if overview.ready == "ready" else overview.degraded
         if missing:
             raise DemoError(f"the fleet is not ready after {START_SECONDS:.0f} s: {missing[0]}; {fleet.last_line()}")
         self._say(f"ready: the scrape is at http://{client.address}/metrics")

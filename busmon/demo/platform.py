@@ -1,8 +1,8 @@
 """The simulated agent platform: agents that do tasks, and report all that real ones would.
 
 An agent's life is `start`, steps, `stop`; a step is one task with everything around it. Some families are touched at
-every step, the others every so many steps, beginning with the first. What is counted depends on the seed and the number
-of steps alone, never on the clock. An agent belongs to one thread.
+every step, the others every so many steps, beginning with the first. What is counted depends on the seed, the weather
+and the number of steps alone, never on the clock. An agent belongs to one thread.
 """
 
 import time
@@ -10,6 +10,7 @@ from random import Random
 from typing import TypeVar
 
 from busmon.demo.report import Report
+from busmon.demo.weather import FAIR, Weather
 
 T = TypeVar("T")
 
@@ -24,6 +25,12 @@ _DAY_SECONDS = 86_400
 _PRIORITIES = ("low", "normal", "high", "critical")
 _CATEGORIES = ("timeout", "validation", "dependency", "resource", "internal")
 _SERVICES = ("rabbitmq", "postgres", "redis")
+_POOL_SIZE = 20
+_LEAKING = "analyzer"
+"""Whose process grows in the incident `memory-leak`."""
+
+_BATCH_JOB_SECONDS = 300.0
+_MISHAP_SECONDS = 1800.0
 
 
 class Walk:
@@ -49,21 +56,25 @@ class Agent:
         role: what it is: the `agent` label of what it publishes.
         number: tells it from all others of the platform.
         seed: decides, with the number, what happens to it.
+        weather: what happens to all of them.
     """
 
-    def __init__(self, report: Report, role: str, number: int, seed: int) -> None:
+    def __init__(self, report: Report, role: str, number: int, seed: int, weather: Weather = FAIR) -> None:
         self._report = report
         self._role = role
         self._number = number
         self._host = f"host-{number % 3 + 1}"
+        self._weather, self._now = weather, weather.at(0)
+        self._seconds = -1.0
         self._steps = 0
+        self._leaked_before = 0.0
         self._random = random = Random(f"{seed}/{number}")  # noqa: S311 - not for secrets: a seed is to repeat it
         self._task_seconds = random.uniform(0.2, 1.5)
         self._queues = {queue: Walk(random, 0, 900) for queue in ("tasks", "results", "notifications")}
         self._waiting = {priority: Walk(random, 0, 120) for priority in _PRIORITIES}
         self._cores = {str(core): Walk(random, 5, 90) for core in range(4)}
         self._pools = {service: Walk(random, 0, 18) for service in _SERVICES}
-        self._memory = Walk(random, 80 * _MEGABYTE, 400 * _MEGABYTE)
+        self._memory = Walk(random, 120 * _MEGABYTE, 260 * _MEGABYTE)
         self._disk = Walk(random, 20_000 * _MEGABYTE, 60_000 * _MEGABYTE)
         self._online = Walk(random, 20, 400)
         self._open_votes = Walk(random, 0, 40)
@@ -78,19 +89,22 @@ class Agent:
         show("disk_capacity_bytes", self._host, "/", value=100_000 * _MEGABYTE)
         show("certificate_expiry_timestamp_seconds", "api", value=time.time() + 60 * _DAY_SECONDS)
         for service in _SERVICES:
-            show("service_up", service, value=1)
-            show("connection_pool_size", service, value=20)
-        for state in ("closed", "half_open", "open"):
-            show("circuit_breaker_state", "postgres", state, value=float(state == "closed"))
+            show("connection_pool_size", service, value=_POOL_SIZE)
+        self._health()
 
-    def step(self) -> None:
-        """Do one task."""
+    def step(self, seconds: float) -> None:
+        """Do one task, if the hour has one for it.
+
+        Args:
+            seconds: since the start.
+        """
         step, self._steps = self._steps, self._steps + 1
-        self._task(fails=step % 40 == 0 or self._chance(0.005))
-        self._messages()
-        self._api()
-        self._database()
-        self._business()
+        before, self._seconds = self._seconds, seconds
+        self._now = self._weather.at(seconds)
+        if self._weather.deploys(before, seconds, self._number):
+            self._deploy()
+        if step == 0 or self._chance(self._now.load):
+            self._work(first=step == 0)
         if step % 5 == 0:
             self._spend()
         if step % 10 == 0:
@@ -98,15 +112,36 @@ class Agent:
             self._traffic()
         if step % 20 == 0:
             self._ranking()
-        if step % 50 == 0:
-            self._batch_job(fails=(step // 50 + self._number) % len(ROLES) == 0)
-        if step % 200 == 0:
-            self._incident()
+        if before // _BATCH_JOB_SECONDS < seconds // _BATCH_JOB_SECONDS:
+            self._batch_job(fails=(step + self._number) % len(ROLES) == 0)
+        if before // _MISHAP_SECONDS < seconds // _MISHAP_SECONDS:
+            self._mishap()
 
     def stop(self) -> None:
         """Report an orderly end."""
         self._report.count("agent_stops_total", self._role)
         self._report.show("active_agents", self._role, value=0)
+
+    def _deploy(self) -> None:
+        """Take leave, and begin anew with what a young process holds."""
+        self.stop()
+        self._leaked_before = self._now.leaked_bytes
+        self.start()
+
+    def _work(self, *, first: bool) -> None:
+        # The first task fails, so that every family is there from the start.
+        self._task(fails=first or self._chance(self._now.failing))
+        self._messages()
+        self._api()
+        self._database()
+        self._business()
+
+    def _health(self) -> None:
+        show, is_up = self._report.show, self._now.database_up
+        for service in _SERVICES:
+            show("service_up", service, value=float(is_up or service != "postgres"))
+        for state in ("closed", "half_open", "open"):
+            show("circuit_breaker_state", "postgres", state, value=float(state == ("closed" if is_up else "open")))
 
     def _task(self, *, fails: bool) -> None:
         count, role = self._report.count, self._role
@@ -114,7 +149,9 @@ class Agent:
         count("tasks_submitted_total", type_, self._random.choices(_PRIORITIES, (20, 60, 15, 5))[0])
         count("tasks_processed_total", role, "failure" if fails else "success")
         count("agent_cpu_seconds_total", role, by=self._about(0.02, 0.5))
-        self._report.observe("task_duration_seconds", role, value=self._about(self._task_seconds, 0.7))
+        self._report.observe(
+            "task_duration_seconds", role, value=self._about(self._task_seconds * self._now.slowness**0.5, 0.7)
+        )
         self._report.show("active_tasks_count", value=self._random.randint(0, 4))
         if fails:
             category = self._pick(*_CATEGORIES)
@@ -135,14 +172,18 @@ class Agent:
         endpoint, method = self._pick(("/v1/tasks", "POST"), ("/v1/tasks", "GET"), ("/v1/votes", "POST"))
         status = self._random.choices(("2xx", "3xx", "4xx", "5xx"), (960, 10, 25, 5))[0]
         report.count("api_requests_total", endpoint, method, status)
-        report.observe("api_request_duration_seconds", endpoint, method, value=self._about(0.06, 0.9))
+        report.observe(
+            "api_request_duration_seconds", endpoint, method, value=self._about(0.06 * self._now.slowness, 0.9)
+        )
         report.observe("request_size_bytes", value=round(self._about(700, 1.0)))
         report.observe("response_size_bytes", value=round(self._about(3000, 1.3)))
 
     def _database(self) -> None:
         for _ in range(self._random.randint(1, 3)):
             operation = self._pick("select", "select", "insert", "update", "delete")
-            self._report.observe("database_query_duration_seconds", operation, value=self._about(0.004, 1.0))
+            self._report.observe(
+                "database_query_duration_seconds", operation, value=self._about(0.004 * self._now.slowness, 1.0)
+            )
 
     def _business(self) -> None:
         count = self._report.count
@@ -168,18 +209,21 @@ class Agent:
     def _vitals(self) -> None:
         show, role = self._report.show, self._role
         self._report.count("agent_heartbeats_total", role)
-        memory = round(self._memory.next())
+        self._health()
+        leaked = self._now.leaked_bytes - self._leaked_before if role == _LEAKING else 0
+        memory = round(self._memory.next() + max(0, leaked))
         show("agent_memory_usage_bytes", role, value=memory)
         show("memory_usage_bytes", role, value=memory)
         show("disk_usage_bytes", self._host, "/", value=round(self._disk.next()))
         for queue, size in self._queues.items():
-            show("queue_size", queue, value=round(size.next()))
+            show("queue_size", queue, value=round(size.next() + self._now.backlog * (queue == "tasks")))
         for priority, depth in self._waiting.items():
             show("task_queue_depth", priority, value=round(depth.next()))
         for core, percent in self._cores.items():
             show("cpu_usage_percent", core, value=percent.next())
         for service, active in self._pools.items():
-            show("connection_pool_active", service, value=round(active.next()))
+            least = self._now.pool_share * _POOL_SIZE * (service == "postgres")
+            show("connection_pool_active", service, value=max(round(active.next()), round(least)))
 
     def _traffic(self) -> None:
         count, role, host = self._report.count, self._role, self._host
@@ -187,8 +231,10 @@ class Agent:
             size = round(self._about(40_000, 0.8))
             count(f"agent_network_{direction}_bytes_total", role, by=size)
             count(f"network_{direction}_bytes_total", host, "eth0", by=size)
-        count("disk_read_bytes_total", host, "sda", by=4096 * self._random.randint(0, 64))
-        count("disk_written_bytes_total", host, "sda", by=4096 * self._random.randint(1, 256))
+        for direction, most in (("read", 64), ("written", 256)):
+            size = 4096 * self._random.randint(1, most)
+            count(f"agent_disk_{direction}_bytes_total", role, by=size)
+            count(f"disk_{direction}_bytes_total", host, "sda", by=size)
 
     def _batch_job(self, *, fails: bool) -> None:
         count, job = self._report.count, self._pick("reindex", "digest", "cleanup")
@@ -199,7 +245,7 @@ class Agent:
             count("batch_jobs_completed_total", job)
             self._report.show("batch_job_last_success_timestamp_seconds", job, value=time.time())
 
-    def _incident(self) -> None:
+    def _mishap(self) -> None:
         """What happens now and then: a crash that is survived, a reload, a dependency that was away."""
         self._report.count("agent_restarts_total", self._role)
         self._report.count("config_reloads_total", self._role, "success" if self._chance(0.9) else "failure")

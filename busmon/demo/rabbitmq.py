@@ -73,7 +73,7 @@ class Address:
     @classmethod
     def unused(cls) -> Self:
         """An address whose ports were free a moment ago."""
-        return cls(f"busmon-{secrets.token_hex(6)}@localhost", *_free_ports(4))
+        return cls(f"busmon-{secrets.token_hex(6)}@localhost", *free_ports(4))
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -145,7 +145,8 @@ def _configuration(address: Address) -> str:
 """
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many ports of the loopback interface that were free a moment ago."""
     # Below the ports that the kernel gives to outgoing connections: none of those takes one while a node restarts.
     with ExitStack() as held:
         ports: list[int] = []

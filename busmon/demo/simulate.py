@@ -22,6 +22,7 @@ from busmon.bus.publisher import ConfirmedPublisher
 from busmon.catalogue import Catalogue
 from busmon.demo.crew import CLOSE_SECONDS, Task
 from busmon.demo.totals import Totals
+from busmon.demo.weather import FAIR, Weather
 from busmon.errors import DemoError
 from busmon.publish.batch import heartbeat
 from busmon.publish.outbox import Outbox
@@ -54,19 +55,21 @@ class Plan:
         rate: tasks a second of each agent; a task is about 25 instrument calls.
         seconds: times `rate` it is the number of tasks of each agent; 0 goes on until KeyboardInterrupt.
         seed: what happens to the agents.
+        weather: what happens to all of them.
     """
 
     agents: int = 6
     rate: float = 20.0
     seconds: float = 0.0
     seed: int = 1
+    weather: Weather = FAIR
 
     def tasks(self) -> Iterator[Task]:
         """What each process does."""
         steps = max(1, round(self.rate * self.seconds)) if self.seconds else None
         processes = min(self.agents, MAX_PROCESSES)
         for first in range(processes):
-            yield Task(tuple(range(first, self.agents, processes)), self.rate, steps, self.seed)
+            yield Task(tuple(range(first, self.agents, processes)), self.rate, steps, self.seed, self.weather)
 
 
 def run(
@@ -112,7 +115,8 @@ def _greet(settings: Settings) -> int:
     outbox = Outbox(origin, settings.exchange, publisher, settings.publish_buffer_bytes)
     try:
         outbox.put(heartbeat(origin, time()))
-        outbox.send_first()
+        outbox.send()
+        outbox.settle()
     finally:
         publisher.close()
     return 1

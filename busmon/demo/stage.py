@@ -27,14 +27,14 @@ from busmon.settings import Settings, mask
 
 Say = Callable[[str], None]
 
-_CHECKOUT = Path(busmon.__file__).resolve().parent.parent
+CHECKOUT = Path(busmon.__file__).resolve().parent.parent
 _DISK = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of mode 0700 in it; /tmp may be in memory
 
 
 @contextmanager
 def directory() -> Iterator[Path]:
     """A fresh directory: in the checkout's `.state`, or on a disk for temporary files."""
-    state = _CHECKOUT / ".state" if (_CHECKOUT / "pyproject.toml").exists() else _DISK
+    state = CHECKOUT / ".state" if (CHECKOUT / "pyproject.toml").exists() else _DISK
     state.mkdir(exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
     try:

@@ -13,6 +13,7 @@ from busmon.demo.platform import ROLES, Agent
 from busmon.demo.report import domain_of
 from busmon.demo.simulate import Plan
 from busmon.demo.totals import Totals
+from busmon.demo.weather import FAIR, Weather
 from busmon.wire.json_v1 import encode
 
 CATALOGUE = Catalogue.load()
@@ -36,14 +37,14 @@ class Recording:
         self.shown[series] = value
 
 
-def lived(seed: int, steps: int, numbers: range = range(len(ROLES))) -> Recording:
+def lived(seed: int, steps: int, numbers: range = range(len(ROLES)), weather: Weather = FAIR) -> Recording:
     recording = Recording()
     report: Any = recording
     for number in numbers:
-        agent = Agent(report, ROLES[number % len(ROLES)], number, seed)
+        agent = Agent(report, ROLES[number % len(ROLES)], number, seed, weather)
         agent.start()
-        for _ in range(steps):
-            agent.step()
+        for step in range(steps):
+            agent.step(step / 20)
         agent.stop()
     return recording
 
@@ -53,6 +54,49 @@ def test_a_seed_repeats_the_totals_and_another_changes_them() -> None:
     assert (first.counted, first.observed) == (again.counted, again.observed)
     assert first.counted != other.counted
     assert first.observed != other.observed
+
+
+@pytest.mark.parametrize(
+    ("incident", "series", "least"),
+    [
+        ("queue-overflow", ("queue_size", "tasks"), 900),
+        ("pool-exhausted", ("connection_pool_active", "postgres"), 20),
+        ("memory-leak", ("memory_usage_bytes", "analyzer"), 120 * 2**20 + 500_000),
+    ],
+)
+def test_an_incident_repeats_by_its_seed_and_shows_in_its_own_series(
+    incident: str, series: tuple[str, ...], least: float
+) -> None:
+    weather = Weather(incident, after_seconds=1)
+    first, again = lived(1, 200, weather=weather), lived(1, 200, weather=weather)
+
+    assert first.counted == again.counted
+    assert first.shown[series] == again.shown[series]
+    assert first.shown[series] >= least
+
+
+def test_a_fifth_of_all_tasks_fails_where_that_is_the_incident() -> None:
+    def failed(weather: Weather) -> float:
+        counted = lived(1, 500, weather=weather).counted
+        return sum(by for series, by in counted.items() if series[0] == "task_failures_total") / (500 * len(ROLES))
+
+    assert failed(FAIR) < 0.01
+    assert 0.15 < failed(Weather("high-error-rate", after_seconds=0)) < 0.25
+
+
+def test_a_dependency_that_is_down_shows_as_down_and_its_breaker_as_open() -> None:
+    shown = lived(1, 40, weather=Weather("service-down", after_seconds=1)).shown
+
+    assert shown["service_up", "postgres"] == 0
+    assert shown["service_up", "redis"] == 1
+    assert shown["circuit_breaker_state", "postgres", "open"] == 1
+
+
+def test_slow_responses_are_slow() -> None:
+    weather = Weather("slow-responses", after_seconds=0)
+    series = ("api_request_duration_seconds", "/v1/tasks", "POST")
+
+    assert lived(1, 200, weather=weather).observed[series] > 10 * lived(1, 200).observed[series]
 
 
 def test_one_task_of_each_role_touches_every_family_with_its_own_labels() -> None:

@@ -1,0 +1,45 @@
+"""`python -m busmon.demo.stack`, which `make stack` runs: the monitoring stack until Ctrl-C, with its addresses."""
+
+import sys
+import threading
+
+from busmon import settings
+from busmon.demo import stage
+from busmon.demo.children import Interrupts
+from busmon.demo.native import NativeStack
+from busmon.errors import BusmonError
+
+PAGES = {
+    "prometheus": "Prometheus: /alerts, /targets, /graph",
+    "alertmanager": "Alertmanager",
+    "busmon": "the fleet: /metrics, /health, /ready",
+    "rabbitmq": "RabbitMQ: /metrics",
+    "node": "node_exporter: /metrics",
+}
+
+
+def main() -> int:
+    """Run the stack; the exit status."""
+    interrupts = Interrupts()
+    interrupts.listen()
+    try:
+        with stage.directory() as directory, NativeStack(directory, settings.load(), _say) as stack:
+            for program, page in PAGES.items():
+                _say(f"http://{stack.addresses[program]}  {page}")
+            _say("Grafana isn't among Debian's packages: docs/dashboards.md shows its dashboards. Ctrl-C ends all")
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        return 0
+    except BusmonError as error:
+        sys.stderr.write(f"busmon stack: {error}\n")
+        return error.exit_status
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"busmon stack: {line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

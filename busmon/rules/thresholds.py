@@ -1,0 +1,85 @@
+"""The alerts' numbers: the built-in ones, and a user's changes laid over them.
+
+A user's file may hold any part of the tables and keys of `thresholds.toml` and nothing else, each in its own type.
+Loading reads files and does nothing else.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from busmon.errors import RulesError
+
+BUILT_IN = Path(__file__).with_name("thresholds.toml")
+DURATIONS = ("for", "keep_firing_for")
+"""The keys that every alert may have."""
+
+_DURATION = re.compile(r"(\d+(ms|s|m|h|d|w|y))+")
+
+Value = float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Values by table and key: a table is an alert's name, or `links`."""
+
+    tables: Mapping[str, Mapping[str, Value]]
+
+    @classmethod
+    def load(cls, changes: Path | None = None) -> Self:
+        """The built-in values, with a user's laid over them.
+
+        Args:
+            changes: a TOML file with the tables and keys to change.
+
+        Raises:
+            RulesError: a file can't be read, or a table, key or value isn't accepted.
+        """
+        tables = document(BUILT_IN)
+        if changes is not None:
+            for name, changed in document(changes).items():
+                accepted = _accepted(changes, name, changed, tables)
+                tables[name] |= accepted
+        return cls(tables)
+
+    def of(self, alert: str) -> Mapping[str, Value]:
+        """An alert's own values; none where it has no table."""
+        return self.tables.get(alert, {})
+
+
+def document(path: Path) -> dict[str, Any]:
+    """A TOML file, parsed.
+
+    Raises:
+        RulesError: it can't be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RulesError(f"{path}: can't be read: {error.strerror}; expected a TOML file") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RulesError(f"{path}: {error}; expected valid TOML, each key once") from error
+
+
+def _accepted(path: Path, name: str, changed: Any, tables: Mapping[str, Mapping[str, Value]]) -> Mapping[str, Value]:
+    if name not in tables or not isinstance(changed, dict):
+        raise RulesError(f"{path}: {name}: expected tables of thresholds.toml, such as [HighErrorRate]")
+    keys = dict.fromkeys(() if name == "links" else DURATIONS, "") | dict(tables[name])
+    for key, value in changed.items():
+        if key not in keys:
+            raise RulesError(f"{path}: {name}.{key}: expected one of {', '.join(keys)}")
+        if expected := _fault(key, value, keys[key]):
+            raise RulesError(f"{path}: {name}.{key}: expected {expected}, not {value!r}")
+    return changed
+
+
+def _fault(key: str, value: Any, built_in: Value) -> str:
+    """What was expected instead of the value; empty where it is right."""
+    if key in DURATIONS:
+        return "" if isinstance(value, str) and _DURATION.fullmatch(value) else 'a duration, such as "5m"'
+    if isinstance(built_in, str):
+        return "" if isinstance(value, str) and "://" in value else "an address"
+    return "" if type(value) in (int, float) and 0 <= value < float("inf") else "a number from 0"

@@ -1,0 +1,149 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busmon import dashboards, rules
+from busmon.dashboards import BOARDS, Board
+from tests.stack.known_metrics import known
+from tests.stack.promql_lint import Lint
+from tests.stack.test_promql import ALERTS, recording_findings
+
+DOCKER = Path(__file__).parents[2] / "docker"
+COMMITTED = sorted((DOCKER / "grafana/dashboards").glob("*.json"))
+KINDS_WITHOUT_UNIT = {"state-timeline", "heatmap", "table"}
+
+# The monitoring strategy's panels, and the titles that show each.
+STRATEGY: dict[str, dict[str, tuple[str, ...]]] = {
+    "system": {
+        "CPU & Memory Usage": ("CPU usage by host", "Memory usage by host"),
+        "Network I/O": ("Network I/O",),
+        "Disk Usage": ("Disk usage", "Disk I/O"),
+        "Connection Pools": ("Pools in use now", "Pools in use", "Connections"),
+        "Service Status": ("Service status",),
+    },
+    "agents": {
+        "Active Agents": ("Active agents by type",),
+        "Task Processing Rate": ("Tasks a minute by agent",),
+        "Success/Failure Ratio": ("Successes and failures a minute", "Failure ratio by agent"),
+        "Agent Lifecycle": ("Starts, stops and restarts", "Restarts by agent"),
+        "Resource Usage per Agent": ("CPU by agent", "Memory by agent", "Network by agent"),
+    },
+    "tasks": {
+        "Task Queue Depth": ("Tasks that wait, by priority",),
+        "Processing Time Distribution": ("Processing time: p50, p95, p99", "Processing time distribution"),
+        "Task Throughput": ("Tasks a minute", "Tasks an hour"),
+        "Error Rate": ("Error rate", "Failed attempts by category"),
+        "Task Types Distribution": ("Task types",),
+    },
+    "errors": {
+        "Error Timeline": ("Error timeline",),
+        "Error Categories": ("Error categories",),
+        "Error Heatmap": ("Error heatmap",),
+        "Top Errors": ("Top errors",),
+        "Error Recovery Time": ("Error recovery time",),
+    },
+    "business": {
+        "Voting Activity": ("Votes a minute", "Vote distribution"),
+        "Achievement Progress": ("Achievements unlocked an hour", "Progress to the next achievement"),
+        "Points Economy": ("Points earned and spent a minute", "User ranking"),
+        "User Engagement": ("Users online", "Session duration"),
+        "Content Metrics": ("Popular tasks and trending topics",),
+    },
+}
+
+
+def document(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((DOCKER / f"grafana/dashboards/{name}.json").read_text())
+    return loaded
+
+
+def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+every_board = pytest.mark.parametrize("board", BOARDS, ids=lambda board: str(board.uid))
+every_document = pytest.mark.parametrize("name", [path.stem for path in COMMITTED])
+
+
+def test_the_committed_dashboards_are_those_that_would_be_built() -> None:
+    built = dashboards.build(rules.Thresholds.load())
+
+    assert rules.differences(DOCKER / "grafana/dashboards", built) == []
+    assert {path.name for path in COMMITTED} == set(built)
+
+
+def test_a_users_threshold_colours_the_panels(tmp_path: Path) -> None:
+    changes = tmp_path / "mine.toml"
+    changes.write_text("[QueueBackup]\nmessages = 4321\n")
+
+    built = dashboards.build(rules.Thresholds.load(changes))
+
+    assert '"value": 4321' in built["tasks.json"]
+
+
+@pytest.mark.parametrize("name", STRATEGY)
+def test_every_panel_of_the_strategy_is_there(name: str) -> None:
+    titles = {panel["title"] for panel in panels(document(name))}
+
+    assert [title for parts in STRATEGY[name].values() for title in parts if title not in titles] == []
+
+
+@every_document
+def test_every_panel_says_what_to_aim_for_and_in_which_unit(name: str) -> None:
+    for panel in panels(document(name)):
+        assert "Aim for" in panel["description"], panel["title"]
+        assert panel["type"] in KINDS_WITHOUT_UNIT or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+
+
+@every_document
+def test_thresholds_are_green_yellow_red(name: str) -> None:
+    for panel in panels(document(name)):
+        colours = [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        assert colours in (["green"], ["green", "yellow", "red"], ["red", "yellow", "green"]), panel["title"]
+
+
+@every_board
+def test_every_query_asks_for_what_there_is(board: Board) -> None:
+    lint = Lint(known())
+    list(recording_findings(lint))
+    expressions = [query for row in board.rows.values() for panel in row for query in panel.queries.values()]
+
+    found = [(query, lint.findings(query)) for query in expressions]
+
+    assert [(query, findings) for query, findings in found if findings] == []
+
+
+@every_board
+def test_links_lead_to_runbooks_and_dashboards_that_exist(board: Board) -> None:
+    alerts = {alert.name for alert in ALERTS}
+    uids = {board.uid for board in BOARDS}
+    for row in board.rows.values():
+        for panel in row:
+            assert set(panel.aim.runbooks) <= alerts, panel.title
+            if panel.aim.more:
+                assert re.match(r"/d/([\w-]+)\?", panel.aim.more)[1] in uids, panel.title  # type: ignore[index]
+
+
+@every_document
+def test_all_dashboards_have_the_same_variables_times_and_annotations(name: str) -> None:
+    board = document(name)
+
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource", "job", "agent"]
+    assert [annotation["name"] for annotation in board["annotations"]["list"]] == ["Deploys", "Alerts"]
+    assert (board["time"], board["refresh"]) == ({"from": "now-1h", "to": "now"}, "30s")
+    assert board["timepicker"] == document("system")["timepicker"]
+
+
+@every_document
+def test_titles_are_told_apart_and_panels_dont_overlap(name: str) -> None:
+    board = document(name)
+    places = [panel["gridPos"] for panel in board["panels"]]
+    cells = [
+        (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+    ]
+
+    assert len(cells) == len(set(cells))
+    assert all(at["x"] + at["w"] <= 24 for at in places)
