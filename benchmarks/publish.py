@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/publish.py [--rounds 7] [--seconds 10] [--lines 500000]
 
-- calls: busmon's instruments next to prometheus_client's in-process ones, a statsd line over UDP, and the naive way: one
-  confirmed publish a call.
+- calls: busmon's instruments next to prometheus_client's in-process ones, a statsd line over UDP, and the naive way:
+  one confirmed publish a call.
 - thread: CPU of busmon's publishing thread while the program makes 10,000 calls a second on 20 series, everything
   confirmed by a private RabbitMQ node (or that of `BUSMON_AMQP_URL`).
 - lines: `busmon publish -`, from its start to its end, everything confirmed.
@@ -12,6 +12,7 @@ All in turn in each round; printed are medians over the rounds, ratios of median
 """
 
 import argparse
+import resource
 import socket
 import statistics
 import subprocess
@@ -108,7 +109,7 @@ def seconds_each(function: Callable[[], object], times: int) -> float:
 @contextmanager
 def ours(amqp_url: str) -> Iterator[Calls]:
     """The SDK's instruments, published while they are measured."""
-    with Telemetry("benchmark", amqp_url) as telemetry:
+    with Telemetry("benchmark", amqp_url, lifecycle=False) as telemetry:
         tasks = telemetry.counter("tasks_processed_total", labelnames=["agent", "status"])
         bound = tasks.labels("a", "success")
         size = telemetry.gauge("queue_size", labelnames=["queue"]).labels("q")
@@ -179,7 +180,7 @@ def thread(amqp_url: str, seconds: float, rounds: int) -> None:
 
 def thread_share(amqp_url: str, seconds: float) -> float:
     """CPU time by wall time, of one run; its connection is open when the clocks start."""
-    with Telemetry("benchmark", amqp_url) as telemetry:
+    with Telemetry("benchmark", amqp_url, lifecycle=False) as telemetry:
         tasks = telemetry.counter("tasks_processed_total", labelnames=["agent", "status"])
         durations = telemetry.histogram("task_duration_seconds", labelnames=["agent"])
         tasks.labels("a", "success").inc()
@@ -205,14 +206,15 @@ def lines(amqp_url: str, count: int, rounds: int) -> None:
         took = []
         for _ in range(min(rounds, 3)):
             samples.seek(0)
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             command = [sys.executable, "-m", "busmon", "publish", "-", "--amqp-url", amqp_url]
             subprocess.run(command, stdin=samples, check=True, capture_output=True)
-            took.append(time.perf_counter() - began)
-    rate = count / statistics.median(took)
-    print(
-        f"\nbusmon publish -: {count:,} samples confirmed, {rate:,.0f} a second, start and end of the command included"
-    )
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime
+            took.append((time.perf_counter() - began, spent))
+    wall, spent = (statistics.median(each) for each in zip(*took, strict=True))
+    print(f"\nbusmon publish -: {count:,} samples confirmed, its start and end included: ", end="")
+    print(f"{count / wall:,.0f} a second, {spent / count * 1e6:.1f} µs of its CPU each")
 
 
 if __name__ == "__main__":

@@ -32,15 +32,17 @@ class Confirms:
         amqp_url: the broker.
         name: what the connection is called there.
         timeout_seconds: how long the broker may say nothing while an answer is due.
+        meanwhile: called several times a second while something is waited for.
 
     Attributes:
         ends_at: when every wait ends, whatever the broker does, by the monotonic clock; any thread may set it.
     """
 
-    def __init__(self, amqp_url: str, name: str, timeout_seconds: float) -> None:
+    def __init__(self, amqp_url: str, name: str, timeout_seconds: float, meanwhile: Callable[[], None]) -> None:
         self.ends_at = inf
         self._parameters = parameters(amqp_url, name)
         self._timeout_seconds = timeout_seconds
+        self._meanwhile = meanwhile
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._channel: Channel | None = None
@@ -158,6 +160,7 @@ class Confirms:
                 self._fail(BrokerUnreachableError(f"{silence}: RabbitMQ is stalled or has a resource alarm"))
                 break
             self._poll(_WAKE_SECONDS)
+            self._meanwhile()
         self._raise_failure()
 
     def _poll(self, seconds: float) -> None:

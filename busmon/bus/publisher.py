@@ -24,12 +24,16 @@ class ConfirmedPublisher:
         amqp_url: the broker.
         name: what the connection is called on the broker.
         timeout_seconds: how long a confirm may take; a broker with a memory or disk alarm gives none.
+
+    Attributes:
+        meanwhile: called several times a second while a call waits for the broker; to be set before the first call.
     """
 
     def __init__(self, amqp_url: str, name: str, timeout_seconds: float = 30.0) -> None:
         self._amqp_url = amqp_url
         self._name = name
         self._timeout_seconds = timeout_seconds
+        self.meanwhile: Callable[[], None] = lambda: None
         self._ends_at = inf
         self._confirms: Confirms | None = None
 
@@ -100,7 +104,7 @@ class ConfirmedPublisher:
     def _opened(self) -> Iterator[Confirms]:
         """The connection, which doesn't outlive a failure of its own; a refusal is none."""
         if self._confirms is None:
-            self._confirms = Confirms(self._amqp_url, self._name, self._timeout_seconds)
+            self._confirms = Confirms(self._amqp_url, self._name, self._timeout_seconds, self.meanwhile)
             self._confirms.ends_at = self._ends_at
         try:
             yield self._confirms

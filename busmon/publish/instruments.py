@@ -5,13 +5,15 @@ to its series' pending items and returns: it never waits, touches no network, an
 program. Any thread, signal handlers included.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import inf
+from random import random
 from time import time
 from typing import Any, NoReturn, Self
 
 from busmon.publish.batch import Table
-from busmon.publish.pending import Pending, Shared
+from busmon.publish.pending import Counted, Pending, Shared
 from busmon.publish.series import Series
 from busmon.publish.timing import ExceptionCounter, InprogressTracker, Timer
 
@@ -65,6 +67,23 @@ class Instrument:
                 pass  # a new series, or values that aren't strings yet
         key = self._key(values, named)
         return self._children.get(key) or self._child(key)
+
+    def remove(self, *labelvalues: object) -> None:
+        """Let a series' place go to another: what it gathered is still published, a gauge is sent no more.
+
+        A counter's total stays the fleet's; whoever has bound the series must bind it anew.
+
+        Raises:
+            ValueError: they aren't exactly this instrument's labels.
+        """
+        child = self._children.pop(self._key(labelvalues, {}), None)
+        if child is not None and child._pending is not None:  # noqa: SLF001 - a child is of this very class
+            self._series.remove(child, child._pending)  # noqa: SLF001 - as above
+
+    def clear(self) -> None:
+        """Remove all series that `labels` gave."""
+        for labelvalues in tuple(self._children):
+            self.remove(*labelvalues)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._table.name}>"
@@ -226,6 +245,38 @@ class Histogram(_Observing):
     """Observations, counted by bucket."""
 
     __slots__ = ()
+
+
+@lru_cache(maxsize=64)
+def sampled_histogram(one_in: int) -> type[Histogram]:
+    """The class of histograms that take one of so many observations, by chance."""
+    if one_in == 1:
+        return Histogram
+
+    class SampledHistogram(Histogram):
+        __slots__ = ()
+
+        def observe(self, amount: float) -> None:
+            if random() * one_in < 1:  # noqa: S311 - a sample, not a secret
+                super().observe(amount)
+
+    return SampledHistogram
+
+
+class CountedHistogram(Instrument):
+    """Observations that are counted by bucket before they come here."""
+
+    __slots__ = ()
+
+    def add(self, counts: Sequence[int], sum_: float) -> None:
+        """Add counts by bucket, not cumulative, the last one +Inf's; and the sum of the observations.
+
+        Raises:
+            ValueError: a count is negative, or the sum isn't finite.
+        """
+        if min(counts) < 0 or not -inf < sum_ < inf:
+            raise ValueError(f"{self.name}: counts are at least 0, and their sum is finite")
+        self._record(Counted(tuple(counts), float(sum_)))
 
 
 class Summary(_Observing):

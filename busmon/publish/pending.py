@@ -189,15 +189,17 @@ class Distribution(Pending):
     """Observations of a histogram whose bounds are known: as they are while few, else as counts.
 
     Where the fleet doesn't know the bounds yet, they are counts from the first on, since counts name their bounds.
+    Where each observation stands for several, counts and sum are that many times what was observed.
     """
 
-    __slots__ = ("_bounds", "_few", "_keys")
+    __slots__ = ("_bounds", "_each_stands_for", "_few", "_keys")
 
-    def __init__(self, shared: Shared, bounds: Sequence[float], *, are_agreed: bool) -> None:
+    def __init__(self, shared: Shared, bounds: Sequence[float], *, are_agreed: bool, each_stands_for: int = 1) -> None:
         super().__init__(shared)
         self._bounds = tuple(bounds)
         self._keys = (*map(repr, self._bounds), "+Inf")
-        self._few = len(self._keys) if are_agreed else 0
+        self._each_stands_for = each_stands_for
+        self._few = len(self._keys) if are_agreed and each_stands_for == 1 else 0
 
     def _fold(self) -> None:
         length = len(self.items)
@@ -207,6 +209,8 @@ class Distribution(Pending):
         if len(items) <= self._few and type(items[0]) is float:
             return Taken(items)
         counts, total = self._counted(items)
+        if self._each_stands_for > 1:
+            counts, total = tuple(count * self._each_stands_for for count in counts), total * self._each_stands_for
         if isfinite(total):
             return Taken({"buckets": dict(zip(self._keys, counts, strict=True)), "sum": _plain(total)})
         self.shared.discarded += sum(counts)
@@ -218,6 +222,28 @@ class Distribution(Pending):
         up_to = [*(bisect_right(items, bound) for bound in self._bounds), len(items)]
         fresh = (high - low for low, high in zip((0, *up_to), up_to, strict=False))
         return Counted(tuple(map(sum, zip(counts, fresh, strict=True))), total + sum(items))
+
+
+class Counts(Pending):
+    """Observations that came counted already."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, shared: Shared, bounds: Sequence[float]) -> None:
+        super().__init__(shared)
+        self._keys = (*map(repr, bounds), "+Inf")
+
+    def _fold(self) -> None:
+        length = len(self.items)
+        self.items[:length] = (_added(self.items[:length]),)
+
+    def _amount(self, items: list[Any]) -> Taken | None:
+        counts, total = _added(items)
+        return Taken({"buckets": dict(zip(self._keys, counts, strict=True)), "sum": _plain(total)})
+
+
+def _added(items: Sequence[Counted]) -> Counted:
+    return Counted(tuple(map(sum, zip(*(item.counts for item in items), strict=True))), sum(item.sum for item in items))
 
 
 class Values(Pending):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _IDLE_SECONDS = 5.0
 """Between answers to the broker's heartbeats, where the publish interval is longer."""
 
-_LAST_WORDS_SECONDS = 0.2
-"""Beyond the deadline, for the thread to say what is lost."""
+_LAST_WORDS_SECONDS = 1.0
+"""Beyond the deadline, for the thread to write down what isn't confirmed and to say so."""
 
 _MAX_HOST_CHARACTERS = 40
 _THREAD_NAME = "busmon-publisher"
@@ -69,11 +69,16 @@ class Sender:
     def close(self, timeout: float) -> bool:
         """Flush and end the thread; whether everything was confirmed in time."""
         deadline = monotonic() + timeout
+        self._rounds.end_waits_at(deadline)
         with self._changed:
             self._closes_at = deadline
             is_confirmed = self.flush(timeout)
         self._thread.join(max(0.0, deadline - monotonic()) + _LAST_WORDS_SECONDS)
         return is_confirmed
+
+    def abandon(self) -> None:
+        """Forget it in a forked child, where its thread doesn't exist."""
+        self._rounds.abandon()
 
     def _run(self) -> None:
         try:
@@ -95,14 +100,17 @@ class Sender:
             if is_confirmed:
                 self._answer(asked)
             due = monotonic() + (self._interval_seconds if is_confirmed else rounds.back_off())
-        if lost := rounds.close():
-            _logger.warning("closed before %s samples were confirmed: they may be lost", lost)
+        left = rounds.close()
+        for samples, fate in ((left.kept, "are on disk for this agent's next start"), (left.lost, "may be lost")):
+            if samples:
+                _logger.warning("closed before %s samples were confirmed: they %s", samples, fate)
 
     def _wait(self, seen: int, due: float) -> int:
         """Sleep until a round is due, is asked for, or heartbeats are; returns how often one was asked for."""
         wakes_at = min(due, self._closes_at or due)
         with self._changed:
-            self._changed.wait_for(lambda: self._asked > seen, min(max(0.0, wakes_at - monotonic()), _IDLE_SECONDS))
+            seconds = min(max(0.0, wakes_at - monotonic()), _IDLE_SECONDS, self._interval_seconds)
+            self._changed.wait_for(lambda: self._asked > seen, seconds)
             return self._asked
 
     def _publish(self) -> bool:

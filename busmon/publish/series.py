@@ -5,13 +5,14 @@ Instruments add series from any thread, without a lock; one thread takes.
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from busmon.publish.batch import Row, Table
 from busmon.publish.pending import Discard, Pending, Shared
 
 if TYPE_CHECKING:
-    from busmon.publish.instruments import Gauge
+    from busmon.publish.instruments import Gauge, Instrument
 
 MAX_SERIES = 10_000
 
@@ -30,8 +31,10 @@ class Series:
         self.shared = shared
         self.beyond = Discard(shared)
         self._bound: list[_Bound] = []
-        self._functions: dict[Gauge, Callable[[], float]] = {}
-        self._failing: set[Gauge] = set()
+        self._ending: set[Pending] = set()
+        self._watches: list[_Watch] = []
+        self._functions: dict[Instrument, tuple[Callable[[float], None], Callable[[], float]]] = {}
+        self._failing: set[Instrument] = set()
         self._is_full = False
 
     def has_room(self) -> bool:
@@ -47,9 +50,18 @@ class Series:
         """Take this series' samples from now on."""
         self._bound.append(_Bound(table, labelvalues, pending))
 
+    def remove(self, instrument: "Instrument", pending: Pending) -> None:
+        """Take the samples of this instrument's series once more, and then never again."""
+        self._functions.pop(instrument, None)
+        self._ending.add(pending)
+
     def read_before_take(self, gauge: "Gauge", function: Callable[[], float]) -> None:
         """Set the gauge to what the function returns, at each take."""
-        self._functions[gauge] = function
+        self._functions[gauge] = gauge.set, function
+
+    def watch(self, look: Callable[[], None], interval_seconds: float) -> None:
+        """Call a function on the publishing thread before a take, at most this often."""
+        self._watches.append(_Watch(look, interval_seconds))
 
     def take(self, now: float) -> tuple[list[Row], int]:
         """Every sample gathered since the last take, and the number of calls that were discarded since."""
@@ -62,6 +74,7 @@ class Series:
                 if (taken := bound.pending.take()) is not None
             ]
             self.beyond.take()
+            self._forget_ended()
             discarded, self.shared.discarded = self.shared.discarded, 0
         return rows, discarded
 
@@ -72,16 +85,50 @@ class Series:
             bound.pending.reset()
         self.beyond.reset()
 
+    def _forget_ended(self) -> None:
+        if self._ending:
+            ended = {pending for pending in self._ending if not pending.items}
+            self._ending -= ended
+            # One by one and in place: other threads append meanwhile.
+            for bound in [bound for bound in self._bound if bound.pending in ended]:
+                self._bound.remove(bound)
+
     def _read(self) -> None:
-        for gauge, function in tuple(self._functions.items()):
+        for watch in tuple(self._watches):
+            watch.look_if_due()
+        for gauge, (set_, function) in tuple(self._functions.items()):
             try:
-                gauge.set(function())
+                set_(function())
             except Exception as error:  # noqa: BLE001 - a program's function must not end the publishing thread
                 if gauge not in self._failing:
                     self._failing.add(gauge)
                     _logger.warning("%r keeps its value: its function failed: %r", gauge, error)
             else:
                 self._failing.discard(gauge)
+
+
+class _Watch:
+    """Something to look at now and then; that looking fails is logged once, until it works again."""
+
+    def __init__(self, look: Callable[[], None], interval_seconds: float) -> None:
+        self._look = look
+        self._interval_seconds = interval_seconds
+        self._due = 0.0
+        self._is_failing = False
+
+    def look_if_due(self) -> None:
+        now = monotonic()
+        if now < self._due:
+            return
+        self._due = now + self._interval_seconds
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - a program's function must not end the publishing thread
+            if not self._is_failing:
+                _logger.warning("%r failed, and is tried again: %r", self._look, error)
+            self._is_failing = True
+        else:
+            self._is_failing = False
 
 
 class _Bound(NamedTuple):

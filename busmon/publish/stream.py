@@ -32,7 +32,7 @@ class Stream:
         self._origin = origin
         self._checks = checks
         self._rejected = rejected
-        self._batch: list[Any] = []
+        self._batch: list[orjson.Fragment] = []
         self._bytes = self._numbers = 0
         self._began = 0.0
 
@@ -50,9 +50,10 @@ class Stream:
                 self._rejected(number, str(error))
                 continue
             if sample is not None:
-                if self._is_full(line, sample):
+                numbers = _numbers(sample)
+                if self._is_full(line, numbers):
                     yield self._sealed()
-                self._add(line, sample)
+                self._add(line, numbers)
             if self._batch and monotonic() - self._began >= wait_seconds:
                 yield self._sealed()
         if self._batch:
@@ -60,7 +61,7 @@ class Stream:
 
     def _sample(self, line: bytes) -> Any:
         """The sample in a line, None in an empty one."""
-        if not line.strip():
+        if not line or line.isspace():
             return None
         if len(line) > MAX_BYTES:
             raise SampleError(f"longer than {MAX_BYTES} bytes")
@@ -71,17 +72,15 @@ class Stream:
         self._checks.check(sample)
         return sample
 
-    def _is_full(self, line: bytes, sample: Any) -> bool:
-        return bool(self._batch) and (
-            self._numbers + _numbers(sample) > MAX_NUMBERS or self._bytes + len(line) > MAX_BYTES
-        )
+    def _is_full(self, line: bytes, numbers: int) -> bool:
+        return bool(self._batch) and (self._numbers + numbers > MAX_NUMBERS or self._bytes + len(line) > MAX_BYTES)
 
-    def _add(self, line: bytes, sample: Any) -> None:
+    def _add(self, line: bytes, numbers: int) -> None:
         if not self._batch:
             self._began = monotonic()
-        self._batch.append(sample)
+        self._batch.append(orjson.Fragment(line))  # it is JSON, so it needn't be written again
         self._bytes += len(line)
-        self._numbers += _numbers(sample)
+        self._numbers += numbers
 
     def _sealed(self) -> Sealed:
         batch, self._batch = self._batch, []

@@ -6,46 +6,38 @@ with nothing counted yet: what was pending is the parent's to publish.
 
 import atexit
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from math import inf
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from busmon import settings as all_settings
 from busmon.catalogue import Catalogue
-from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY
-from busmon.publish.batch import DEFAULT_DOMAIN, Table
-from busmon.publish.contract import family_of, full_name, op_of, word
-from busmon.publish.instruments import AccumulatingGauge, Counter, Gauge, Histogram, Instrument, Summary
-from busmon.publish.pending import BYTES_PER_VALUE, Distribution, Held, Pending, Shared, Sum, Values
+from busmon.publish.contract import word
+from busmon.publish.definitions import Definitions
+from busmon.publish.jobs import Job
+from busmon.publish.pending import BYTES_PER_VALUE, Shared
+from busmon.publish.pools import Pools
+from busmon.publish.presence import Presence
+from busmon.publish.process import Process
 from busmon.publish.sender import Sender
 from busmon.publish.series import Series
 from busmon.settings import Settings
 
 CLOSE_SECONDS = 5.0
+LOOK_SECONDS = 15.0
+"""How often processes and pools are looked at."""
+
 PRESENCE_SHARE = 3
 """A source speaks up this often in each presence TTL."""
-
-InstrumentT = TypeVar("InstrumentT", bound=Instrument)
 
 _open: set["Telemetry"] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Definition:
-    """What a second instrument of one name must agree with."""
-
-    kind: type[Instrument]
-    labelnames: tuple[str, ...]
-    domain: str
-    bounds: tuple[float, ...] = ()
-
-
-class Telemetry:
+class Telemetry(Definitions):
     """An agent's instruments, published by a thread of its own.
 
     Use it in a `with`, or `close` it, or leave that to the interpreter's exit; a child of `multiprocessing` ends
@@ -55,6 +47,7 @@ class Telemetry:
         agent: the name that all runs of this agent share: letters, digits, `_` and `-`.
         amqp_url: the broker; by default the settings'.
         settings: by default those of the environment and `busmon.toml`.
+        lifecycle: publish that the agent starts, beats, stops and was started again after an unexpected end.
         confirmed: called on the publishing thread with each body that a queue has stored, for who must account for it.
 
     Raises:
@@ -69,6 +62,7 @@ class Telemetry:
         amqp_url: str | None = None,
         *,
         settings: Settings | None = None,
+        lifecycle: bool = True,
         confirmed: Callable[[bytes], None] = lambda _body: None,
     ) -> None:
         self.agent = word(agent, "agent")
@@ -77,17 +71,21 @@ class Telemetry:
         elif amqp_url is not None:
             settings = replace(settings, amqp_url=amqp_url)
         self._settings = settings
-        self._catalogue = _catalogue(self._settings.catalogue)
-        self._series = Series(
-            Shared(
-                max_values=self._settings.publish_buffer_bytes // BYTES_PER_VALUE,
-                resend_seconds=self._settings.presence_ttl_seconds / PRESENCE_SHARE,
-            )
+        shared = Shared(
+            max_values=settings.publish_buffer_bytes // BYTES_PER_VALUE,
+            resend_seconds=settings.presence_ttl_seconds / PRESENCE_SHARE,
         )
-        self._instruments: dict[str, tuple[_Definition, Instrument]] = {}
+        super().__init__(_catalogue(settings.catalogue), Series(shared))
         self._closed: bool | None = None
         self._confirmed = confirmed
+        self._pools: Pools | None = None
+        self._presence: Presence | None = None
+        if lifecycle:
+            self._presence = Presence(self, self._settings.spool_dir / agent)
+            self._series.watch(self._presence.beat, self._series.shared.resend_seconds)
         self._sender = Sender(agent, self._series, self._settings, confirmed)
+        if self._presence is not None:
+            self._presence.start(self.source)
         _open.add(self)
 
     @property
@@ -95,61 +93,46 @@ class Telemetry:
         """The name of this run of this process, never used again."""
         return self._sender.origin.source
 
-    def counter(
-        self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
-    ) -> Counter:
-        """A counter; the same one each time it is asked for.
+    def job(self, name: str) -> Job:
+        """Count the runs of a batch job: `with telemetry.job("backup"):`, or as a decorator.
+
+        Counts its start, its good end, its failure by an exception, and holds the time of its last success.
+        """
+        return Job(self, name)
+
+    def watch(self, look: Callable[[], None], *, interval_seconds: float = LOOK_SECONDS) -> None:
+        """Call a function before a publish, at most this often, on the publishing thread: to read what costs something.
+
+        When it fails, that is logged once.
+        """
+        self._series.watch(look, interval_seconds)
+
+    def watch_process(self, *, interval_seconds: float = LOOK_SECONDS, network: bool = False) -> None:
+        """Publish what this process uses of memory, CPU and disk, from now on.
 
         Args:
-            name: the metric; `_total` is added where it is missing.
-            documentation: for readers of the code; what a scrape shows is the catalogue's help.
-            labelnames: in the order in which `labels` takes their values.
-            domain: the second word of the routing key, so that an operator can bind a part of the telemetry: task,
-                queue, system, business, error, lifecycle, or a word of your own. Each domain in use costs an envelope
-                an interval.
+            interval_seconds: how often to look.
+            network: count the bytes of the network namespace, too: right where the process is alone in its container.
 
         Raises:
-            ValueError: the catalogue or an earlier definition says otherwise, or a name isn't accepted.
+            MissingExtraError: psutil isn't installed.
         """
-        table = self._table(name, COUNTER, labelnames, domain)
-        return self._only(Counter, table, documentation, Sum)
+        self.watch(Process(self, network=network).read, interval_seconds=interval_seconds)
 
-    def gauge(
-        self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
-    ) -> Gauge:
-        """A gauge; arguments and errors as for `counter`."""
-        table = self._table(name, GAUGE, labelnames, domain)
-        if table.op == "add":
-            return self._only(AccumulatingGauge, table, documentation, Sum)
-        return self._only(Gauge, table, documentation, Held)
+    def watch_pool(self, pool: object, type_: str | None = None) -> None:
+        """Publish how many connections a pool may hold and has in use.
 
-    def histogram(
-        self,
-        name: str,
-        documentation: str = "",
-        labelnames: Sequence[str] = (),
-        *,
-        buckets: Sequence[float] | None = None,
-        domain: str = DEFAULT_DOMAIN,
-    ) -> Histogram:
-        """A histogram; arguments and errors as for `counter`.
+        Args:
+            pool: an SQLAlchemy engine or pool, a psycopg_pool, a redis-py client or pool.
+            type_: the label's value; by default postgres or redis, or the dialect of another database.
 
-        `buckets` are ascending upper bounds, the catalogue's among them; by default they are the catalogue's. A metric
-        that it doesn't name gets those of its first sample that the fleet sees, or prometheus_client's default ones.
+        Raises:
+            TypeError: it is no pool that is known.
         """
-        table = self._table(name, HISTOGRAM, labelnames, domain)
-        bounds = self._bounds(table, buckets)
-        if not bounds:
-            return self._only(Histogram, table, documentation, Values)
-        make = partial(Distribution, bounds=bounds, are_agreed=table.type is None)
-        return self._only(Histogram, table, documentation, make, bounds)
-
-    def summary(
-        self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
-    ) -> Summary:
-        """A summary; arguments and errors as for `counter`."""
-        table = self._table(name, SUMMARY, labelnames, domain)
-        return self._only(Summary, table, documentation, Values)
+        if self._pools is None:
+            self._pools = Pools(self)
+            self.watch(self._pools.read)
+        self._pools.add(pool, type_)
 
     def flush(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Publish what was recorded until now; whether all of it was confirmed within `timeout` seconds."""
@@ -163,6 +146,8 @@ class Telemetry:
         if self._closed is None:
             self._closed = False
             _open.discard(self)
+            if self._presence is not None:
+                self._presence.stop()
             self._closed = self._sender.close(timeout)
         return self._closed
 
@@ -175,48 +160,12 @@ class Telemetry:
         self.close()
 
     def _renew(self) -> None:
-        """Go on in a forked child, where the parent's thread doesn't exist.
-
-        The parent's connection is left open: closing it would take leave of the broker in the parent's name.
-        """
+        """Go on in a forked child, where the parent's thread doesn't exist."""
         self._series.reset()
+        self._sender.abandon()
         self._sender = Sender(self.agent, self._series, self._settings, self._confirmed)
-
-    def _table(self, name: str, type_: str, labelnames: Sequence[str], domain: str) -> Table:
-        name = full_name(self._catalogue, name, type_)
-        family = family_of(self._catalogue, name, type_, labelnames)
-        stated = None if name in self._catalogue.families else type_
-        return Table(name, tuple(labelnames), stated, op_of(family), word(domain, "domain"))
-
-    def _bounds(self, table: Table, buckets: Sequence[float] | None) -> tuple[float, ...]:
-        family = self._catalogue.families.get(table.name)
-        agreed = family.buckets if family else ()
-        if buckets is None:
-            return agreed
-        bounds = tuple(bound for bound in map(float, buckets) if bound != inf)
-        if not bounds or any(not low < high for low, high in zip(bounds, (*bounds[1:], inf), strict=True)):
-            raise ValueError(f"{table.name}: buckets are finite numbers in ascending order, each once")
-        if not {*agreed} <= {*bounds}:
-            raise ValueError(f"{table.name}: by the catalogue its buckets are {', '.join(map(str, agreed))}")
-        return bounds
-
-    def _only(
-        self,
-        kind: type[InstrumentT],
-        table: Table,
-        documentation: str,
-        make: Callable[[Shared], Pending],
-        bounds: tuple[float, ...] = (),
-    ) -> InstrumentT:
-        """The instrument of this name, made unless it exists."""
-        definition = _Definition(kind, table.labelnames, table.domain, bounds)
-        if table.name not in self._instruments:
-            made = kind(table, documentation, self._series, make, None if table.labelnames else ())
-            self._instruments.setdefault(table.name, (definition, made))
-        known, instrument = self._instruments[table.name]
-        if known != definition or not isinstance(instrument, kind):
-            raise ValueError(f"{table.name}: is defined already, with another type, labels, buckets or domain")
-        return instrument
+        if self._presence is not None:
+            self._presence.start_forked()
 
 
 @lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ R = TypeVar("R")
 InstrumentT = TypeVar("InstrumentT", bound="Instrument")
 
 
-class _Around:
+class Around:
     """A context manager that a function can be decorated with."""
 
     __slots__ = ()
@@ -54,7 +54,7 @@ class _Around:
         return self
 
 
-class Timer(_Around, Generic[InstrumentT]):
+class Timer(Around, Generic[InstrumentT]):
     """Records how long its block ran, in seconds.
 
     Attributes:
@@ -87,7 +87,7 @@ class Timer(_Around, Generic[InstrumentT]):
         return type(self)(self._instrument, self._record)
 
 
-class ExceptionCounter(_Around):
+class ExceptionCounter(Around):
     """Counts the exceptions that leave its block."""
 
     __slots__ = ("_counter", "_kinds")
@@ -103,7 +103,7 @@ class ExceptionCounter(_Around):
             self._counter.inc()
 
 
-class InprogressTracker(_Around):
+class InprogressTracker(Around):
     """Adds 1 to a gauge while its block runs."""
 
     __slots__ = ("_gauge",)

@@ -14,7 +14,11 @@ UNREACHABLE = "amqp://guest:guest@127.0.0.1:1/%2F"
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    quiet = Telemetry("analyzer", settings=Settings(amqp_url=UNREACHABLE, publish_interval_seconds=3600))
+    quiet = Telemetry(
+        "analyzer",
+        settings=Settings(amqp_url=UNREACHABLE, publish_interval_seconds=3600, spool_bytes=0),
+        lifecycle=False,
+    )
     yield quiet
     quiet.close(timeout=0.1)
 
@@ -83,7 +87,9 @@ def test_the_bounds_of_a_metric_that_the_fleet_doesnt_know_are_in_its_first_samp
 def test_a_catalogue_file_of_the_agents_own_is_heeded(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('[gauge.documents]\nhelp = "Documents."\nmerge = "add"\n')
-    telemetry = Telemetry("analyzer", settings=Settings(amqp_url=UNREACHABLE, catalogue=(path,)))
+    telemetry = Telemetry(
+        "analyzer", settings=Settings(amqp_url=UNREACHABLE, catalogue=(path,), spool_bytes=0), lifecycle=False
+    )
     documents = telemetry.gauge("documents")
     documents.inc()
     with pytest.raises(ValueError, match="add"):

@@ -4,7 +4,14 @@ import json
 import subprocess
 import sys
 
+OPTIONAL = ("psutil", "sqlalchemy", "psycopg_pool", "redis")
 HEAVY = ("pika", "tenacity", "structlog", "prometheus_client", "starlette", "uvicorn", "rich", "http", "asyncio")
+
+INSTRUMENTS = """
+import sys
+import busmon.instrument
+print([name for name in sys.argv[1:] if name in sys.modules])
+"""
 
 PROGRAM = """
 import json, logging, sys
@@ -19,9 +26,15 @@ print(json.dumps([loaded, started, handlers]))
 
 
 def test_the_import_is_light_and_configures_nothing() -> None:
-    ran = subprocess.run([sys.executable, "-c", PROGRAM, *HEAVY], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, *HEAVY, *OPTIONAL], capture_output=True, text=True, check=True)
     loaded, started, handlers = json.loads(ran.stdout)
     assert loaded == []
-    assert {*started}.isdisjoint({"structlog", "prometheus_client", "starlette", "uvicorn", "rich"})
+    assert {*started}.isdisjoint({"structlog", "prometheus_client", "starlette", "uvicorn", "rich", *OPTIONAL})
     assert handlers == ["NullHandler"]
     assert ran.stderr == ""
+
+
+def test_instrumentation_loads_no_library_that_the_program_doesnt_use() -> None:
+    names = ["pika", "prometheus_client", "starlette", *OPTIONAL]
+    ran = subprocess.run([sys.executable, "-c", INSTRUMENTS, *names], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

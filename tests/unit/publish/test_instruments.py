@@ -5,6 +5,7 @@ import enum
 import inspect
 import threading
 from decimal import Decimal
+from functools import partial
 from math import inf, nan
 from typing import Any
 
@@ -12,6 +13,8 @@ import prometheus_client
 import pytest
 
 from busmon.publish import Counter, Gauge, Histogram, Summary
+from busmon.publish.instruments import sampled_histogram
+from busmon.publish.pending import Distribution
 
 from .gathering import Bench
 
@@ -132,6 +135,51 @@ def test_an_accumulating_gauge_is_only_added_to() -> None:
     assert bench.cells() == {("documents",): -2}
 
 
+class TestRemoval:
+    def test_a_series_that_is_removed_publishes_what_it_had_and_no_more(self) -> None:
+        bench = Bench()
+        sizes, tasks = bench.gauge("size", "queue"), bench.counter("tasks_total", "queue")
+        for queue in ("a", "b"):
+            sizes.labels(queue).set(1)
+            tasks.labels(queue).inc()
+        sizes.labels("a").set_function(lambda: 7)
+        sizes.remove("a")
+        tasks.clear()
+        assert bench.cells() == {
+            ("size", "a"): 1,
+            ("size", "b"): 1,
+            ("tasks_total", "a"): 1,
+            ("tasks_total", "b"): 1,
+        }
+        bench.now += 1000
+        assert bench.cells() == {("size", "b"): 1}
+        tasks.labels("a").inc()
+        assert bench.cells() == {("tasks_total", "a"): 1}
+
+    def test_a_place_is_given_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("busmon.publish.series.MAX_SERIES", 1)
+        bench = Bench()
+        tasks = bench.counter("tasks_total", "queue")
+        for queue in "abc":
+            tasks.labels(queue).inc()
+            tasks.remove(queue)
+            assert bench.cells() == {("tasks_total", queue): 1}
+            assert bench.take() == []
+
+
+def test_of_many_observations_one_is_taken_and_stands_for_as_many() -> None:
+    bench = Bench()
+    make = partial(Distribution, bounds=(1.0, 5.0), are_agreed=True, each_stands_for=10)
+    seconds = bench._made(sampled_histogram(10), "seconds", ("queue",), make).labels("a")
+    for _ in range(20_000):
+        seconds.observe(2)
+    (cell,) = bench.cells().values()
+    assert cell["buckets"]["1.0"] == cell["buckets"]["+Inf"] == 0
+    assert cell["buckets"]["5.0"] % 10 == 0
+    assert cell["buckets"]["5.0"] == pytest.approx(20_000, rel=0.1)
+    assert cell["sum"] == 2 * cell["buckets"]["5.0"]
+
+
 class TestAroundCode:
     def test_time_is_observed_in_a_block_and_around_a_function(self) -> None:
         bench = Bench()
@@ -217,7 +265,7 @@ class TestAroundCode:
 @pytest.mark.parametrize(
     ("ours", "theirs", "methods"),
     [
-        (Counter, prometheus_client.Counter, ["labels", "inc", "count_exceptions"]),
+        (Counter, prometheus_client.Counter, ["labels", "inc", "count_exceptions", "remove", "clear"]),
         (
             Gauge,
             prometheus_client.Gauge,

@@ -1,5 +1,6 @@
 """Rounds: what an outage costs, and that what is dropped is counted until somebody has heard it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +19,15 @@ DROPPED = "busmon_publisher_dropped_total"
 class Agent:
     """A bench whose samples go to a fake publisher."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, source: str = "analyzer-1", **settings: Any) -> None:
         self.bench = Bench()
         self.publisher = FakePublisher()
         self.confirmed: list[bytes] = []
-        origin = Origin("analyzer-1", "analyzer")
+        origin = Origin(source, "analyzer")
         self.rounds = Rounds(
             origin,
             self.bench.series,
-            Settings(**settings),
+            Settings(**{"spool_bytes": 0} | settings),
             self.publisher,  # type: ignore[arg-type]
             self.confirmed.append,
         )
@@ -121,7 +122,59 @@ def test_what_is_lost_at_the_end_is_known() -> None:
     agent.fail()
     tasks.labels("b").inc()
     tasks.labels("c").inc()
-    assert agent.rounds.close() == 3
+    assert agent.rounds.close() == (0, 3)
+
+
+def test_what_is_not_confirmed_at_the_end_is_published_by_the_agents_next_start(tmp_path: Path) -> None:
+    first = Agent(spool_dir=tmp_path, spool_bytes=1 << 20)
+    tasks = first.bench.counter("tasks_total", "path")
+    tasks.labels("a").inc()
+    first.fail()
+    tasks.labels("b").inc(2)
+    assert first.rounds.close() == (2, 0)
+    second = Agent("analyzer-2", spool_dir=tmp_path, spool_bytes=1 << 20)
+    second.bench.counter("tasks_total", "path").labels("c").inc(3)
+    second.rounds.publish()
+    assert second.rows("tasks_total") == [["c", 3], ["a", 1], ["b", 2]]
+    ids = [stored.properties.message_id for stored in second.publisher.stored]
+    assert ids == ["analyzer-2:1", "analyzer-1:1", "analyzer-1:2", "analyzer-1:3"]
+    assert second.publisher.stored[-1].body["final"] is True, "the gauges of a process that is gone leave"
+    assert list((tmp_path / "analyzer").iterdir()) == []
+
+
+def test_processes_that_die_in_turn_leave_no_more_on_disk_than_one_may(tmp_path: Path) -> None:
+    options = {"spool_dir": tmp_path, "spool_bytes": 40 * 4096}
+    made = 0
+    for run in range(10):
+        agent = Agent(f"analyzer-{run}", **options)
+        for _ in range(10):
+            agent.bench.counter(f"tasks_{made}_total").inc()
+            made += 1
+            agent.fail()
+            agent.rounds._gather()
+        agent.rounds.close()
+    heir = Agent("analyzer-heir", **options)
+    heir.rounds.publish()
+    heir.rounds.publish()
+    counted = [table for stored in heir.publisher.stored for table in stored.body["tables"] if "tasks" in table["name"]]
+    dropped = sum(count for _, count in heir.rows(DROPPED))
+    assert 0 < len(counted) <= 40
+    assert len(counted) + dropped == made
+
+
+def test_observations_that_cant_be_folded_go_to_disk_before_they_are_too_many(tmp_path: Path) -> None:
+    agent = Agent(spool_dir=tmp_path, spool_bytes=1 << 24, publish_buffer_bytes=65_536)
+    agent.bench.series.shared.max_values = 2000
+    sizes = agent.bench.summary()
+    agent.bench.counter().inc()
+    agent.fail()
+    for _ in range(50):
+        for _ in range(1100):
+            sizes.observe(1)
+        agent.rounds.idle()
+    agent.rounds.publish()
+    assert sum(len(values) for (values,) in agent.rows("bytes")) == 55_000
+    assert agent.rows(DROPPED) == []
 
 
 def test_waits_grow_while_it_fails_and_start_over_after_a_success() -> None:

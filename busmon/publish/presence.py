@@ -1,0 +1,87 @@
+"""A source's life, published without a line of the program's: that it starts, beats, stops, or was started again.
+
+That a process ended unexpectedly is known from what it left: a file in the agent's spool directory, held under an OS
+lock by the process that made it and removed by an orderly end. Whoever finds one that nobody holds counts a restart.
+Belongs to the thread that starts and closes a `Telemetry`, but for `beat`.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from busmon.publish.batch import LIFECYCLE
+
+if TYPE_CHECKING:
+    from busmon.publish.instruments import Counter
+    from busmon.publish.telemetry import Telemetry
+
+_MARK = ".runs"
+
+
+class Presence:
+    """The life of a telemetry's source.
+
+    Args:
+        telemetry: whose.
+        directory: where the agent's runs leave their marks.
+    """
+
+    def __init__(self, telemetry: "Telemetry", directory: Path) -> None:
+        def count(name: str) -> "Counter":
+            return telemetry.counter(name, labelnames=["agent"], domain=LIFECYCLE).labels(telemetry.agent)
+
+        self._starts, self._stops = count("agent_starts_total"), count("agent_stops_total")
+        self._restarts, self._beats = count("agent_restarts_total"), count("agent_heartbeats_total")
+        self._directory = directory
+        self._mark: tuple[Path, int] | None = None
+
+    def start(self, source: str) -> None:
+        """Count a start, and each run before it that has ended unexpectedly."""
+        self._starts.inc()
+        if died := sum(map(_take_away, self._directory.glob(f"*{_MARK}"))):
+            self._restarts.inc(died)
+        path = self._directory / f"{source}{_MARK}"
+        with suppress(OSError):  # without a mark nobody will know of a restart, and all else goes on
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._mark = path, lock
+
+    def beat(self) -> None:
+        """Count a sign of life."""
+        self._beats.inc()
+
+    def stop(self) -> None:
+        """Count an orderly end."""
+        self._stops.inc()
+        if self._mark is not None:
+            path, lock = self._mark
+            with suppress(OSError):
+                path.unlink()
+            os.close(lock)
+            self._mark = None
+
+    def start_forked(self) -> None:
+        """Count the start of a forked child, which leaves no mark: it may end without running exit functions."""
+        if self._mark is not None:
+            os.close(self._mark[1])
+            self._mark = None
+        self._starts.inc()
+
+
+def _take_away(path: Path) -> bool:
+    """Remove the mark of a run that is over; whether it was one."""
+    try:
+        lock = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True

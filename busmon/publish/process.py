@@ -1,0 +1,105 @@
+"""What this process uses: memory, CPU, disk and network, read by psutil at an interval as the agent's own metrics.
+
+psutil is an extra (`pip install busmon-telemetry[process]`), imported when a process is first watched. On the
+publishing thread; a forked child goes on with figures of its own.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from busmon.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from busmon.publish.instruments import Counter
+    from busmon.publish.telemetry import Telemetry
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class Growth:
+    """A total that somebody else counts, as increments of a counter of ours; a total that fell began anew."""
+
+    def __init__(self, counter: "Counter", total: float = 0.0) -> None:
+        self._counter = counter
+        self._total = total
+
+    def reach(self, total: float) -> None:
+        """Count what was added since the last time."""
+        grown = total - self._total if total >= self._total else total
+        self._total = total
+        if grown:
+            self._counter.inc(grown)
+
+
+class Process:
+    """The figures of the process that it is read in.
+
+    Args:
+        telemetry: what publishes them, under its agent's name.
+        network: count the bytes of the network namespace, too. They are this agent's only where it is alone in there.
+
+    Raises:
+        MissingExtraError: psutil isn't installed.
+    """
+
+    def __init__(self, telemetry: "Telemetry", *, network: bool) -> None:
+        try:
+            import psutil  # noqa: PLC0415 - an extra, for those who use it
+        except ImportError as error:
+            raise MissingExtraError("watch_process needs psutil: pip install busmon-telemetry[process]") from error
+        self._psutil: Any = psutil
+        self._telemetry = telemetry
+        self._network = network
+        self._memory = telemetry.gauge("agent_memory_usage_bytes", labelnames=["agent"], domain="system")
+        self._limit = telemetry.gauge("agent_memory_limit_bytes", labelnames=["agent"], domain="system")
+        self._begin()
+
+    def read(self) -> None:
+        """Look at the process."""
+        if os.getpid() != self._pid:
+            self._begin()
+        agent = self._telemetry.agent
+        times = self._process.cpu_times()
+        self._cpu.reach(times.user + times.system)
+        self._memory.labels(agent).set(self._process.memory_info().rss)
+        self._limit.labels(agent).set(self._memory_limit())
+        if self._disk is not None:
+            used = self._process.io_counters()
+            self._disk[0].reach(used.read_bytes)
+            self._disk[1].reach(used.write_bytes)
+        if self._network:
+            bytes_ = self._psutil.net_io_counters()
+            self._received.reach(bytes_.bytes_recv)
+            self._sent.reach(bytes_.bytes_sent)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._process = self._psutil.Process()
+        self._cpu = Growth(self._counter("agent_cpu_seconds_total"))
+        has_disk = hasattr(self._process, "io_counters")
+        read, written = "agent_disk_read_bytes_total", "agent_disk_written_bytes_total"
+        self._disk = (Growth(self._counter(read)), Growth(self._counter(written))) if has_disk else None
+        if self._network:
+            # The namespace is older than the process, and a child's parent counts on.
+            bytes_ = self._psutil.net_io_counters()
+            self._received = Growth(self._counter("agent_network_receive_bytes_total"), bytes_.bytes_recv)
+            self._sent = Growth(self._counter("agent_network_transmit_bytes_total"), bytes_.bytes_sent)
+
+    def _counter(self, name: str) -> "Counter":
+        return self._telemetry.counter(name, labelnames=["agent"], domain="system").labels(self._telemetry.agent)
+
+    def _memory_limit(self) -> int:
+        """The lowest of what the container, the process' own limit and the machine allow."""
+        limits: list[int] = [self._psutil.virtual_memory().total]
+        for path in _CGROUP_LIMITS:
+            limits += _number_in(path)
+        own: int = self._process.rlimit(self._psutil.RLIMIT_AS)[0] if hasattr(self._process, "rlimit") else -1
+        return min(limit for limit in (*limits, own) if limit > 0)
+
+
+def _number_in(path: str) -> list[int]:
+    try:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123 - a line of the kernel's, at an interval
+            return [int(file.read())]
+    except (OSError, ValueError):  # no such limit, or `max`
+        return []
