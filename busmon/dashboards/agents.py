@@ -1,0 +1,215 @@
+"""Agent performance: who is at work, how well, and at what cost?"""
+
+from busmon.dashboards import levels, links
+from busmon.dashboards.board import Board
+from busmon.dashboards.panels import QUARTER, THIRD, Aim, Lines, Number, Ranking
+from busmon.dashboards.promql import AGENTS, increase, per_minute, quantile, recorded, share, top
+
+_TYPES = 'job=~"$job", type=~"$agent"'
+_TASKS = "agent_status:tasks_processed:rate5m"
+_PROCESSED, _FAILED = "agent:tasks_processed:rate5m", "agent:tasks_failed:rate5m"
+_ERROR_RATE = "agent:tasks:error_rate5m"
+_DURATIONS = "agent:task_duration_seconds_bucket:rate5m"
+# Who said goodbye isn't silent.
+_SILENCE = (
+    f"max by (agent) (agent:last_envelope:age_seconds{{{AGENTS}}} "
+    f"unless on (job, agent) agent:agent_stops:net_increase1h{{{AGENTS}}} > 0)"
+)
+_CPU, _MEMORY, _LIMIT = (
+    "agent:agent_cpu_seconds:rate5m",
+    "agent:agent_memory_usage_bytes:sum",
+    "agent:memory:utilisation",
+)
+_RECEIVED, _SENT = "agent:agent_network_receive_bytes:rate5m", "agent:agent_network_transmit_bytes:rate5m"
+
+BOARD = Board(
+    uid="busmon-agents",
+    title="Agent performance",
+    about="Agents by type: who is at work, how well, and at what cost?",
+    rows={
+        "At a glance": (
+            Number(
+                "Active agents",
+                Aim("Agents that run now, of all types. Aim for the number that you deployed."),
+                recorded("type:active_agents:sum", "", _TYPES),
+                "short",
+            ),
+            Number(
+                "Tasks a minute",
+                Aim("Tasks that the agents finished. Aim for no less than what is submitted.", more=links.TASKS),
+                per_minute(_PROCESSED, "", AGENTS),
+                "locale",
+                decimals=0,
+            ),
+            Number(
+                "Tasks that fail",
+                Aim(
+                    "Failed tasks over all. Aim for less than 0.5 %.",
+                    levels.ERROR_RATIO,
+                    ("HighErrorRate", "ElevatedErrorRate"),
+                    links.ERRORS,
+                ),
+                share(recorded(_FAILED, "", AGENTS), recorded(_PROCESSED, "", AGENTS)),
+                "percentunit",
+                decimals=2,
+            ),
+            Number(
+                "Restarts",
+                Aim(
+                    "Agents started again after an unexpected end, in this time range. Aim for 0.",
+                    levels.ANY,
+                    ("AgentRestarted",),
+                ),
+                increase("agent_restarts_total", "", AGENTS),
+                "locale",
+                decimals=0,
+            ),
+            Number(
+                "Longest silence",
+                Aim(
+                    "Since the last envelope of the agent that is silent the longest. Aim for less than 20 s.",
+                    levels.SILENCE_SECONDS,
+                    ("AgentSilent",),
+                ),
+                f"max({_SILENCE})",
+                "s",
+                decimals=1,
+            ),
+            Number(
+                "Task time, p95",
+                Aim("95 % of tasks take no longer. Aim for less than 2 s.", levels.RESPONSE_SECONDS, more=links.TASKS),
+                quantile(0.95, _DURATIONS, "", AGENTS),
+                "s",
+                decimals=2,
+            ),
+        ),
+        "Work": (
+            Lines(
+                "Active agents by type",
+                Aim("Aim for steps that are deploys: any other step down is a crash.", runbooks=("AgentRestarted",)),
+                {"{{type}}": recorded("type:active_agents:sum", "type", _TYPES)},
+                "short",
+                stacked=True,
+            ),
+            Lines(
+                "Tasks a minute by agent",
+                Aim(
+                    "The 10 busiest. Aim for lines that move together: one that falls alone is in trouble.",
+                    more=links.AGENT,
+                ),
+                {"{{agent}}": top(10, per_minute(_PROCESSED, "agent", AGENTS), _PROCESSED, "agent", AGENTS)},
+                "tasks/min",
+            ),
+            Lines(
+                "Successes and failures a minute",
+                Aim("Finished tasks by how they ended. Aim for failures too thin to see.", more=links.ERRORS),
+                {"{{status}}": per_minute(_TASKS, "status", AGENTS)},
+                "tasks/min",
+                stacked=True,
+                colours={"success": "green", "failure": "red"},
+            ),
+            Lines(
+                "Failure ratio by agent",
+                Aim(
+                    "Failed tasks over all, the 10 worst. Aim for less than 0.5 %; from 1 % on, someone is called.",
+                    levels.ERROR_RATIO,
+                    ("HighErrorRate", "ElevatedErrorRate"),
+                    links.TASKS_OF_AGENT,
+                ),
+                {"{{agent}}": top(10, f"max by (agent) ({_ERROR_RATE}{{{AGENTS}}})", _ERROR_RATE, "agent", AGENTS)},
+                "percentunit",
+            ),
+        ),
+        "Lifecycle": (
+            Lines(
+                "Starts, stops and restarts",
+                Aim(
+                    "Agent processes in each 5 minutes. Starts with stops are a deploy. Aim for no restarts.",
+                    runbooks=("AgentRestarted",),
+                ),
+                {
+                    "started": increase("agent_starts_total", "", AGENTS, "5m"),
+                    "stopped": increase("agent_stops_total", "", AGENTS, "5m"),
+                    "restarted": increase("agent_restarts_total", "", AGENTS, "5m"),
+                },
+                "short",
+                span=THIRD,
+            ),
+            Ranking(
+                "Restarts by agent",
+                Aim(
+                    "In this time range, the 8 that restarted most. Aim for none.",
+                    levels.RESTARTS,
+                    ("AgentRestarted",),
+                    links.TASKS_OF_AGENT,
+                ),
+                {"{{agent}}": f"sort_desc(topk(8, {increase('agent_restarts_total', 'agent', AGENTS)}))"},
+                "short",
+                span=THIRD,
+            ),
+            Ranking(
+                "Time since last heard",
+                Aim(
+                    "Since an agent's last envelope, the 8 longest. Aim for less than 20 s: an idle agent gives "
+                    "a sign of life "
+                    "that often.",
+                    levels.SILENCE_SECONDS,
+                    ("AgentSilent",),
+                    links.TASKS_OF_AGENT,
+                ),
+                {"{{agent}}": f"sort_desc(topk(8, {_SILENCE}))"},
+                "s",
+                span=THIRD,
+            ),
+        ),
+        "Resources": (
+            Lines(
+                "CPU by agent",
+                Aim(
+                    "Cores in use by all of an agent's processes, the 8 busiest. Aim for a course that follows "
+                    "the tasks."
+                ),
+                {"{{agent}}": top(8, recorded(_CPU, "agent", AGENTS), _CPU, "agent", AGENTS)},
+                "cores",
+                span=QUARTER,
+            ),
+            Lines(
+                "Memory by agent",
+                Aim(
+                    "Resident memory of all of an agent's processes, the 8 largest. Aim for a level: a line that "
+                    "only ever "
+                    "rises is a leak.",
+                    runbooks=("MemoryLeak",),
+                ),
+                {"{{agent}}": top(8, recorded(_MEMORY, "agent", AGENTS), _MEMORY, "agent", AGENTS)},
+                "bytes",
+                span=QUARTER,
+            ),
+            Lines(
+                "Memory, of the limit",
+                Aim(
+                    "The 8 fullest. Aim for less than 85 %: at 100 % the agent is killed.",
+                    levels.MEMORY,
+                    ("HighMemoryUsage", "MemoryNearlyExhausted"),
+                ),
+                {"{{agent}}": top(8, f"max by (agent) ({_LIMIT}{{{AGENTS}}})", _LIMIT, "agent", AGENTS)},
+                "percentunit",
+                span=QUARTER,
+                top=1,
+            ),
+            Lines(
+                "Network by agent",
+                Aim(
+                    "Bytes a second of the 4 that receive most and send most; sent is below zero. Aim for what "
+                    "tasks explain."
+                ),
+                {
+                    "{{agent}} received": top(4, recorded(_RECEIVED, "agent", AGENTS), _RECEIVED, "agent", AGENTS),
+                    "{{agent}} sent": top(4, f"-{recorded(_SENT, 'agent', AGENTS)}", _SENT, "agent", AGENTS),
+                },
+                "Bps",
+                span=QUARTER,
+            ),
+        ),
+    },
+)

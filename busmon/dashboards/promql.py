@@ -1,0 +1,78 @@
+"""PromQL that the panels share, for series that the rules record and for those that they don't.
+
+`rate` stands before `sum`. Exporters of one registry directory show the same series under two `instance`s, which are
+counted once: by `max`. Quantiles are taken of summed buckets; a part that has no series is 0 of the whole, not nothing.
+Pure text: `$job`, `$agent`, `$__range` and `$__rate_interval` are for Grafana to fill in.
+"""
+
+FLEET = 'job=~"$job"'
+"""Series of the chosen fleets."""
+
+AGENTS = 'job=~"$job", agent=~"$agent"'
+"""Series of the chosen agents of those."""
+
+
+def recorded(name: str, by: str = "", where: str = FLEET) -> str:
+    """A recorded series, summed by these labels."""
+    return f"{_sum(by)} ({name}{{{where}}})"
+
+
+def per_minute(name: str, by: str = "", where: str = FLEET) -> str:
+    """A recorded rate as an increase a minute, summed by these labels."""
+    return f"60 * {recorded(name, by, where)}"
+
+
+def rate(counter: str, by: str = "", where: str = FLEET) -> str:
+    """Increase a second of a counter, summed by these labels."""
+    return f"{_sum(by)} (max without (instance) (rate({counter}{{{where}}}[$__rate_interval])))"
+
+
+def increase(counter: str, by: str = "", where: str = FLEET, window: str = "$__range") -> str:
+    """Increase of a counter in the whole time range or another window, summed by these labels."""
+    return f"{_sum(by)} (max without (instance) (increase({counter}{{{where}}}[{window}])))"
+
+
+def total(gauge: str, by: str = "", where: str = FLEET) -> str:
+    """Sum of a gauge over registries, by these labels."""
+    return f"{_sum(by)} (max without (instance) ({gauge}{{{where}}}))"
+
+
+def largest(gauge: str, by: str, where: str = FLEET) -> str:
+    """Maximum of a gauge by these labels."""
+    return f"max by ({by}) ({gauge}{{{where}}})"
+
+
+def quantile(share_: float, buckets: str, by: str = "", where: str = FLEET) -> str:
+    """Quantile of a histogram whose buckets' rates are recorded, by these labels."""
+    return f"histogram_quantile({share_}, {recorded(buckets, _le(by), where)})"
+
+
+def quantile_within(share_: float, histogram: str, by: str = "", window: str = "$__range") -> str:
+    """Quantile of all that a histogram observed in the time range or another window: for what is seldom."""
+    return f"histogram_quantile({share_}, {increase(f'{histogram}_bucket', _le(by), window=window)})"
+
+
+def share(part: str, whole: str) -> str:
+    """A part of the whole: 0 where there is no part, nothing where there is no whole."""
+    return f"({part} or 0 * {whole}) / ({whole} > 0)"
+
+
+def or_none(expression: str, label: str) -> str:
+    """The expression; while it has no series, one that says so: a 0 named `none`."""
+    return f'{expression} or on () label_replace(vector(0), "{label}", "none", "", "")'
+
+
+def top(count: int, expression: str, name: str, by: str, where: str = FLEET) -> str:
+    """Of an expression over the recorded series `name`, by these labels, those with the largest mean in the time range.
+
+    Ranked once for the whole range: a `topk` of each step would draw other series at each.
+    """
+    return f"{expression} and on ({by}) topk({count}, {_sum(by)} (avg_over_time({name}{{{where}}}[$__range] @ end())))"
+
+
+def _sum(by: str) -> str:
+    return f"sum by ({by})" if by else "sum"
+
+
+def _le(by: str) -> str:
+    return f"{by}, le" if by else "le"

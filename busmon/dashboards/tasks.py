@@ -1,0 +1,176 @@
+"""Task processing: do tasks flow, how long do they take, and what are they?"""
+
+from busmon.dashboards import levels, links
+from busmon.dashboards.board import Board
+from busmon.dashboards.panels import THIRD, Aim, Density, Lines, Number, Ranking
+from busmon.dashboards.promql import AGENTS, FLEET, increase, per_minute, quantile, recorded, share, top, total
+
+_WAITING = "priority:task_queue_depth:max"
+_QUEUES = "queue:queue_size:max"
+_PROCESSED, _FAILED = "agent:tasks_processed:rate5m", "agent:tasks_failed:rate5m"
+_TASKS, _SUBMITTED = "agent_status:tasks_processed:rate5m", "type_priority:tasks_submitted:rate5m"
+_DURATIONS = "agent:task_duration_seconds_bucket:rate5m"
+_FAILURES = "agent_category:task_failures:rate5m"
+_ERROR_RATE = share(recorded(_FAILED, "", AGENTS), recorded(_PROCESSED, "", AGENTS))
+_ERROR_AIM = Aim(
+    "Failed tasks over all. Aim for less than 0.5 %.",
+    levels.ERROR_RATIO,
+    ("HighErrorRate", "ElevatedErrorRate", "TaskFailuresSpike"),
+    links.ERRORS,
+)
+_SECONDS = levels.RESPONSE_SECONDS
+
+BOARD = Board(
+    uid="busmon-tasks",
+    title="Task processing",
+    about="Tasks from queue to result: do they flow, how long do they take, and what are they?",
+    rows={
+        "At a glance": (
+            Number(
+                "Tasks that wait",
+                Aim("Of all priorities. Aim for less than 1,000.", levels.QUEUE, ("QueueBackup", "QueueOverflow")),
+                recorded(_WAITING),
+                "locale",
+                decimals=0,
+            ),
+            Number(
+                "Tasks in work",
+                Aim("In the hands of all agents. Aim for more than 0 while tasks wait."),
+                total("active_tasks_count"),
+                "locale",
+                decimals=0,
+            ),
+            Number(
+                "Finished a minute",
+                Aim("Aim for no less than what is submitted.", more=links.AGENTS),
+                per_minute(_PROCESSED, "", AGENTS),
+                "locale",
+                decimals=0,
+            ),
+            Number("Error rate", _ERROR_AIM, _ERROR_RATE, "percentunit", decimals=2),
+            Number(
+                "Processing time, p50",
+                Aim("Half of the tasks take no longer. Aim for less than 1 s.", levels.MEDIAN_SECONDS),
+                quantile(0.5, _DURATIONS, "", AGENTS),
+                "s",
+                decimals=2,
+            ),
+            Number(
+                "Processing time, p95",
+                Aim("95 % of the tasks take no longer. Aim for less than 2 s.", _SECONDS, ("SlowResponseTime",)),
+                quantile(0.95, _DURATIONS, "", AGENTS),
+                "s",
+                decimals=2,
+            ),
+        ),
+        "Queue": (
+            Lines(
+                "Tasks that wait, by priority",
+                Aim(
+                    "Aim for a level that stays: where it rises, more comes in than is done.",
+                    runbooks=("QueueBackup", "QueueOverflow", "QueueFillsFast"),
+                ),
+                {"{{priority}}": recorded(_WAITING, "priority")},
+                "short",
+                stacked=True,
+                span=THIRD,
+            ),
+            Lines(
+                "Submitted and finished a minute",
+                Aim("Aim for lines that lie on each other: their gap is what the queue grows by.", more=links.AGENTS),
+                {"submitted": per_minute(_SUBMITTED), "finished": per_minute(_PROCESSED)},
+                "tasks/min",
+                span=THIRD,
+            ),
+            Lines(
+                "Messages in queues",
+                Aim(
+                    "The 8 longest. Aim for less than 1,000; 10,000 is an overflow.",
+                    levels.QUEUE,
+                    ("QueueBackup", "QueueOverflow", "QueueFillsFast"),
+                    links.PIPELINE,
+                ),
+                {"{{queue}}": top(8, f"max by (queue) ({_QUEUES}{{{FLEET}}})", _QUEUES, "queue")},
+                "short",
+                span=THIRD,
+            ),
+        ),
+        "Processing time": (
+            Lines(
+                "Processing time: p50, p95, p99",
+                Aim("Aim for a p95 of less than 2 s. A p99 that leaves it: few tasks take much longer.", _SECONDS),
+                {f"p{percent}": quantile(percent / 100, _DURATIONS, "", AGENTS) for percent in (50, 95, 99)},
+                "s",
+                span=THIRD,
+            ),
+            Density(
+                "Processing time distribution",
+                Aim(
+                    "Tasks a second by time taken. Aim for one band below 2 s: two are two kinds of task, or a "
+                    "slow replica."
+                ),
+                {"{{le}}": recorded(_DURATIONS, "le", AGENTS)},
+                "s",
+                span=THIRD,
+                buckets=True,
+            ),
+            Lines(
+                "Processing time by agent, p95",
+                Aim("Aim for less than 2 s.", _SECONDS, ("SlowResponseTime",), links.AGENT),
+                {"{{agent}}": quantile(0.95, _DURATIONS, "agent", AGENTS)},
+                "s",
+                span=THIRD,
+            ),
+        ),
+        "Throughput and kinds": (
+            Lines(
+                "Tasks a minute",
+                Aim("Finished tasks by how they ended. Aim for failures too thin to see.", more=links.AGENTS),
+                {"{{status}}": per_minute(_TASKS, "status", AGENTS)},
+                "tasks/min",
+                stacked=True,
+                colours={"success": "green", "failure": "red"},
+                span=THIRD,
+            ),
+            Lines(
+                "Tasks an hour",
+                Aim("At the pace of the last hour. Aim for yesterday's at the same time of day."),
+                {"tasks": f"3600 * {recorded('agent:tasks_processed:rate1h', '', AGENTS)}"},
+                "tasks/h",
+                span=THIRD,
+            ),
+            Ranking(
+                "Task types",
+                Aim(
+                    "Share of each in what was submitted in this time range, the 8 most frequent. Aim for what "
+                    "you expect."
+                ),
+                {
+                    "{{type}}": f"sort_desc(topk(8, {increase('tasks_submitted_total', 'type')}) "
+                    f"/ on () group_left () {increase('tasks_submitted_total')})"
+                },
+                "percentunit",
+                span=THIRD,
+                top=1,
+            ),
+        ),
+        "Errors": (
+            Lines("Error rate", _ERROR_AIM, {"error rate": _ERROR_RATE}, "percentunit", span=THIRD),
+            Lines(
+                "Failed attempts a minute, by category",
+                Aim("Aim for none. `dependency` and `resource` point outside of the agents.", more=links.ERRORS),
+                {"{{category}}": per_minute(_FAILURES, "category", AGENTS)},
+                "failures/min",
+                stacked=True,
+                span=THIRD,
+            ),
+            Ranking(
+                "Failed attempts by category",
+                Aim("In this time range. Aim for none, and begin with the longest bar.", more=links.ERRORS),
+                {"{{category}}": f"sort_desc(topk(8, {increase('task_failures_total', 'category', AGENTS)}))"},
+                "short",
+                span=THIRD,
+            ),
+        ),
+    },
+)

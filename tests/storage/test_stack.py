@@ -1,0 +1,31 @@
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+from tests.storage.servers import wait_until
+
+
+def test_the_stack_starts_with_every_target_up_and_ends_with_ctrl_c() -> None:
+    command = [sys.executable, "-P", "-m", "busmon.demo.stack"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as stack:
+        assert stack.stdout
+        said = ""
+        while "Ctrl-C ends all" not in said:
+            line = stack.stdout.readline()
+            assert line, said
+            said += line
+        prometheus = re.search(r"(http://\S+)  Prometheus", said)
+        assert prometheus
+
+        def targets() -> list[str]:
+            with urllib.request.urlopen(f"{prometheus[1]}/api/v1/targets", timeout=10) as answer:  # noqa: S310 - ours
+                return [target["health"] for target in json.loads(answer.read())["data"]["activeTargets"]]
+
+        try:
+            wait_until(lambda: targets() == ["up"] * 5, "all five targets to be up")
+        finally:
+            stack.send_signal(signal.SIGINT)
+        assert stack.wait(60) == 0
