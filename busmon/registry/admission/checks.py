@@ -16,6 +16,9 @@ MAX_LABEL_VALUE_CHARACTERS = 1024
 MAX_TRACE_ID_CHARACTERS = 120
 """OpenMetrics allows an exemplar's labels 128 characters in all, and the name `trace_id` is 8 of them."""
 
+LARGEST_COUNT = 2**63 - 1
+"""The journal's JSON has no greater integer."""
+
 _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -59,9 +62,14 @@ def check_total(value: Any) -> float | Observed:
         raise RejectedError("non_finite")
     if min(counts) < 0:
         raise RejectedError("negative_increment")
-    if type(value) is Observed and not _ascend([*value.buckets]):
+    if type(value) is Observed and not _adds_up(value):
         raise RejectedError("invalid_value")
     return value  # type: ignore[no-any-return]  # checked above
+
+
+def _adds_up(observed: Observed) -> bool:
+    """Whether the bounds ascend, and no more is in the buckets than was observed, which 63 bits hold."""
+    return _ascend([*observed.buckets]) and sum(observed.buckets.values()) <= observed.count <= LARGEST_COUNT
 
 
 def _ascend(bounds: Sequence[float]) -> bool:
@@ -148,8 +156,6 @@ def _checked_values(values: list[Any]) -> list[float]:
 
 def _checked_observed(family: Family, observed: Observed) -> Observed:
     check_total(observed)
-    if sum(observed.buckets.values()) > observed.count:
-        raise RejectedError("invalid_value")
     if family.type == HISTOGRAM and observed.is_exact and not observed.buckets.keys() >= {*family.buckets}:
         raise RejectedError("bucket_mismatch")
     return observed

@@ -123,17 +123,24 @@ class Fold:
     # -- the batch ------------------------------------------------------------------------------------------------
 
     def seal(self, now: float) -> None:
-        """Add what the fold counted of itself to the batch; to be called before the commit."""
+        """Add what the fold counted of itself to the batch, each count once; to be called before the commit.
+
+        Raises:
+            OSError: the disk can't take one's family; what is counted stays so, and the rest waits.
+        """
         self._now = now
-        for type_, amount in self._folded.items():
+        for type_, amount in [*self._folded.items()]:
             self.count("busmon_samples_folded_total", (type_,), amount)
-        for labelvalues, amount in self._rejected.items():
-            self.count("busmon_samples_rejected_total", labelvalues, amount)
-        for labelvalues, amount in self._left_out.items():
-            self.count("busmon_labels_dropped_total", labelvalues, amount)
-        for name, counter in self._admission.counted.items():
-            for no_room, amount in list(counter.items()):
-                self.count(name, no_room, amount)
+            del self._folded[type_]
+        counted: dict[str, Counter[Any]] = {
+            "busmon_samples_rejected_total": self._rejected,
+            "busmon_labels_dropped_total": self._left_out,
+            **self._admission.counted,
+        }
+        for name, counter in counted.items():
+            for labelvalues, amount in [*counter.items()]:
+                self.count(name, labelvalues, amount)
+                del counter[labelvalues]
         self._forget_counts()
 
     def rollback(self) -> None:

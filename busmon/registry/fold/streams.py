@@ -15,19 +15,18 @@ What an open batch advances is kept apart until `commit`; `rollback` forgets it.
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
 
-from busmon.registry.admission.checks import RejectedError, check_total, event_time
+from busmon.registry.admission.checks import LARGEST_COUNT, RejectedError, check_total, event_time
 from busmon.registry.fold.points import point_time
 from busmon.wire.envelope import Observed, Point
 
 MAX_STREAMS = 100_000
 _DIGEST_BYTES = 16
-_LARGEST_INTEGER = 2**63 - 1
-"""The journal's JSON has no greater one."""
 
 
 class Stream(NamedTuple):
@@ -72,8 +71,7 @@ class Streams:
             RejectedError: `invalid_value`, `non_finite`, `negative_increment` or `invalid_timestamp`.
         """
         value = check_total(point.value)
-        if isinstance(value, int) and value > _LARGEST_INTEGER:
-            value = float(value)
+        value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
         start = 0.0 if point.start is None else event_time(point.start, now)
         return Total(_key(source, point), Stream(start, point_time(point, now, now), now, value))
 
@@ -137,6 +135,11 @@ class Streams:
 def _key(source: str, point: Point) -> str:
     stated = orjson.dumps([source, point.name, sorted(point.labels.items())])
     return blake2b(stated, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _storable(value: float) -> float:
+    """The number, as a float where the journal's JSON has no such integer."""
+    return value if -LARGEST_COUNT <= value <= LARGEST_COUNT else float(value)
 
 
 def _nothing(value: float | Observed) -> float | Observed:

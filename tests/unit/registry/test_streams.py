@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import nan
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,11 +114,21 @@ def test_a_clock_that_is_ahead_moves_the_horizon_no_further_than_now() -> None:
         (Observed(-1, 0, {}), "negative_increment"),
         (Observed(1, 0, {2.0: 1, 1.0: 0}), "invalid_value"),
         (Observed(1, 0, {float("inf"): 1}), "invalid_value"),
+        (Observed(1, 0, {1.0: 1, 2.0: 1}), "invalid_value"),
+        (Observed(2**64, 0, {1.0: 2**64}), "invalid_value"),
     ],
 )
 def test_a_total_that_cannot_be_is_rejected(value: float | Observed, reason: str) -> None:
     with pytest.raises(RejectedError, match=reason):
         Streams().total("s", point(value, 0), NOW)
+
+
+def test_what_a_stream_keeps_can_always_be_written_to_the_journal() -> None:
+    streams = Streams()
+    values: list[float | Observed] = [2**70, 10**300, 1.7e308, Observed(2**63 - 1, 10**40, {1.0: 2**63 - 1})]
+    for number, value in enumerate(values):
+        advance(streams, point(value, number, name=str(number)))
+    assert orjson.loads(orjson.dumps(streams.dump(whole=False)))["known"]
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=20), st.data())
