@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from busmon.demo.weather import Conditions, Weather
+from busmon.publish.presence import HEARTBEAT_SECONDS
 
 STEP = 5
 SECONDS = 2400
@@ -32,6 +33,9 @@ QUIET = frozenset(
         "garbage",
     }
 )
+IDLE = frozenset({"quiet", "missed", "low-traffic"})
+"""Where the agent says nothing but that it lives."""
+
 ERROR_RATES = frozenset({"TaskFailuresSpike", "HighErrorRate", "ElevatedErrorRate"})
 QUEUES = frozenset({"QueueFillsFast", "QueueOverflow", "QueueBackup"})
 SLOW = frozenset({"ResponseTimesSpike", "SlowResponseTime"})
@@ -249,7 +253,8 @@ class _Trace:
 
     def _agents(self, now: float) -> Iterator[tuple[str, float]]:
         kind, onset = self._episode.kind, self._episode.onset
-        heard = now - self._random.uniform(0, 2)
+        idle = now % HEARTBEAT_SECONDS if kind in IDLE else 0.0
+        heard = now - idle - self._random.uniform(0, 2)
         if kind == "agent-silent" and onset <= now < self._episode.end:
             heard = onset
         if kind == "clock" and now >= onset:
@@ -258,6 +263,7 @@ class _Trace:
         if stopped and now < onset + 85:
             heard = onset + 60
         yield 'busmon_last_envelope_timestamp_seconds{agent="a"}', heard
+        yield 'agent_heartbeats_total{agent="a"}', heard // HEARTBEAT_SECONDS
         yield 'agent_starts_total{agent="a"}', 3.0 + (kind == "deploy" and now >= onset + 85)
         yield 'agent_stops_total{agent="a"}', 2.0 + stopped
 

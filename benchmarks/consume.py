@@ -48,6 +48,7 @@ class Bench:
     Attributes:
         one_shard: the settings of the former.
         programs: what can be run.
+        under: the command that Python's programs are run under, such as a profiler; none by default.
     """
 
     def __init__(self, amqp_url: str, scratch: Path) -> None:
@@ -56,6 +57,7 @@ class Bench:
         self._sides = {shards: self._declared(shards) for shards in (1, 2)}
         self._c = _compiled(scratch)
         self.one_shard = self._sides[1]
+        self.under: list[str] = []
         self.programs = [*PROGRAMS, PAIR, *([C] if self._c else [])]
 
     def _declared(self, shards: int) -> Settings:
@@ -71,7 +73,9 @@ class Bench:
         backlog.publish(settings.amqp_url, settings.exchange, envelopes, samples, form)
         with tempfile.TemporaryDirectory(dir=self._scratch) as registry_dir:
             ended = [process.communicate()[0] for process in self._started(program, settings, registry_dir, envelopes)]
-        figures: list[Figures] = [json.loads(printed.splitlines()[-1]) for printed in ended]
+        figures: list[Figures] = [
+            next(json.loads(line) for line in printed.splitlines() if line.startswith(b"{")) for printed in ended
+        ]
         wall = max(each["end"] for each in figures) - min(each["begin"] for each in figures)
         return {"wall": wall, "cpu": sum(each["cpu"] for each in figures)}
 
@@ -96,7 +100,7 @@ class Bench:
             where = [url.host, str(url.port), login.username, login.password, url.virtual_host]
             return [str(self._c), *where, queue, str(count)]
         name = "busmon" if program == PAIR else program
-        return [sys.executable, str(HERE / "drains.py"), name, queue, str(count)]
+        return [*self.under, sys.executable, str(HERE / "drains.py"), name, queue, str(count)]
 
 
 def _filled(settings: Settings, envelopes: int) -> Iterator[tuple[str, int]]:
