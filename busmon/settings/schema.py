@@ -250,7 +250,7 @@ class Settings:
         default_factory=lambda: _state_directory() / "spool",
         metadata=_row(
             kinds.PATH,
-            "where an agent keeps, on a local disk, what is unconfirmed and has no room in memory or no time at its end",
+            "where an agent keeps, on a local disk, what is unconfirmed and has no room in memory or time at its end",
             "/var/lib/busmon/spool for root, else $XDG_STATE_HOME/busmon/spool or ~/.local/state/busmon/spool",
         ),
     )
