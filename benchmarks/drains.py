@@ -122,17 +122,16 @@ def faststream(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
         broker = RabbitBroker(settings.amqp_url, middlewares=(middleware,), logger=None)
         finished = asyncio.Event()
 
-        @broker.subscriber(
-            RabbitQueue(queue, declare=False),
-            channel=Channel(prefetch_count=PREFETCH),
-            ack_policy=AckPolicy.ACK,
-        )
         async def on_message(body: dict[str, Any]) -> None:
             watch.delivered()
             counted.count(body)
             if watch.done:
                 finished.set()
 
+        subscribe = broker.subscriber(
+            RabbitQueue(queue, declare=False), channel=Channel(prefetch_count=PREFETCH), ack_policy=AckPolicy.ACK
+        )
+        subscribe(on_message)
         await broker.start()
         await finished.wait()
         figures = watch.stop()
