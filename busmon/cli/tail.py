@@ -1,6 +1,7 @@
 """`busmon tail`: live samples as they pass, without taking them from the fleet."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -29,6 +30,13 @@ Samples are shown as they are published: a counter's increments, a gauge's readi
 of them, too. A queue of the command's own holds the last 1000 envelopes and drops its oldest; it is gone when the
 command ends. The broker's user must be allowed to declare and bind queues, as the operator's is.
 """
+
+
+_UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+"""What a value raises that is of another kind, out of any range or too deep."""
+
+_CONTROLS = re.compile("[\x7f-\x9f]")
+"""What a terminal obeys, too, and JSON doesn't escape by itself."""
 
 
 class Seen(NamedTuple):
@@ -98,12 +106,11 @@ def run(args: argparse.Namespace) -> int:
     formats = Formats(settings.formats, "", settings.max_body_bytes)
     left = args.count
     for delivery in tap(settings.amqp_url, settings.exchange):
-        for seen in () if delivery is None else _samples(delivery, formats):
-            if wanted.has(seen):
-                print(_json(seen) if args.json else _line(seen), flush=True)
-                left = None if left is None else left - 1
-                if left == 0:
-                    return 0
+        for line in () if delivery is None else lines(delivery, formats, wanted, as_json=args.json):
+            print(line, flush=True)
+            left = None if left is None else left - 1
+            if left == 0:
+                return 0
     return 0
 
 
@@ -118,13 +125,16 @@ def _any_matches(patterns: list[str], text: str) -> bool:
     return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
-def _samples(delivery: "Delivery", formats: "Formats") -> "Iterator[Seen]":
+def lines(delivery: "Delivery", formats: "Formats", wanted: Wanted, *, as_json: bool) -> "Iterator[str]":
+    """What is wanted of a delivery, a line a sample; stderr is told of what can't be shown."""
     try:
         envelope = formats.decode(delivery.body, delivery.properties, delivery.routing_key, delivery.published_at)
         # What is in there is unchecked until the fold has looked at it; a tail shows what can be shown.
-        yield from _of_envelope(envelope, envelope.ts or delivery.published_at or time())
-    except (EnvelopeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        print(f"busmon: {delivery.routing_key}: not shown: {error}", file=sys.stderr)
+        for seen in _of_envelope(envelope, envelope.ts or delivery.published_at or time()):
+            if wanted.has(seen):
+                yield _json(seen) if as_json else _line(seen)
+    except (EnvelopeError, *_UNSHOWABLE) as error:
+        print(_printable(f"busmon: {delivery.routing_key}: not shown: {error}"), file=sys.stderr)
 
 
 def _of_envelope(envelope: "Envelope", at: float) -> "Iterator[Seen]":
@@ -154,7 +164,8 @@ def _printable(text: str) -> str:
 def _json(seen: Seen) -> str:
     import orjson
 
-    return orjson.dumps(seen._asdict(), default=str).decode()
+    said = orjson.dumps(seen._asdict() | {"labels": dict(seen.labels)}, option=orjson.OPT_NON_STR_KEYS).decode()
+    return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", said)
 
 
 def _shown(value: Any) -> str:

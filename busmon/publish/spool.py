@@ -7,6 +7,7 @@ Nothing is flushed to the disk: what was written survives the process and an ord
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +69,7 @@ class Spool:
     def abandoned(cls, directory: Path) -> Iterator[Self]:
         """The spools in an agent's directory whose processes are gone, taken over; the oldest first."""
         with suppress(OSError):
-            for path in sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime):
+            for path in sorted(directory.iterdir(), key=_changed_at):
                 spool = cls(directory, path.name)
                 if path.suffix != _UNFINISHED and spool._take(path, os.O_RDWR):
                     yield spool
@@ -147,9 +148,12 @@ class Spool:
             unfinished.rename(self._path)
 
     def _take(self, path: Path, flags: int) -> bool:
-        """Lock a directory; whether it is a spool, and nobody else had."""
+        """Lock a directory; whether it is a spool of this user's own, and nobody else had."""
         try:
-            lock = os.open(path / _LOCK, flags, 0o600)
+            found = path.lstat()  # a link may lead to what another user would have published, or overwritten
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                return False
+            lock = os.open(path / _LOCK, flags | os.O_NOFOLLOW, 0o600)
         except OSError:
             return False
         try:
@@ -159,6 +163,13 @@ class Spool:
             return False
         self._lock = lock
         return True
+
+
+def _changed_at(path: Path) -> float:
+    """When something was last put there; 0 where it has just gone, which is no reason to leave the others."""
+    with suppress(OSError):
+        return path.lstat().st_mtime
+    return 0.0
 
 
 def bytes_on_disk(size: int) -> int:

@@ -12,6 +12,12 @@ from busmon.wire.json_v1 import MAX_NAME_CHARACTERS, UNKNOWN_AGENT
 MAX_POINTS = 100_000
 """Values in one body; a body of the largest size may hold more, and its fold would take seconds."""
 
+MAX_PARTS = 10_000
+"""Sources in one body; the fleet remembers each of them for a day."""
+
+MAX_METRIC_CHARACTERS = 255
+"""Of a metric's name as its producer has it, by OpenTelemetry's limit; each of its points has a copy."""
+
 NO_HEADERS: Mapping[str, Any] = {}
 
 
@@ -51,3 +57,8 @@ def name_of(value: Any) -> str | None:
 def too_many_points() -> EnvelopeError:
     """There are more values in the body than are taken from one."""
     return EnvelopeError("too_many_samples", f"more than {MAX_POINTS} values; publish them in smaller bodies")
+
+
+def too_many_parts() -> EnvelopeError:
+    """There are more sources in the body than are taken from one."""
+    return EnvelopeError("too_many_samples", f"more than {MAX_PARTS} sources; publish them in smaller bodies")

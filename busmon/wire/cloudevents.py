@@ -51,7 +51,8 @@ def attributes(headers: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The attributes of a binary event; None where the headers are no event's."""
     for prefix in _PREFIXES:
         if f"{prefix}{MEMBER}" in headers:
-            return {name.removeprefix(prefix): value for name, value in headers.items() if name.startswith(prefix)}
+            names = (name for name in headers if isinstance(name, str))  # pika leaves what isn't UTF-8 as bytes
+            return {name.removeprefix(prefix): headers[name] for name in names if name.startswith(prefix)}
     return None
 
 

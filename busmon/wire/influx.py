@@ -10,12 +10,24 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 from busmon.errors import EnvelopeError
-from busmon.wire.arrival import MAX_POINTS, Arrival, name_of, too_many_points
+from busmon.wire.arrival import (
+    MAX_METRIC_CHARACTERS,
+    MAX_PARTS,
+    MAX_POINTS,
+    Arrival,
+    name_of,
+    too_many_parts,
+    too_many_points,
+)
 from busmon.wire.body import text
 from busmon.wire.envelope import Envelope, Part, Point
 from busmon.wire.statsd import family_name
 
 _NANOSECONDS = 1e9
+_MAX_TAGS = 64
+"""Of a line: each of its fields has all of them."""
+_MAX_DIGITS = 20
+"""Of a whole number: InfluxDB's have 64 bits."""
 _PLAIN = r"(?:\\.|[^\\,= \t])+"
 _HEAD = re.compile(rf"((?:\\.|[^\\, ])+)((?:,{_PLAIN}={_PLAIN})*) +")
 _PAIR = re.compile(rf"({_PLAIN})=(?:\"(?:\\.|[^\"\\])*\"|({_PLAIN}))(,|$| )")
@@ -47,6 +59,8 @@ def decode(arrival: Arrival) -> Envelope:
             raise too_many_points()
         if points:
             by_host.setdefault(points[0].labels.get("host", ""), []).extend(points)
+        if len(by_host) > MAX_PARTS:
+            raise too_many_parts()
     if not by_host and rejected:
         raise EnvelopeError("invalid_influx", "no line of it is MEASUREMENT,TAG=… FIELD=… TIMESTAMP")
     return _envelope(by_host, rejected, arrival)
@@ -75,8 +89,10 @@ def _points(line: str) -> Iterator[Point]:
     if head is None:
         raise ValueError(line)
     measurement, tags = _unescaped(head[1]), _tags(head[2])
+    if len(measurement) > MAX_METRIC_CHARACTERS or len(tags) > _MAX_TAGS:
+        raise ValueError(measurement)
     fields, timestamp = _fields(line, head.end())
-    at = int(timestamp) / _NANOSECONDS if timestamp.strip() else None
+    at = _whole(timestamp) / _NANOSECONDS if (timestamp := timestamp.strip()) else None
     for field, value in fields:
         plain = field in {"value", *_TYPES}
         name = measurement if plain else f"{measurement}.{field}"
@@ -109,7 +125,13 @@ def _number(value: str) -> float:
     number = _NUMBER.fullmatch(value)
     if number is None:
         raise ValueError(value)
-    return int(number[1]) if value[-1] in "iu" else float(number[1])
+    return _whole(number[1]) if value[-1] in "iu" else float(number[1])
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(digits)
+    return int(digits)
 
 
 def _unescaped(escaped: str) -> str:

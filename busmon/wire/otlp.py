@@ -14,7 +14,15 @@ import orjson
 
 from busmon.errors import EnvelopeError
 from busmon.wire import json_v1
-from busmon.wire.arrival import MAX_POINTS, Arrival, name_of, too_many_points
+from busmon.wire.arrival import (
+    MAX_METRIC_CHARACTERS,
+    MAX_PARTS,
+    MAX_POINTS,
+    Arrival,
+    name_of,
+    too_many_parts,
+    too_many_points,
+)
 from busmon.wire.body import plain
 from busmon.wire.envelope import Envelope, Observed, Part, Point
 from busmon.wire.otlp_names import prometheus_name
@@ -99,10 +107,12 @@ def _schema() -> tuple[type["MetricsData"], type[Exception]]:
 def _envelope(data: "MetricsData", arrival: Arrival) -> Envelope:
     if not data.resource_metrics:
         raise EnvelopeError("invalid_otlp", "it has no resource metrics")
+    if len(data.resource_metrics) > MAX_PARTS:
+        raise too_many_parts()
     parts, room = [], MAX_POINTS
     for resource in data.resource_metrics:
         parts.append(_part(resource, arrival, room))
-        room -= 1 + len(parts[-1].points)
+        room -= len(parts[-1].points)
         if room < 0:
             raise too_many_points()
     points = [point for part in parts for point in part.points]
@@ -134,6 +144,9 @@ def _source(resource: Mapping[str, str], agent: str, arrival: Arrival) -> str:
 
 
 def _points(metric: "Metric") -> Iterator[Point]:
+    for text in ("name", "unit"):
+        # Cut to what is too long still: every point gets a copy, and is rejected by it.
+        setattr(metric, text, getattr(metric, text)[: MAX_METRIC_CHARACTERS + 1])
     kind = metric.WhichOneof("data")
     return _KINDS[kind](metric) if kind else iter(())
 

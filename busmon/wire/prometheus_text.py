@@ -17,7 +17,8 @@ from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 OPENMETRICS_TYPE = "application/openmetrics-text"
 
-_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*(?:\{(.*)\})?[ \t]*([^\s_]+)(?:[ \t]+([^\s_]+))?[ \t]*")
+# Possessive throughout: what is no sample is known in one pass, however long and odd the line is.
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(?>\{(.*)\}[ \t]*+)?+([^\s_]++)(?:[ \t]++([^\s_]++))?+[ \t]*+")
 _LABEL = re.compile(r"[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*\"((?:\\.|[^\"\\])*)\"[ \t]*(?:,|$)")
 _TYPE = re.compile(r"#[ \t]+TYPE[ \t]+(\S+)[ \t]+(\S+)[ \t]*")
 _EXEMPLAR = re.compile(r"[ \t]#[ \t]*\{.*$")

@@ -17,6 +17,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 _NO_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_:]")
 _MILLISECONDS = 1e3
 _LEAST_RATE = 1e-4
+_LARGEST_EXACT = 2.0**53
+"""Whole numbers beyond it stay floats, whose sums overflow to infinity and not to an error."""
 _NO_METRIC = ("_e{", "_sc|")
 """Datadog's events and service checks."""
 
@@ -98,7 +100,7 @@ def _number(digits: str) -> float:
     if not _NUMBER.fullmatch(digits):
         raise ValueError(digits)
     number = float(digits)
-    return int(number) if number.is_integer() else number
+    return int(number) if number.is_integer() and abs(number) <= _LARGEST_EXACT else number
 
 
 def _rate(rest: Mapping[str, str]) -> float:

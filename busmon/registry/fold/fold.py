@@ -277,6 +277,7 @@ class Fold:
 
     def _part(self, part: Part, at: float, now: float) -> None:
         self._agent = part.agent
+        self._points.begin(part)
         if part.rejected:
             self._rejected["invalid_line", part.agent] += part.rejected
         for point in part.points:

@@ -5,14 +5,17 @@ A family that is known takes the labels that it has, from the point and then fro
 other labels of a counter, histogram or summary are added up over, of a gauge they aren't. Pure; one thread.
 """
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from busmon.catalogue.family import GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.catalogue.mapping import label_name
-from busmon.registry.admission.checks import event_time
+from busmon.catalogue.naming import MAX_NAME_CHARACTERS
+from busmon.registry.admission.checks import RejectedError, event_time
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.routes import Candidate
+from busmon.wire.arrival import MAX_METRIC_CHARACTERS
 from busmon.wire.envelope import Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
@@ -24,16 +27,33 @@ class Points:
 
     def __init__(self, families: Families) -> None:
         self._families = families
+        self._context: dict[str, str] = {}
+        self._named: dict[str, str] = {}
+
+    def begin(self, part: Part) -> None:
+        """The points that follow are this part's: what it says of its source is looked at once, not for each."""
+        self._context = {AGENT_LABEL: part.agent, **part.context}
+        self._named = {
+            label_name(label): value for label, value in self._context.items() if len(label) <= MAX_NAME_CHARACTERS
+        }
 
     def stated(self, point: Point, part: Part) -> dict[str, Any]:
-        """Name, type, op and labels, as a sample of the wire format states them."""
-        context = {AGENT_LABEL: part.agent, **part.context}
+        """Name, type, op and labels, as a sample of the wire format states them.
+
+        Raises:
+            RejectedError: `invalid_name` or `invalid_label`: one is too long to be remembered.
+        """
+        if len(point.name) > MAX_METRIC_CHARACTERS:
+            raise RejectedError("invalid_name")
+        if any(len(label) > MAX_NAME_CHARACTERS for label in point.labels):
+            raise RejectedError("invalid_label")
         name, labels = point.family, {label_name(label): value for label, value in point.labels.items()}
         if (rule := self._families.mappings.find(point.name)) is not None:
-            name, labels = rule.applied(point.name, {**context, **point.labels}, labels)
+            said = ChainMap(dict(point.labels), self._context)
+            name, labels = rule.applied(point.name, said, labels)
         family = self._families.get(name)
         if family is not None:
-            return _of_family(point, family, labels, context)
+            return _of_family(point, family, labels, self._named)
         if part.agent != UNKNOWN_AGENT:
             labels.setdefault(AGENT_LABEL, part.agent)
         type_ = point.type or GAUGE
@@ -54,8 +74,7 @@ def point_time(point: Point, at: float, now: float) -> float:
     return at if point.at is None else event_time(point.at, now)
 
 
-def _of_family(point: Point, family: Family, labels: Mapping[str, str], context: Mapping[str, str]) -> dict[str, Any]:
-    named = {label_name(label): value for label, value in context.items()}
+def _of_family(point: Point, family: Family, labels: Mapping[str, str], named: Mapping[str, str]) -> dict[str, Any]:
     kept = {label: value for label in family.labelnames if (value := labels.get(label, named.get(label))) is not None}
     if family.type == GAUGE:
         kept = {**labels, **kept}

@@ -21,11 +21,18 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from busmon.registry.admission.checks import LARGEST_COUNT, RejectedError, check_total, event_time
+from busmon.registry.admission.checks import LARGEST_COUNT, RejectedError, check_total
 from busmon.registry.fold.points import point_time
 from busmon.wire.envelope import Observed, Point
+from busmon.wire.json_v1 import is_time
 
 MAX_STREAMS = 100_000
+MAX_BUCKETS = 1000
+"""Of one stream."""
+MAX_SIZE = 2_000_000
+"""Of all streams, as `_size` counts them: some 200 MB. What an open batch advances may have as much."""
+
+_BARE_SIZE = 4
 _DIGEST_BYTES = 16
 
 
@@ -63,24 +70,31 @@ class Streams:
         self.horizon = 0.0
         self._known: dict[str, Stream] = {}
         self._open: dict[str, Stream] = {}
+        self._known_size = self._open_size = 0
 
     def total(self, source: str, point: Point, now: float) -> Total:
         """A checked point as its stream has it.
 
         Raises:
-            RejectedError: `invalid_value`, `non_finite`, `negative_increment` or `invalid_timestamp`.
+            RejectedError: `invalid_value`, `non_finite`, `negative_increment`, `bucket_mismatch` or
+                `invalid_timestamp`.
         """
         value = check_total(point.value)
+        if isinstance(value, Observed) and len(value.buckets) > MAX_BUCKETS:
+            raise RejectedError("bucket_mismatch")
         value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
-        start = 0.0 if point.start is None else event_time(point.start, now)
+        start = 0.0 if point.start is None else _start(point.start)
         return Total(_key(source, point), Stream(start, point_time(point, now, now), now, value))
 
     def growth(self, total: Total) -> float | Observed:
         """What the point adds to what its stream has counted.
 
         Raises:
-            RejectedError: `stale_total`: the stream has a later one.
+            RejectedError: `stale_total`: the stream has a later one; or `stream_budget`: the open batch has as many
+                streams as there is memory for.
         """
+        if self._open_size >= MAX_SIZE and total.key not in self._open:
+            raise RejectedError("stream_budget")
         start, at, _, value = total.stream
         known = self._open.get(total.key) or self._known.get(total.key)
         if known is None:
@@ -91,20 +105,21 @@ class Streams:
 
     def advance(self, total: Total) -> None:
         """The point's growth is in the open batch."""
+        self._open_size += _size(total.stream) - _size(self._open.get(total.key))
         self._open[total.key] = total.stream
 
     def commit(self) -> None:
         """What the open batch advanced is counted for good."""
         for key, stream in self._open.items():
-            self._known.pop(key, None)
+            self._known_size += _size(stream) - _size(self._known.pop(key, None))
             self._known[key] = stream
-        self._open = {}
-        while len(self._known) > MAX_STREAMS:
+        self.rollback()
+        while len(self._known) > MAX_STREAMS or self._known_size > MAX_SIZE:
             self._forget(next(iter(self._known)))
 
     def rollback(self) -> None:
         """The open batch never happened."""
-        self._open = {}
+        self._open, self._open_size = {}, 0
 
     def forget(self, before: float) -> None:
         """Drop the streams silent since `before`."""
@@ -129,7 +144,26 @@ class Streams:
 
     def _forget(self, key: str) -> None:
         stream = self._known.pop(key)
+        self._known_size -= _size(stream)
         self.horizon = max(self.horizon, stream.at)
+
+
+def _start(stated: float) -> float:
+    """By its producer's clock: were one that is ahead of ours taken for now, each point would begin a run of its own.
+
+    Raises:
+        RejectedError: `invalid_timestamp`.
+    """
+    if not is_time(stated):
+        raise RejectedError("invalid_timestamp")
+    return stated
+
+
+def _size(stream: Stream | None) -> int:
+    """What it takes of `MAX_SIZE`."""
+    if stream is None:
+        return 0
+    return _BARE_SIZE + (len(stream.total.buckets) if isinstance(stream.total, Observed) else 0)
 
 
 def _key(source: str, point: Point) -> str:

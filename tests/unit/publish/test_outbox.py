@@ -1,5 +1,6 @@
 """Envelopes on their way: in order, each under one id until it is confirmed, in bounded memory and disk space."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,22 @@ class TestASpool:
         (tmp_path / "photos" / "1.2.jpeg").write_text("mine")
         assert list(Spool.abandoned(tmp_path)) == []
         assert (tmp_path / "photos" / "1.2.jpeg").exists()
+
+    def test_what_others_plant_is_not_published_and_keeps_nothing_from_being(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publisher, ours, theirs = FakePublisher(), tmp_path / "ours", tmp_path / "theirs"
+        for directory in (ours, theirs):
+            outbox = self.outbox(publisher, directory)
+            outbox.put(a_sealed(1))
+            outbox.spill()
+            outbox.close()
+        (ours / "0-planted").symlink_to(theirs / ORIGIN.source)
+        (ours / "0-dangling").symlink_to(tmp_path / "nowhere")
+        with monkeypatch.context() as as_another:
+            as_another.setattr(os, "geteuid", lambda: ours.stat().st_uid + 1)
+            assert list(Spool.abandoned(ours)) == []
+        assert [spool.source for spool in Spool.abandoned(ours)] == [ORIGIN.source]
 
     def test_a_directory_that_cant_be_written_to_is_as_none(self, tmp_path: Path) -> None:
         publisher = FakePublisher()

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +64,27 @@ def test_a_directory_that_cant_be_written_to_costs_only_the_restarts(tmp_path: P
     assert life.bench.cells() == {STARTS: 1, STOPS: 1}
 
 
+@pytest.mark.parametrize(("ttl_seconds", "beat_at"), [(300, [0, 15, 30, 45, 60]), (30, [0, 10, 20, 30, 40, 50, 60])])
+def test_an_idle_agent_is_heard_often_whatever_its_presence_ttl(
+    ttl_seconds: float, beat_at: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count()
+    monkeypatch.setattr("busmon.publish.series.monotonic", lambda: next(clock))
+    telemetry = Telemetry("analyzer", settings=replace(unreachable(tmp_path), presence_ttl_seconds=ttl_seconds))
+    takes = [cells(telemetry) for _ in range(61)]
+    telemetry.close(0.1)
+    assert [second for second, taken in enumerate(takes) if BEATS in taken] == beat_at
+
+
+def unreachable(directory: Path) -> Settings:
+    return Settings(
+        amqp_url="amqp://guest:guest@127.0.0.1:1/", publish_interval_seconds=3600, spool_bytes=0, spool_dir=directory
+    )
+
+
 @pytest.fixture
 def telemetry(tmp_path: Path) -> Any:
-    given = Settings(
-        amqp_url="amqp://guest:guest@127.0.0.1:1/", publish_interval_seconds=3600, spool_bytes=0, spool_dir=tmp_path
-    )
-    telemetry = Telemetry("analyzer", settings=given, lifecycle=False)
+    telemetry = Telemetry("analyzer", settings=unreachable(tmp_path), lifecycle=False)
     yield telemetry
     telemetry.close(0.1)
 

@@ -106,9 +106,43 @@ def test_a_clock_that_is_ahead_moves_the_horizon_no_further_than_now() -> None:
     assert streams.horizon == NOW
 
 
+def test_a_producer_whose_clock_is_ahead_counts_once() -> None:
+    ahead = START + 10**6
+    streams = Streams()
+    assert [advance(streams, point(total, 10**6, ahead), now=NOW + at) for at, total in enumerate((5, 5, 9))] == [
+        5,
+        0,
+        4,
+    ]
+
+
+def test_streams_with_many_buckets_have_fewer_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SIZE", 30)
+    streams = Streams()
+    wide = Observed(1, 1.0, {float(bound): 0 for bound in range(20)})
+    for second, name in enumerate("abab"):
+        grown([point(wide, second, name=name)], streams)
+        assert len(streams.dump(whole=True)["known"]) == 1
+    grown([point(number, 10 + number, name=f"n{number}") for number in range(9)], streams)
+    assert len(streams.dump(whole=True)["known"]) == 30 // 4
+
+
+def test_an_open_batch_advances_no_more_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SIZE", 8)
+    streams = Streams()
+    for name in "ab":
+        advance(streams, point(1, 1, name=name))
+    with pytest.raises(RejectedError, match="stream_budget"):
+        advance(streams, point(1, 1, name="c"))
+    assert advance(streams, point(3, 2, name="a")) == 2
+    streams.commit()
+    assert advance(streams, point(1, 1, name="c")) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
+        (Observed(1, 0, dict.fromkeys(map(float, range(1001)), 0)), "bucket_mismatch"),
         (-1, "negative_increment"),
         (float("nan"), "non_finite"),
         (Observed(-1, 0, {}), "negative_increment"),

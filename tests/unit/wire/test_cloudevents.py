@@ -74,3 +74,7 @@ def test_other_headers_are_no_event() -> None:
 def test_what_is_no_event_with_an_envelope_is_refused(stated: dict[str, Any]) -> None:
     with pytest.raises(EnvelopeError, match="invalid_cloudevent"):
         decode(structured(**stated))
+
+
+def test_header_names_that_are_no_text_are_no_attributes() -> None:
+    assert attributes({b"\xff": "1", "cloudEvents:specversion": "1.0"}) == {"specversion": "1.0"}  # type: ignore[dict-item]  # as pika has them

@@ -7,7 +7,7 @@ import pytest
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import EnvelopeError
-from busmon.wire.arrival import Arrival
+from busmon.wire.arrival import MAX_PARTS, Arrival
 from busmon.wire.formats import DECODERS
 from tests.unit.registry.registries import NOW
 
@@ -32,6 +32,9 @@ match = "page.*.render"
 name = "render_seconds"
 labels = { page = "$1" }
 """
+
+LARGEST = (1 << 20) - 100
+"""Characters that leave some room in a body."""
 
 Open = Callable[[str], Folded]
 
@@ -163,3 +166,53 @@ def test_a_line_that_is_no_exposition_is_counted_and_its_neighbours_are_folded(l
 def test_lines_that_are_not_utf8_are_refused(format_: str) -> None:
     with pytest.raises(EnvelopeError, match="invalid_text"):
         DECODERS[format_](Arrival(b"a:1|c\xff", None, None, 1000))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"a" + b" " * LARGEST + b"_", b"a{" + b"}" * LARGEST + b"_", b"a" * LARGEST + b" b c_"],
+    ids=["blank", "brace", "name"],
+)
+def test_a_line_as_long_as_a_body_is_known_in_one_pass_to_be_none(line: bytes) -> None:
+    with pytest.raises(EnvelopeError, match="invalid_exposition"):
+        DECODERS["prometheus"](Arrival(line, None, None, 1 << 20))
+
+
+@pytest.mark.parametrize(
+    "line", [b"x:" + b":".join([b"1e308"] * 9) + b"|%s" % type_ for type_ in (b"c", b"d", b"c|@0.1")]
+)
+def test_statsd_values_that_are_too_large_together_are_rejected(line: bytes, folded: Open) -> None:
+    statsd = folded("statsd")
+    statsd.take(b"good:1|c\n" + line)
+    assert statsd.rejected() == {"non_finite": 1}
+    assert statsd.value("good_total") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a b=1 " + b"9" * 400,
+        b"a b=" + b"9" * 400 + b"i",
+        b"a" * 300 + b" " + b",".join(b"f%d=1" % number for number in range(9)),
+        b"a," + b",".join(b"t%d=x" % number for number in range(65)) + b" b=1,c=2",
+    ],
+    ids=["time", "integer", "measurement", "tags"],
+)
+def test_an_influx_line_out_of_bounds_costs_itself(line: bytes, folded: Open) -> None:
+    influx = folded("influx")
+    influx.take(b"good value=1\n" + line)
+    assert influx.value("good") == 1
+    assert influx.rejected() == {"invalid_line": 1}
+
+
+def test_a_body_has_so_many_sources_at_most() -> None:
+    hosts = b"\n".join(b"a,host=%d b=1" % number for number in range(MAX_PARTS + 1))
+    with pytest.raises(EnvelopeError, match="sources"):
+        DECODERS["influx"](Arrival(hosts, None, None, 1 << 20))
+
+
+def test_names_and_labels_too_long_to_be_remembered_are_rejected(folded: Open) -> None:
+    statsd = folded("statsd")
+    statsd.take(b"good:1|c\n" + b"x" * 256 + b":1|c\ny:1|c|#" + b"l" * 201 + b":v")
+    assert statsd.value("good_total") == 1
+    assert statsd.rejected() == {"invalid_name": 1, "invalid_label": 1}

@@ -16,7 +16,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import EnvelopeError
 from busmon.wire import otlp
-from busmon.wire.arrival import Arrival
+from busmon.wire.arrival import MAX_PARTS, Arrival
 from busmon.wire.otlp import decode
 from busmon.wire.otlp_names import prometheus_name
 
@@ -261,3 +261,20 @@ def test_names_are_those_of_opentelemetrys_exporters_for_prometheus(
     name: str, unit: str, type_: str, expected: str
 ) -> None:
     assert prometheus_name(name, unit, type_) == expected
+
+
+def test_a_name_or_unit_as_long_as_a_body_is_copied_for_no_point(folded: Folded) -> None:
+    for stated in ({"name": "n" * (1 << 19)}, {"name": "n", "unit": "u" * (1 << 19)}):
+        metric = {**stated, "gauge": {"dataPoints": [{"asInt": "1"}] * 50}}
+        document = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+        body = ParseDict(document, MetricsData()).SerializeToString()
+        envelope = decode(Arrival(body, None, None, 1 << 20))
+        assert all(len(point.name) + len(point.family) < 1000 for part in envelope.parts for point in part.points)
+        folded.take(body)
+    assert folded.rejected() == {"invalid_name": 100}
+
+
+def test_a_body_has_so_many_resources_at_most() -> None:
+    body = ParseDict({"resourceMetrics": [{}] * (MAX_PARTS + 1)}, MetricsData()).SerializeToString()
+    with pytest.raises(EnvelopeError, match="sources"):
+        decode(Arrival(body, None, None, 1 << 20))
