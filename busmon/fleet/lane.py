@@ -1,12 +1,13 @@
 """One queue's way through a worker, read from top to bottom: delivery → decode → fold → commit → settle.
 
-A delivery is folded when it arrives; only its tag stays. Its batch is closed by size, by age or by a drain: one
-commit, then one ack, and what is no envelope goes to quarantine. Whatever dies in between, the ledger knows what was
-counted; a lost channel rolls the open batch back, since its deliveries come again. One thread, the consumer's.
+A delivery is folded when it arrives. Its batch is closed by size, by age or by a drain: one commit, then one ack, and
+what is no envelope goes to quarantine. Whatever dies in between, the ledger knows what was counted. A batch that the
+files can't take is rolled back and its deliveries kept, to be folded again; one that can't be counted for another
+reason is folded again one by one, so that whose fault it is goes to quarantine alone. One thread, the consumer's.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,8 @@ from typing import Protocol
 import structlog
 
 from busmon.bus.delivery import Delivery
-from busmon.errors import EnvelopeError
+from busmon.catalogue.family import Family
+from busmon.errors import BusmonError, EnvelopeError
 from busmon.fleet.measured import Measured
 from busmon.fleet.suspects import Suspects, identity, survives
 from busmon.registry.fold.ledger import Verdict
@@ -24,8 +26,8 @@ from busmon.status import ShardStatus
 from busmon.wire.formats import Formats
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
-MAX_REFUSED_BYTES = 8 * 1024 * 1024
-"""Bodies for the quarantine stay in memory until their batch is closed, so many of them close it."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Bodies stay in memory until their batch is closed, so many of them close it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ class Lane:
     Attributes:
         status: what the worker tells of this queue's shard.
         settlement: where the deliveries end.
-        opened_at: when the open batch took its first delivery, in seconds since the epoch; None while it is empty.
+        opened_at: when the open batch took its first delivery, by the monotonic clock; None while it is empty.
     """
 
     def __init__(
@@ -59,63 +61,142 @@ class Lane:
         self._suspects = suspects
         self._batch_size = batch_size
         self._formats = formats
-        self._tags: list[int] = []
+        self._kept: list[Delivery] = []
+        self._unexposed: list[Family] = []
+        self._begin(None)
+
+    def _begin(self, commit_seconds: float | None) -> None:
+        self.opened_at = None
+        self._batch: list[Delivery] = []
+        self._batch_bytes = 0
         self._refused: list[tuple[Delivery, EnvelopeError]] = []
-        self._refused_bytes = 0
-        self._measured = Measured()
+        self._measured = Measured(commit_seconds)
 
     # -- the way of a batch ---------------------------------------------------------------------------------------
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> int:
-        """Fold deliveries into the open batch, until it is full: how many it then took, and 0 if it has room for more.
-
-        They count as arrived at the same time.
-        """
-        now = time.time()
-        if self.opened_at is None:
-            self.opened_at = now
-        for taken, delivery in enumerate(deliveries, 1):
-            self._tags.append(delivery.delivery_tag)
-            try:
-                if delivery.redelivered or self._suspects.blamed:
-                    self._fold_warily(delivery, now)
-                else:
-                    self._fold(delivery, now)
-            except EnvelopeError as refusal:
-                self._refuse(delivery, refusal)
-            if len(self._tags) >= self._batch_size or self._refused_bytes >= MAX_REFUSED_BYTES:
-                return taken
-        return 0
-
-    def close(self, trigger: str) -> None:
-        """Commit the open batch, and settle its deliveries.
-
-        Args:
-            trigger: `size`, `interval` or `drain`; empty for another attempt.
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Fold deliveries into the open batch, and close it whenever it is full.
 
         Raises:
-            OSError: the commit failed; the batch is open still, and nothing of it is settled.
+            OSError: the files can't take them. What isn't settled is kept, and so is all that is delivered from then
+                on, until `close` or `retry` succeeds.
         """
-        if not self._tags:
-            return
-        now, began = time.time(), time.perf_counter()
-        measured, self._measured = self._measured, Measured()
-        measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
-        if trigger:
-            self._shard.fold.count("busmon_batches_total", (trigger,))
-        self._shard.commit(now)
-        self.status.last_delivery_at = self.status.last_commit_at = now
-        tags, refused = self._tags, self._refused
-        self._begin(time.perf_counter() - began)
-        for delivery, refusal in refused:
-            _log.warning("lane.quarantined", queue=self.status.queue, reason=refusal.reason, detail=str(refusal)[:200])
-            self.settlement.quarantine(self.status.queue, delivery, self._quarantine_headers(delivery, refusal, now))
-        self.settlement.settle(self.status.queue, tags)
+        if self._kept:
+            self._kept += deliveries
+        else:
+            self._take(deliveries)
+
+    def close(self, trigger: str) -> None:
+        """Commit what is open or was kept, and settle its deliveries.
+
+        Args:
+            trigger: `size`, `interval` or `drain`.
+
+        Raises:
+            OSError: the files can't take it; nothing of the batch is settled, and its deliveries are kept.
+        """
+        kept, self._kept = self._kept, []
+        self._take(kept, trigger)
+
+    def retry(self) -> None:
+        """Close the batch, and show that the files take a commit even if it is empty.
+
+        Raises:
+            OSError: they don't.
+        """
+        self.close("interval")
+        self._shard.commit(time.time())
 
     def void(self) -> None:
         """Undo the open batch: its channel is gone, and its deliveries come again."""
         self._shard.rollback()
         self._begin(None)
+        self._kept = []
+
+    def _take(self, deliveries: Iterable[Delivery], trigger: str = "") -> None:
+        """Fold deliveries, commit whenever the batch is full, and in the end where there is a trigger."""
+        arriving = iter(deliveries)
+        try:
+            for delivery in arriving:
+                self._batch.append(delivery)
+                now = time.time()
+                try:
+                    if delivery.redelivered or self._suspects.blamed:
+                        self._fold_warily(delivery, now)
+                    else:
+                        self._fold(delivery, now)
+                except EnvelopeError as refusal:
+                    self._refuse(delivery, refusal)
+                self._batch_bytes += len(delivery.body)
+                if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
+                    self._commit("size")
+            if trigger:
+                self._commit(trigger)
+        except OSError:
+            self._undo(arriving)
+            raise
+        except BusmonError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - whatever a body can make the fold or the commit raise
+            self._undo(arriving)
+            self._single_out(fault)
+        if self._batch and self.opened_at is None:
+            self.opened_at = time.monotonic()
+
+    def _commit(self, trigger: str) -> None:
+        """Make the batch durable, and only then settle its deliveries."""
+        if not self._batch:
+            return
+        now, began = time.time(), time.perf_counter()
+        self._measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
+        self._shard.fold.count("busmon_batches_total", (trigger,))
+        self._shard.commit(now)
+        self.status.last_delivery_at = self.status.last_commit_at = now
+        batch, refused = self._batch, self._refused
+        self._begin(time.perf_counter() - began)
+        for delivery, refusal in refused:
+            _log.warning("lane.quarantined", queue=self.status.queue, reason=refusal.reason, detail=str(refusal)[:200])
+            self.settlement.quarantine(self.status.queue, delivery, self._quarantine_headers(delivery, refusal, now))
+        self.settlement.settle(self.status.queue, [delivery.delivery_tag for delivery in batch])
+
+    # -- a batch that can't be committed --------------------------------------------------------------------------
+
+    def _undo(self, unfolded: Iterable[Delivery] = ()) -> None:
+        """Roll the open batch back, and keep its deliveries and those that should have followed."""
+        self._shard.rollback()
+        kept = [*self._batch, *unfolded]
+        self._begin(None)
+        self._kept = kept
+
+    def _single_out(self, fault: Exception) -> None:
+        """Commit each of the kept deliveries alone, as one of them can't be counted; that one is refused.
+
+        A commit of none of them comes first: if that can't be made either, it isn't their fault, and the worker ends.
+        """
+        self._shard.commit(time.time())
+        suspects, self._kept = self._kept, []
+        rest = iter(suspects)
+        try:
+            for delivery in rest:
+                if len(suspects) == 1:
+                    self._refuse_uncountable(delivery, fault)
+                else:
+                    self._take([delivery], "size")
+        except OSError:
+            self._kept += rest
+            raise
+
+    def _refuse_uncountable(self, delivery: Delivery, fault: Exception) -> None:
+        _log.error("lane.fault_met", queue=self.status.queue, error=f"{type(fault).__name__}: {fault}"[:200])
+        self._batch.append(delivery)
+        self._refuse(delivery, EnvelopeError("uncountable", f"counting it failed: {type(fault).__name__}"))
+        try:
+            self._commit("size")
+        except OSError:
+            self._undo()
+            raise
+
+    # -- what isn't a batch ---------------------------------------------------------------------------------------
 
     def expire(self, before: float) -> None:
         """Take out the gauges of sources silent since `before`.
@@ -123,8 +204,22 @@ class Lane:
         Raises:
             OSError: the commit failed; they are taken out with the next one.
         """
-        if self._shard.expire(before) and not self._tags:
+        if self._shard.expire(before) and not self._batch:
             self._shard.commit(time.time())
+
+    def follow(self, families: Iterable[Family]) -> None:
+        """Go by other families from here on; `expose` makes their bounded series."""
+        self._unexposed = list(families)
+
+    def expose(self) -> None:
+        """Make the bounded series of the families that are followed, in the next commit.
+
+        Raises:
+            OSError: the files can't take one; it and those behind it are for another time.
+        """
+        while self._unexposed:
+            self._shard.expose_at_zero(self._unexposed[:1])
+            del self._unexposed[0]
 
     def write_exemplars(self) -> None:
         """Let scrapes see the exemplars that are new; one that can't be written now may be the next time."""
@@ -150,16 +245,10 @@ class Lane:
         if forgotten := removal.tidy(self._shard, now):
             _log.info("lane.series_forgotten", shard=self.status.shard, series=forgotten)
 
-    def _begin(self, commit_seconds: float | None) -> None:
-        self.opened_at = None
-        self._tags, self._refused, self._refused_bytes = [], [], 0
-        self._measured = Measured(commit_seconds)
-
     # -- one delivery ---------------------------------------------------------------------------------------------
 
     def _refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:
         self._refused.append((delivery, refusal))
-        self._refused_bytes += len(delivery.body)
         self._measured.refused[refusal.reason] += 1
 
     def _fold(self, delivery: Delivery, now: float) -> None:
@@ -179,8 +268,12 @@ class Lane:
         who = identity(delivery.properties.message_id, delivery.body)
         if who in self._suspects.blamed:
             if not survives(lambda: self._attempt(delivery, now), self._shard.detach):
+                self._suspects.convict(who, now)
                 raise EnvelopeError("kills_worker", "decoding or folding it ended its worker")
             self._suspects.acquit(who)
+        elif not delivery.redelivered:
+            self._fold(delivery, now)
+            return
         self._suspects.note(who)
         try:
             self._fold(delivery, now)
@@ -203,36 +296,3 @@ class Lane:
             "queue": self.status.queue,
             "quarantined_at": repr(now),
         }
-
-
-class DropCount:
-    """The queue through which bodies pass that the quarantine dropped: counted, and gone.
-
-    Attributes:
-        obstacle: why they aren't counted, in a line; empty while nothing is wrong.
-    """
-
-    def __init__(self, shard: Shard, queue: str) -> None:
-        self.settlement: Settlement
-        self.obstacle = ""
-        self._shard = shard
-        self._queue = queue
-
-    def change(self, state: str, cause: str) -> None:
-        """Note what is wrong with the queue."""
-        lost = cause and state not in {"consuming", "draining"}
-        self.obstacle = f"what the quarantine drops isn't counted: {cause}" if lost else ""
-
-    def deliver(self, delivery: Delivery) -> None:
-        """Count one drop.
-
-        Raises:
-            OSError: the commit failed; the delivery isn't settled.
-        """
-        self._shard.fold.count("busmon_quarantine_dropped_total")
-        try:
-            self._shard.commit(time.time())
-        except OSError:
-            self._shard.rollback()
-            raise
-        self.settlement.settle(self._queue, [delivery.delivery_tag])

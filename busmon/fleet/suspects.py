@@ -2,63 +2,97 @@
 
 Before a redelivered body is decoded, its identity is noted in the shard's suspect file, and taken out afterwards. A
 note that stands when the shard is opened names the body that its owner died with: the next time it is *tried* first,
-in a forked child that decodes and folds it with limits on time and memory. Whoever kills the child is guilty; a body
-that was only there when its worker was killed by somebody else survives its trial. So a killer costs two workers, and
-an innocent body is never quarantined, however many kills. One thread; the child writes nothing.
+in a forked child that decodes and folds it with limits on time and memory. Whoever ends the child is guilty; a body
+that was only there when its worker was killed by somebody else survives its trial. So a killer costs two workers: the
+one it is first delivered to, and the one that notes it. And an innocent body is never quarantined, however many kills.
+One thread; the child writes nothing.
 """
 
 import os
+import re
 import resource
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 TRIAL_SECONDS = 10
+"""Of processor time: a body is no killer because its host is busy."""
+HANG_SECONDS = 20
+"""Of any time; less than after which a silent worker is replaced."""
 TRIAL_BYTES = 1024 * 1024 * 1024
+TRIALS = 3
+"""So often may a child end by what somebody else may have done to it."""
+FORGET_SECONDS = 24 * 3600.0
+
 _MAX_BLAMED = 1000
 _DIGEST_BYTES = 16
+_NO_NOTE = bytes(2 * _DIGEST_BYTES)
+_IDENTITY = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_NO_VERDICT = os.EX_TEMPFAIL
 
 
 class Suspects:
     """One shard's note and the bodies that notes have blamed.
 
     Attributes:
-        blamed: identities of bodies that a worker died with, in the order of their first death.
+        blamed: identities of bodies that a worker died with, and since when, in seconds since the epoch; who was found
+            guilty stays, as it may come again, until a day after its last trial.
     """
 
     def __init__(self, registry_dir: Path, shard: int) -> None:
         self._blamed_path = registry_dir / f"shard{shard}.blamed"
         self._note = os.open(registry_dir / f"shard{shard}.suspect", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.blamed = dict.fromkeys(_read_lines(self._blamed_path))
-        noted = os.pread(self._note, 2 * _DIGEST_BYTES, 0).decode(errors="replace").strip("\0")
-        if noted:
-            self.blamed[noted] = None
-            self._write_blamed()
-            self.clear()
+        self.blamed = _read_blamed(self._blamed_path)
+        noted = os.pread(self._note, len(_NO_NOTE), 0).decode(errors="replace")
+        if _IDENTITY.fullmatch(noted):
+            self.convict(noted, time.time())
+        self.clear()  # and have room for a note from here on, however full the disk becomes
+        self.forget(time.time())
 
     def note(self, who: str) -> None:
-        """The next thing to happen is this body's decoding."""
+        """The next thing to happen is this body's decoding.
+
+        Raises:
+            OSError: it can't be written.
+        """
         os.pwrite(self._note, who.encode(), 0)
 
     def clear(self) -> None:
         """Nothing is being decoded."""
-        os.pwrite(self._note, bytes(2 * _DIGEST_BYTES), 0)
+        os.pwrite(self._note, _NO_NOTE, 0)
+
+    def convict(self, who: str, now: float) -> None:
+        """The body ended its worker, or the child that tried it."""
+        self.blamed.pop(who, None)
+        self.blamed[who] = now
+        self._write_blamed()
 
     def acquit(self, who: str) -> None:
-        """The body survived its trial. One that didn't stays blamed, as it may come again."""
+        """The body survived its trial."""
         del self.blamed[who]
         self._write_blamed()
+
+    def forget(self, now: float) -> None:
+        """Blame nobody who wasn't seen for a day."""
+        if self.blamed and min(self.blamed.values()) < now - FORGET_SECONDS:
+            self.blamed = {who: since for who, since in self.blamed.items() if since >= now - FORGET_SECONDS}
+            self._write_blamed()
 
     def close(self) -> None:
         """Close the note's file."""
         os.close(self._note)
 
     def _write_blamed(self) -> None:
+        """Tell the next worker; on a full disk it doesn't get to know, and may have to find out again."""
         draft = self._blamed_path.with_suffix(".tmp")
-        draft.touch(mode=0o600)
-        draft.write_text("".join(f"{who}\n" for who in list(self.blamed)[-_MAX_BLAMED:]))
-        draft.replace(self._blamed_path)
+        with suppress(OSError):
+            draft.touch(mode=0o600)
+            draft.write_text("".join(f"{who} {since!r}\n" for who, since in list(self.blamed.items())[-_MAX_BLAMED:]))
+            draft.replace(self._blamed_path)
 
 
 def identity(message_id: str | None, body: bytes) -> str:
@@ -67,37 +101,74 @@ def identity(message_id: str | None, body: bytes) -> str:
 
 
 def survives(ordeal: Callable[[], object], detach: Callable[[], object]) -> bool:
-    """Whether a forked child lives through `ordeal`.
+    """Whether a forked child lives through `ordeal`, or can't be tried at all.
 
     Args:
         ordeal: what the worker would do; it must change nothing outside of memory.
         detach: run in the child first, to let go of what must end with its parent.
+
+    Raises:
+        OSError: there can't be another process now.
     """
+    for _ in range(TRIALS):
+        ending = _tried(ordeal, detach)
+        if ending in {os.EX_OK, _NO_VERDICT}:
+            return True
+        if -ending not in _FROM_OUTSIDE:
+            return False
+    return False
+
+
+def _tried(ordeal: Callable[[], object], detach: Callable[[], object]) -> int:
+    """How the child ended: its exit status, or the signal's number below 0."""
     child = os.fork()
     if child == 0:
         _undergo(ordeal, detach)
     _, status = os.waitpid(child, 0)
-    return status == 0
+    return os.waitstatus_to_exitcode(status)
 
 
 def _undergo(ordeal: Callable[[], object], detach: Callable[[], object]) -> None:
     """The child's whole life; `os._exit` so that nothing of the parent's is flushed or closed a second time."""
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
-            signal.signal(number, signal.SIG_DFL)
-        signal.alarm(TRIAL_SECONDS)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + TRIAL_BYTES, used + TRIAL_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _prepare()
         detach()
+    except BaseException:  # noqa: BLE001 - the ordeal hasn't begun
+        os._exit(_NO_VERDICT)
+    try:
         ordeal()
+    except OSError:
+        os._exit(_NO_VERDICT)  # the host's fault, a full disk for instance
     except BaseException:  # noqa: BLE001 - whatever it is would have ended the worker
         os._exit(1)
-    os._exit(0)
+    os._exit(os.EX_OK)
 
 
-def _read_lines(path: Path) -> list[str]:
+def _prepare() -> None:
+    """A process like any other, within limits that its host may have set lower."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_DFL)
+    signal.alarm(HANG_SECONDS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _limit(resource.RLIMIT_AS, used + TRIAL_BYTES)
+    _limit(resource.RLIMIT_CPU, TRIAL_SECONDS)
+    _limit(resource.RLIMIT_CORE, 0)
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _read_blamed(path: Path) -> dict[str, float]:
+    """The blamed of an earlier life; of a version that didn't write since when, since now."""
+    blamed = {}
     try:
-        return path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
-        return []
+        return {}
+    for line in lines:
+        who, _, since = line.partition(" ")
+        with suppress(ValueError):  # torn in a power cut
+            blamed[who] = float(since) if since else time.time()
+    return blamed

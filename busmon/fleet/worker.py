@@ -2,14 +2,14 @@
 
 The loop is pika's; everything happens on it. Signals come in through a pipe that the loop watches, so that none
 interrupts a commit. On SIGTERM it drains: consuming stops, open batches are committed and acknowledged, connections
-and files are closed. What a commit can't write it tries again and says so; the broker keeps the rest.
+and files are closed. How a lane goes is `lane.py`; when, `pace.py`.
 """
 
 import gc
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -22,7 +22,9 @@ from busmon.bus.consumer import Consumer
 from busmon.bus.delivery import Delivery
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import CatalogueError, TopologyError
-from busmon.fleet.lane import DropCount, Lane
+from busmon.fleet.drops import DropCount
+from busmon.fleet.lane import Lane
+from busmon.fleet.pace import Pace
 from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
 from busmon.registry.admission.budgets import Budgets
@@ -34,7 +36,6 @@ from busmon.status import ShardStatus, WorkerStatus
 from busmon.wire.formats import Formats
 
 BEAT_SECONDS = 1.0
-RETRY_COMMIT_SECONDS = 1.0
 LOCK_WAIT_SECONDS = 5.0
 DROPS_SHARD = 0
 """The owner of this shard counts what the quarantine drops, and forwards what waited for the ring."""
@@ -76,10 +77,9 @@ class Worker:
         self._shards: list[Shard] = []
         self._suspects: list[Suspects] = []
         self._lanes: dict[str, Lane] = {}
+        self._paces: dict[str, Pace] = {}
         self._drops: DropCount | None = None
-        self._ageing: set[Lane] = set()
         self._dealt_at = dealt_since(settings.registry_dir, self._topology.shards, time.time())
-        self._failing: set[Lane] = set()
         self._ioloop = IOLoop()
         try:
             for shard in shards:
@@ -108,15 +108,17 @@ class Worker:
         self._suspects.append(suspects)
         state = ShardStatus(number, self._topology.fold_queue(number))
         self._status.shards.append(state)
-        self._lanes[state.queue] = Lane(
+        lane = self._lanes[state.queue] = Lane(
             shard,
             suspects,
             state,
             batch_size=min(self._settings.batch_size, self._settings.prefetch),
             formats=Formats(self._settings.formats, state.queue, self._settings.max_body_bytes),
         )
+        later = self._ioloop.call_later
+        pace = self._paces[state.queue] = Pace(lane, later, self._settings.flush_interval_seconds)
         if number == DROPS_SHARD:
-            self._drops = DropCount(shard, self._topology.dropped)
+            self._drops = DropCount(shard, pace, self._topology.dropped, later)
 
     def _connected_consumer(self, number: int) -> Consumer:
         queues = [*self._lanes, *([self._topology.dropped] if self._drops else [])]
@@ -141,78 +143,20 @@ class Worker:
     # -- what the consumer says -----------------------------------------------------------------------------------
 
     def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
-        """Take deliveries into their lane's batch, and close that whenever it is full."""
-        lane = self._lanes.get(queue)
-        if lane is None:
-            for delivery in deliveries:
-                self._count_drop(delivery)
-            return
-        while deliveries and (taken := lane.deliver(deliveries)):
-            self._close_batch(lane, "size")
-            deliveries = deliveries[taken:]
-        if lane.opened_at and lane not in self._ageing:
-            self._ageing.add(lane)
-            self._ioloop.call_later(self._settings.flush_interval_seconds, partial(self._age, lane))
+        """Take deliveries into their lane's batch, or count them as the quarantine's drops."""
+        if taker := self._paces.get(queue) or self._drops:
+            taker.deliver(deliveries)
 
     def lost(self, queue: str, cause: str) -> None:  # noqa: ARG002 - the listener's contract; `changed` tells it, too
-        """Forget the open batch: its deliveries come again."""
-        if lane := self._lanes.get(queue):
-            lane.void()
+        """Forget what isn't committed: its deliveries come again."""
+        if taker := self._paces.get(queue) or self._drops:
+            taker.void()
 
     def changed(self, queue: str, state: str, cause: str) -> None:
-        """Say how the queue's consumer is; before a cancelled one loses its channel, its batch is settled."""
-        lane = self._lanes.get(queue)
-        if lane is None:
-            if self._drops:
-                self._drops.change(state, cause)
-            return
-        lane.status.state, lane.status.cause = state, cause
-        if state == "cancelled":
-            self._close_batch(lane, "drain")
+        """Say how the queue's consumer is."""
+        if taker := self._paces.get(queue) or self._drops:
+            taker.change(state, cause)
         self._tell()
-
-    # -- batches --------------------------------------------------------------------------------------------------
-
-    def _age(self, lane: Lane) -> None:
-        """Close the batch that has become old enough, or look again when it will have."""
-        opened_at = lane.opened_at
-        remaining = self._settings.flush_interval_seconds - (time.time() - opened_at) if opened_at else 0.0
-        if remaining > 0:
-            self._ioloop.call_later(remaining, partial(self._age, lane))
-            return
-        self._ageing.discard(lane)
-        self._close_batch(lane, "interval")
-
-    def _close_batch(self, lane: Lane, trigger: str) -> None:
-        if lane not in self._failing:
-            self._committing(lane, partial(lane.close, trigger))
-
-    def _committing(self, lane: Lane, commit: Callable[[], None]) -> None:
-        """Run what commits in this lane; when its files can't take it, try again until they can."""
-        try:
-            commit()
-        except OSError as error:
-            if lane not in self._failing:
-                _log.error("worker.commit_failed", shard=lane.status.shard, error=str(error))
-            self._failing.add(lane)
-            lane.status.state, lane.status.cause = "failing", str(error)
-            self._ioloop.call_later(RETRY_COMMIT_SECONDS, partial(self._committing, lane, partial(lane.close, "")))
-            return
-        if lane in self._failing:
-            self._failing.discard(lane)
-            lane.status.state, lane.status.cause = "consuming", ""
-            _log.info("worker.commit_recovered", shard=lane.status.shard)
-
-    def _count_drop(self, delivery: Delivery) -> None:
-        """Count a drop in a commit of its own, as the open batch of that shard may yet be rolled back."""
-        lane = self._lanes[self._topology.fold_queue(DROPS_SHARD)]
-        self._close_batch(lane, "drain")
-        if self._drops is None or lane in self._failing:
-            return
-        try:
-            self._drops.deliver(delivery)
-        except OSError as error:
-            _log.error("worker.commit_failed", shard=DROPS_SHARD, error=str(error))
 
     # -- its life -------------------------------------------------------------------------------------------------
 
@@ -243,13 +187,11 @@ class Worker:
 
     def _drain(self) -> None:
         _log.info("worker.draining")
-        for state in self._status.shards:
-            state.state = "draining"
         self._consumer.cancel(self._finish)
 
     def _finish(self) -> None:
-        for lane in self._lanes.values():
-            self._close_batch(lane, "drain")
+        for pace in self._paces.values():
+            pace.close("drain")
         self._consumer.close(self._ioloop.stop)
 
     def _reload(self) -> None:
@@ -259,9 +201,9 @@ class Worker:
             _log.error("worker.reload_refused", error=str(error))
             return
         self._name_refused(self._families.reload(self._catalogue))
-        for shard in self._shards:
-            shard.fold.reroute()
-            shard.expose_at_zero(self._catalogue.families.values())
+        self._reroute()
+        for lane in self._lanes.values():
+            lane.follow(self._catalogue.families.values())
         _log.info("worker.catalogue_reloaded", families=len(self._catalogue.families))
 
     def _name_refused(self, refused: Iterable[str]) -> None:
@@ -279,18 +221,21 @@ class Worker:
         self._ioloop.call_later(BEAT_SECONDS, self._beat)
         self._families.refresh()
         if self._families.generation != self._routed_generation:
-            self._routed_generation = self._families.generation
-            for shard in self._shards:
-                shard.fold.reroute()
+            self._reroute()
         silent_since = time.time() - self._settings.presence_ttl_seconds
-        for lane in self._lanes.values():
-            if lane not in self._failing:
-                self._committing(lane, partial(lane.expire, silent_since))
-            if lane not in self._failing:
-                self._committing(lane, partial(lane.clean, self._settings.registry_dir))
-            lane.write_exemplars()
-            self._consumer.depth(lane.status.queue, partial(setattr, lane.status, "queue_depth"))
+        for pace in self._paces.values():
+            pace.beat(silent_since, self._settings.registry_dir)
+        for suspects in self._suspects:
+            suspects.forget(time.time())
+        for state in self._status.shards:
+            self._consumer.depth(state.queue, partial(setattr, state, "queue_depth"))
         self._tell()
+
+    def _reroute(self) -> None:
+        """Resolve where samples go again: the families have changed."""
+        self._routed_generation = self._families.generation
+        for shard in self._shards:
+            shard.fold.reroute()
 
     def _tell(self) -> None:
         self._status.beat_at = time.time()

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from busmon.fleet import lane as lanes
-from busmon.fleet.lane import DropCount
+from busmon.registry.fold.fold import Fold
+from busmon.registry.shard.shard import Shard
 from busmon.settings.kinds import FormatRule
+from busmon.wire.envelope import Envelope
 
-from .settlements import NOW, QUEUE, VOTE, Quarantined, Settled, Worker, body, delivery
+from .settlements import NOW, VOTE, Quarantined, Settled, Worker, body, delivery
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -37,29 +40,53 @@ def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
         assert len(worker.broker.calls) == 1
 
 
-def test_a_batch_is_full_at_its_size(tmp_path: Path) -> None:
+def test_a_full_batch_is_committed_and_what_arrived_with_it_begins_the_next(tmp_path: Path) -> None:
     with Worker(tmp_path, batch_size=3) as worker:
-        assert [worker.lane.deliver([delivery(tag)]) for tag in (1, 2, 3)] == [0, 0, 1]
-        worker.lane.close("size")
-        assert worker.lane.deliver([delivery(4)]) == 0
+        worker.lane.deliver([delivery(tag) for tag in range(1, 8)])
+        assert worker.broker.calls == [Settled([1, 2, 3], votes=3), Settled([4, 5, 6], votes=6)]
+        assert worker.lane.opened_at is not None
+        worker.lane.close("interval")
+        assert worker.broker.settled == [*range(1, 8)]
+        assert worker.shows("busmon_batches_total", trigger="size") == 2
 
 
-def test_large_bodies_for_the_quarantine_fill_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "MAX_REFUSED_BYTES", 1000)
+def test_large_bodies_fill_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "MAX_BATCH_BYTES", 1000)
     with Worker(tmp_path) as worker:
-        assert [worker.lane.deliver([delivery(tag, b"x" * 400)]) for tag in (1, 2, 3)] == [0, 0, 1]
+        worker.lane.deliver([delivery(tag, b"x" * 400) for tag in (1, 2, 3, 4)])
+        assert worker.broker.settled == [1, 2, 3]
 
 
-def test_an_open_batch_knows_when_it_was_opened(clock: SimpleNamespace, tmp_path: Path) -> None:
+def test_an_open_batch_knows_when_it_was_opened_whatever_becomes_of_the_clock(
+    clock: SimpleNamespace, tmp_path: Path
+) -> None:
     with Worker(tmp_path) as worker:
         assert worker.lane.opened_at is None
-        for clock.now in (NOW, NOW + 1):
-            worker.lane.deliver([delivery(int(clock.now))])
+        for running, clock.now in ((5.0, NOW), (6.0, NOW - 3600)):
+            clock.monotonic = lambda running=running: running
+            worker.lane.deliver([delivery(int(running))])
         opened_at = [worker.lane.opened_at]
         worker.lane.close("interval")
         opened_at.append(worker.lane.opened_at)
-        assert opened_at == [NOW, None]
-        assert worker.lane.status.last_commit_at == worker.lane.status.last_delivery_at == NOW + 1
+        assert opened_at == [5.0, None]
+        assert worker.lane.status.last_commit_at == worker.lane.status.last_delivery_at == NOW - 3600
+
+
+def test_what_arrives_together_is_in_order(tmp_path: Path) -> None:
+    gauge = {"name": "queue_size", "labels": {"queue": "tasks"}}
+    totals = [f"# TYPE jobs_total counter\njobs_total {total}\n".encode() for total in (10, 20, 30)]
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        worker.lane.deliver([delivery(tag, body({**gauge, "value": value})) for tag, value in ((1, 100), (2, 5))])
+        worker.lane.deliver(
+            [
+                delivery(tag, total, message_id=f"p{tag}", app_id="planner")._replace(routing_key="prometheus.a")
+                for tag, total in enumerate(totals, start=3)
+            ]
+        )
+        worker.lane.close("interval")
+        assert worker.shows("queue_size", queue="tasks") == 5
+        assert worker.shows("jobs_total", agent="planner") == 30
+        assert worker.shows("busmon_samples_rejected_total") == 0
 
 
 def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
@@ -151,13 +178,13 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
         worker.lane.deliver([delivery(2, b"nonsense")])
         with monkeypatch.context() as disk:
             disk.setattr(os, "posix_fallocate", full)
-            for trigger in ("interval", "", ""):
+            for trigger in ("interval", "size", "drain"):
                 with pytest.raises(OSError, match="No space left"):
                     worker.lane.close(trigger)
                 assert worker.broker.calls == []
                 assert worker.votes() == 0
         worker.lane.deliver([delivery(3)])
-        worker.lane.close("")
+        worker.lane.retry()
         assert worker.broker.settled == [1, 2, 3]
         assert [bad.delivery.delivery_tag for bad in worker.broker.quarantined] == [2]
         assert worker.votes() == 2
@@ -165,6 +192,61 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
         assert worker.shows("busmon_envelopes_consumed_total") == 2
         assert worker.shows("busmon_envelopes_rejected_total", reason="invalid_json") == 1
         assert worker.shows("message_size_bytes_count") == 2
+
+
+def fill(part_of_name: str, disk: pytest.MonkeyPatch) -> None:
+    """No write into these files finds room."""
+    write = os.pwrite
+
+    def write_or_fail(descriptor: int, data: bytes, offset: int) -> int:
+        if part_of_name in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            full()
+        return write(descriptor, data, offset)
+
+    disk.setattr(os, "pwrite", write_or_fail)
+
+
+@pytest.mark.parametrize(("unwritable", "redelivered"), [("families", False), ("suspect", True)])
+def test_what_a_full_disk_keeps_from_being_folded_is_counted_later_and_once(
+    unwritable: str,
+    redelivered: bool,  # noqa: FBT001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = body(VOTE, {"name": "boxes_total", "type": "counter", "value": 1})
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1)])
+        with monkeypatch.context() as disk:
+            fill(unwritable, disk)
+            with pytest.raises(OSError, match="No space left"):
+                worker.lane.deliver([delivery(2, new, redelivered=redelivered), delivery(3)])
+            worker.lane.deliver([delivery(4)])
+            for _ in range(2):
+                with pytest.raises(OSError, match="No space left"):
+                    worker.lane.retry()
+            assert worker.broker.calls == []
+        worker.lane.retry()
+        assert worker.broker.calls == [Settled([1, 2, 3, 4], votes=4)]
+        assert worker.shows("boxes_total") == 1
+        assert worker.shows("busmon_envelopes_consumed_total") == 4
+        assert worker.shows("busmon_envelopes_deduplicated_total") == 0
+
+
+def test_what_a_batch_measures_of_itself_outlives_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, body(VOTE, {"name": "votes_cast_total", "value": "many"}))])
+        with monkeypatch.context() as disk:
+            fill("families", disk)
+            for _ in range(3):
+                with pytest.raises(OSError, match="No space left"):
+                    worker.lane.close("interval")
+        worker.lane.close("interval")
+        assert worker.votes() == 1
+        assert worker.shows("busmon_envelopes_consumed_total") == 1
+        assert worker.shows("busmon_samples_folded_total", type="counter") == 1
+        assert worker.shows("busmon_samples_rejected_total") == 1
+        assert worker.shows("message_size_bytes_count") == 1
+        assert worker.shows("busmon_batches_total") == 1
 
 
 def test_a_batch_whose_commit_failed_may_be_voided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +277,81 @@ def test_silent_sources_leave_and_the_open_batch_stays_open(clock: SimpleNamespa
         worker.lane.expire(NOW + 150)
         assert worker.broker.settled == [1, 2]
         assert worker.shows("active_agents") == 0
+
+
+# -- what can't be counted -------------------------------------------------------------------------------------------
+
+POISON = body(VOTE, source="poison")
+
+
+@pytest.fixture(params=["fold", "commit"])
+def poisonous(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poison makes the fold raise when it is half through, or the commit of any batch that it is in."""
+    fold, commit = Fold.envelope, Shard.commit
+
+    def fold_or_raise(self: Fold, envelope: Envelope, now: float) -> None:
+        fold(self, envelope, now)
+        if envelope.source == "poison":
+            raise TypeError("Integer exceeds 64-bit range")
+
+    def commit_or_raise(self: Shard, now: float) -> None:
+        if "poison" in self.ledger.open.sources:
+            raise TypeError("Integer exceeds 64-bit range")
+        commit(self, now)
+
+    if request.param == "fold":
+        monkeypatch.setattr(Fold, "envelope", fold_or_raise)
+    else:
+        monkeypatch.setattr(Shard, "commit", commit_or_raise)
+
+
+def with_poison() -> list[Any]:
+    return [delivery(1), delivery(2, POISON, message_id="poison:1"), delivery(3), delivery(4)]
+
+
+@pytest.mark.usefixtures("poisonous")
+def test_a_body_that_cannot_be_counted_is_quarantined_alone_and_its_neighbours_are_counted(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(with_poison())
+        worker.lane.close("interval")
+        assert [bad.delivery.body for bad in worker.broker.quarantined] == [POISON]
+        assert worker.broker.quarantined[0].headers["reason"] == "uncountable"
+        assert worker.broker.settled == [1, 2, 3, 4]
+        assert worker.votes() == 3
+        assert worker.shows("busmon_envelopes_consumed_total") == 3
+        assert worker.shows("busmon_envelopes_rejected_total", reason="uncountable") == 1
+
+
+@pytest.mark.usefixtures("poisonous")
+def test_a_disk_that_is_full_meanwhile_keeps_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(9)])
+        worker.lane.close("interval")
+        with monkeypatch.context() as disk:
+            fill("journal", disk)
+            with suppress(OSError):
+                worker.lane.deliver(with_poison())
+            for _ in range(2):
+                with pytest.raises(OSError, match="No space left"):
+                    worker.lane.close("interval")
+        worker.lane.retry()
+        assert sorted(worker.broker.settled) == [1, 2, 3, 4, 9]
+        assert len(worker.broker.quarantined) == 1
+        assert worker.votes() == 4
+
+
+def test_a_commit_that_fails_without_any_delivery_blames_none_and_ends_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise TypeError("of our own")
+
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1), delivery(2)])
+        monkeypatch.setattr(Shard, "commit", fail)
+        with pytest.raises(TypeError, match="of our own"):
+            worker.lane.close("interval")
+        assert worker.broker.calls == []
 
 
 # -- the quarantine --------------------------------------------------------------------------------------------------
@@ -257,21 +414,3 @@ def test_bad_samples_are_counted_and_their_envelope_is_not_quarantined(tmp_path:
         worker.lane.close("size")
         assert worker.broker.calls == [Settled([1], votes=2)]
         assert worker.shows("busmon_samples_rejected_total", agent="planner") == 2
-
-
-# -- what the quarantine drops ---------------------------------------------------------------------------------------
-
-
-def test_a_drop_is_counted_and_then_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Worker(tmp_path) as worker:
-        shard = worker.registry.shard
-        drops = DropCount(shard, QUEUE)
-        drops.settlement = worker.broker
-        drops.deliver(delivery(1))
-        with monkeypatch.context() as disk:
-            disk.setattr(shard, "commit", full)
-            with pytest.raises(OSError, match="No space left"):
-                drops.deliver(delivery(2))
-        drops.deliver(delivery(3))
-        assert worker.broker.settled == [1, 3]
-        assert worker.shows("busmon_quarantine_dropped_total") == 2

@@ -1,6 +1,8 @@
 """A body that kills is found out by a trial that its worker survives; one that stood by is acquitted."""
 
+import errno
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from busmon.fleet import suspects as module
-from busmon.fleet.suspects import Suspects, identity, survives
+from busmon.fleet.suspects import FORGET_SECONDS, Suspects, identity, survives
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -74,17 +76,41 @@ def test_the_list_of_the_blamed_is_bounded(tmp_path: Path, monkeypatch: pytest.M
     assert list(Suspects(tmp_path, 0).blamed)[-1] == identity("s:5", b"")
 
 
-def test_a_torn_note_blames_nobody_who_comes(tmp_path: Path) -> None:
+def test_what_a_power_cut_tore_blames_nobody(tmp_path: Path) -> None:
     (tmp_path / "shard0.suspect").write_bytes(b"\xff\x00\xfe")
-    suspects = Suspects(tmp_path, 0)
-    assert WHO not in suspects.blamed
-    suspects.close()
+    (tmp_path / "shard0.blamed").write_bytes(f"{WHO} 12".encode() + b"\xff\x00\n")
+    assert reopened(Suspects(tmp_path, 0), tmp_path).blamed == {}
 
 
 def test_a_body_is_known_by_its_id_or_else_by_itself() -> None:
     assert identity("s:1", b"one") == identity("s:1", b"other")
     assert identity(None, b"one") == identity(None, b"one") != identity(None, b"other")
     assert identity("", b"one") == identity(None, b"one")
+
+
+def test_who_was_found_guilty_is_forgotten_after_a_day(suspects: Suspects, tmp_path: Path) -> None:
+    now = time.time()
+    suspects.convict("old", now - FORGET_SECONDS)
+    suspects.convict("new", now)
+    suspects.convict("seen-again", now - 2 * FORGET_SECONDS)
+    suspects.convict("seen-again", now)
+    suspects.forget(now + 1)
+    assert list(suspects.blamed) == ["new", "seen-again"]
+    assert list(reopened(suspects, tmp_path).blamed) == ["new", "seen-again"]
+
+
+def test_who_was_blamed_before_it_was_said_when_is_blamed_since_now(tmp_path: Path) -> None:
+    (tmp_path / "shard0.blamed").write_text(f"{WHO}\n")
+    suspects = Suspects(tmp_path, 0)
+    assert suspects.blamed[WHO] == pytest.approx(time.time(), abs=60)
+    suspects.close()
+
+
+def test_a_note_has_its_bytes_from_the_start(suspects: Suspects, tmp_path: Path) -> None:
+    before = (tmp_path / "shard0.suspect").stat()
+    suspects.note(WHO)
+    after = (tmp_path / "shard0.suspect").stat()
+    assert before.st_size == after.st_size == len(WHO)
 
 
 def kill_itself() -> None:
@@ -106,10 +132,50 @@ def loop_for_ever() -> None:
 
 @pytest.mark.parametrize("ordeal", [kill_itself, leave, recurse, loop_for_ever])
 def test_whoever_kills_the_child_is_found_guilty(ordeal: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TRIAL_SECONDS", 1)
+    monkeypatch.setattr(module, "TRIAL_SECONDS", 1)  # of processor time
     began = time.monotonic()
     assert not survives(ordeal, lambda: None)
     assert time.monotonic() - began < 60
+
+
+def test_who_waits_for_ever_is_found_guilty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANG_SECONDS", 1)
+    assert not survives(signal.pause, lambda: None)
+
+
+def test_a_child_that_somebody_else_kills_is_tried_again(tmp_path: Path) -> None:
+    trials = tmp_path / "trials"
+    trials.touch()
+
+    def die_at_first() -> None:
+        with trials.open("a") as stream:
+            stream.write("x")
+        if trials.stat().st_size < module.TRIALS:
+            kill_itself()
+
+    assert survives(die_at_first, lambda: None)
+    assert trials.stat().st_size == module.TRIALS
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_body_that_cannot_be_tried_is_not_guilty(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert survives(lambda: None, refuse)
+    assert survives(refuse, lambda: None)
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert survives(lambda: None, lambda: None)
+
+
+def test_a_trial_is_held_within_limits_that_are_lower_already() -> None:
+    child = os.fork()
+    if child == 0:
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (1 << 28)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        verdicts = survives(lambda: None, lambda: None), survives(lambda: bytearray(1 << 29), lambda: None)
+        os._exit(0 if verdicts == (True, False) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_who_takes_too_much_memory_is_found_guilty(monkeypatch: pytest.MonkeyPatch) -> None:

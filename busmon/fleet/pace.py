@@ -1,0 +1,118 @@
+"""When a lane's batch is closed, by age or by a drain, and what happens while its files can't take it.
+
+Whatever commits in a shard runs here. When one fails, the shard is failing until a commit succeeds, which is tried once
+a second. The consumer's state and the commit's error are two facts; the shard's status is made of both. One thread.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from busmon.bus.delivery import Delivery
+from busmon.fleet.lane import Lane
+
+RETRY_SECONDS = 1.0
+
+Later = Callable[[float, Callable[[], None]], object]
+"""Calls back after so many seconds, on the loop."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Pace:
+    """What drives one lane.
+
+    Attributes:
+        error: why the last commit failed; empty unless it did.
+    """
+
+    def __init__(self, lane: Lane, later: Later, flush_seconds: float) -> None:
+        self.error = ""
+        self._lane = lane
+        self._later = later
+        self._flush_seconds = flush_seconds
+        self._is_ageing = False
+        self._consumer = (lane.status.state, lane.status.cause)
+
+    # -- what the consumer says -----------------------------------------------------------------------------------
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries into the lane's batch, which is closed when it has become old enough."""
+        try:
+            self._lane.deliver(deliveries)
+        except OSError as error:
+            self._fail(error)
+        if self._lane.opened_at is not None and not self._is_ageing:
+            self._is_ageing = True
+            self._later(self._flush_seconds, self._age)
+
+    def void(self) -> None:
+        """Forget the open batch: its deliveries come again."""
+        self._lane.void()
+
+    def change(self, state: str, cause: str) -> None:
+        """Note how the queue's consumer is; before a cancelled one loses its channel, its batch is settled."""
+        self._consumer = (state, cause)
+        self._show()
+        if state == "cancelled":
+            self.close("drain")
+
+    # -- commits --------------------------------------------------------------------------------------------------
+
+    def close(self, trigger: str) -> None:
+        """Close the open batch, unless the files can't take it; then it is closed when they can."""
+        self.run(partial(self._lane.close, trigger))
+
+    def run(self, commit: Callable[[], None]) -> None:
+        """Run what commits in the lane's shard, unless the shard is failing."""
+        if self.error:
+            return
+        try:
+            commit()
+        except OSError as error:
+            self._fail(error)
+
+    def beat(self, silent_since: float, registry_dir: Path) -> None:
+        """Once a second: what the clock and other processes may have changed."""
+        self.run(partial(self._lane.expire, silent_since))
+        self.run(partial(self._lane.clean, registry_dir))
+        self.run(self._lane.expose)
+        self._lane.write_exemplars()
+
+    def _age(self) -> None:
+        """Close the batch that has become old enough, or look again when it will have."""
+        opened_at = self._lane.opened_at
+        remaining = 0.0 if opened_at is None else opened_at + self._flush_seconds - time.monotonic()
+        if remaining > 0:
+            self._later(remaining, self._age)
+            return
+        self._is_ageing = False
+        self.close("interval")
+
+    def _fail(self, error: OSError) -> None:
+        if not self.error:
+            _log.error("pace.commit_failed", shard=self._lane.status.shard, error=str(error))
+            self._later(RETRY_SECONDS, self._retry)
+        self.error = str(error)
+        self._show()
+
+    def _retry(self) -> None:
+        try:
+            self._lane.retry()
+        except OSError as error:
+            self.error = str(error)
+            self._later(RETRY_SECONDS, self._retry)
+        else:
+            self.error = ""
+            _log.info("pace.commit_recovered", shard=self._lane.status.shard)
+        self._show()
+
+    def _show(self) -> None:
+        """A consumer that doesn't consume is named first: nothing comes that files could take."""
+        state, cause = self._consumer
+        if self.error and state == "consuming":
+            state, cause = "failing", self.error
+        self._lane.status.state, self._lane.status.cause = state, cause
