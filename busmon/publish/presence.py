@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from busmon.publish.instruments import Counter
     from busmon.publish.telemetry import Telemetry
 
+HEARTBEAT_SECONDS = 15.0
+"""How often a source gives a sign of life: one may be lost and AgentSilent still trust it, and tell within a minute."""
+
 _MARK = ".runs"
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from busmon.errors import BusmonError
 from busmon.publish.batch import Origin
+from busmon.publish.presence import HEARTBEAT_SECONDS
 from busmon.publish.series import Series
 from busmon.settings import Settings
 
@@ -47,7 +48,7 @@ class Sender:
         self.origin = new_origin(agent)
         self._rounds = _rounds(self.origin, series, settings, confirmed)
         # However seldom it publishes, a source must say often enough that it lives.
-        self._interval_seconds = min(settings.publish_interval_seconds, series.shared.resend_seconds)
+        self._interval_seconds = min(settings.publish_interval_seconds, HEARTBEAT_SECONDS, series.shared.resend_seconds)
         self._changed = Condition()
         self._asked = 0
         self._answered = 0

@@ -21,7 +21,7 @@ from busmon.publish.definitions import Definitions
 from busmon.publish.jobs import Job
 from busmon.publish.pending import BYTES_PER_VALUE, Shared
 from busmon.publish.pools import Pools
-from busmon.publish.presence import Presence
+from busmon.publish.presence import HEARTBEAT_SECONDS, Presence
 from busmon.publish.process import Process
 from busmon.publish.sender import Sender
 from busmon.publish.series import Series
@@ -32,7 +32,7 @@ LOOK_SECONDS = 15.0
 """How often processes and pools are looked at."""
 
 PRESENCE_SHARE = 3
-"""A source speaks up this often in each presence TTL."""
+"""A gauge that nobody touches is sent this often in each presence TTL."""
 
 _open: set["Telemetry"] = set()
 
@@ -82,7 +82,7 @@ class Telemetry(Definitions):
         self._presence: Presence | None = None
         if lifecycle:
             self._presence = Presence(self, self._settings.spool_dir / agent)
-            self._series.watch(self._presence.beat, self._series.shared.resend_seconds)
+            self._series.watch(self._presence.beat, min(HEARTBEAT_SECONDS, shared.resend_seconds))
         self._sender = Sender(agent, self._series, self._settings, confirmed)
         if self._presence is not None:
             self._presence.start(self.source)

@@ -17,6 +17,8 @@ SAMPLES_IN_A_RANGE = 4
 COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 GAUGE_FUNCTIONS = {"deriv", "delta", "idelta", "predict_linear"}
 COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
+MAY_MATCH_NOTHING = "$agent"
+"""A variable whose All matches a label that isn't there, as fleets' series have it on purpose."""
 ANY = frozenset({"*"})
 """The labels of what has any: a scalar's, a time's."""
 
@@ -100,7 +102,8 @@ class Lint:
             self._say(f"{node.name}: no such series")
             return ANY
         for matcher in node.matchers.matchers:
-            self._need({matcher.name}, series.labels, f"matcher of {node.name}")
+            if matcher.value != MAY_MATCH_NOTHING:
+                self._need({matcher.name}, series.labels, f"matcher of {node.name}")
             if matcher.op in (promql.MatchOp.Re, promql.MatchOp.NotRe) and _PLAIN.fullmatch(matcher.value):
                 self._say(f"{matcher.name}=~{matcher.value!r}: no regular expression")
         return series.labels

@@ -1,14 +1,18 @@
 import json
+import math
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from busmon.dashboards import BOARDS
 from busmon.dashboards.panels import Panel
+from busmon.dashboards.promql import PROCESSED, chosen
 from busmon.demo.native import NativeStack
+from busmon.demo.platform import ROLES
 from busmon.settings import Settings
 
 PATIENCE_SECONDS = 90.0
@@ -35,17 +39,32 @@ class Prometheus:
         self._address = address
 
     def series(self, panel: Panel, query: str) -> int:
+        """How many series have at least one number: a quantile of nothing is NaN."""
         filled = query.replace("$__rate_interval", "10s").replace("$__range", f"{RANGE_SECONDS}s")
-        filled = filled.replace("$job", ".+").replace("$agent", ".+")
+        filled = filled.replace("$job", ".+").replace("$agent", ".*")
         now = time.time()
         if panel.instant:
-            return self._ask("query", query=filled, time=str(now))
-        return self._ask("query_range", query=filled, start=str(now - RANGE_SECONDS), end=str(now), step="5")
+            return sum(math.isfinite(float(row["value"][1])) for row in self._ask("query", query=filled, time=str(now)))
+        rows = self._ask("query_range", query=filled, start=str(now - RANGE_SECONDS), end=str(now), step="5")
+        return sum(any(math.isfinite(float(value)) for _, value in row["values"]) for row in rows)
 
-    def _ask(self, path: str, **parameters: str) -> int:
+    def tasks_processed(self, agents: str, at: float) -> float:
+        """A second, as the panels ask for it where these agents are chosen."""
+        query = chosen(*PROCESSED).replace("$job", ".+").replace("$agent", agents)
+        return sum(float(row["value"][1]) for row in self._ask("query", query=query, time=str(at)))
+
+    def agents_heard(self) -> set[str]:
+        return {row["metric"]["agent"] for row in self._ask("query", query="agent:last_envelope:age_seconds")}
+
+    def active_agents(self) -> float:
+        (row,) = self._ask("query", query="sum(type:active_agents:sum)")
+        return float(row["value"][1])
+
+    def _ask(self, path: str, **parameters: str) -> list[dict[str, Any]]:
         url = f"{self._address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - of this machine
-            return len(json.loads(answer.read())["data"]["result"])
+            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+            return found
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +84,28 @@ def test_every_panels_query_returns_data_of_a_real_fleet(stack: NativeStack) -> 
         assert time.monotonic() < deadline, [(panel.title, legend, query) for panel, legend, query in empty]
         asked = empty
         time.sleep(0.5)
+
+
+def test_a_simulation_shows_its_agents_and_nobody_else(stack: NativeStack) -> None:
+    prometheus = Prometheus(stack.prometheus)
+
+    assert prometheus.agents_heard() == set(ROLES)
+    assert prometheus.active_agents() == len(ROLES)
+
+
+def test_what_the_chosen_agents_do_adds_up_to_what_all_do(stack: NativeStack) -> None:
+    prometheus = Prometheus(stack.prometheus)
+    first, *others = ROLES
+    deadline = time.monotonic() + PATIENCE_SECONDS
+
+    parts = [0.0]
+    while not min(parts):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+        recorded = time.time() - 3  # by all rules of the group, not only by the first
+        parts = [prometheus.tasks_processed(agents, recorded) for agents in (first, f"({'|'.join(others)})")]
+
+    assert sum(parts) == pytest.approx(prometheus.tasks_processed(".*", recorded))
 
 
 def test_what_is_said_to_have_no_data_is_asked_for() -> None:
