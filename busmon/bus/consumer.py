@@ -1,7 +1,7 @@
 """The fleet's consumer: deliveries of several queues to one listener, settled after the commit, whatever happens.
 
 One `SelectConnection` with a channel for each queue, a second connection for what is published, both on the caller's
-loop and only on its thread. The way to the queues is made on each connection, and what waited for it is sent on. What
+loop and only on its thread. What waits as it found no way to a shard's queue is sent on, the way made first. What
 ends a connection, a channel or a consumer is counted in `reconnects`, logged and told to the listener, and what can be
 opened again is, with jittered back-off. No exception of pika's reaches the caller, and none of the caller's is lost in
 pika.
@@ -27,7 +27,7 @@ from busmon.bus.link import CLOSE_SECONDS, Link
 from busmon.bus.outgoing import Outgoing
 from busmon.bus.outgoing_properties import quarantine_properties
 from busmon.bus.queue_channel import QueueChannel
-from busmon.bus.ringing import RingKeeper
+from busmon.bus.ringing import RingBreaker
 from busmon.bus.surfacing import surfacing
 from busmon.bus.topology import Ring
 
@@ -52,8 +52,8 @@ class Consumer:
         name: what the connections are called on the broker.
         listener: gets the deliveries.
         ioloop: pika's loop, run by the caller.
-        ring: made on each connection; None if nothing hashes.
-        waiting: the queue from which to forward to the ring; empty if that is another worker's to do.
+        ring: deleted when one of its queues is gone; None if nothing hashes.
+        waiting: the queue of what found no ring: make the ring and send on; empty if that is another worker's to do.
         peeling: take deliveries before pika decodes them, at a third of the cost.
 
     Attributes:
@@ -87,14 +87,14 @@ class Consumer:
             parameters(amqp_url, f"{name} publishing"), ioloop, self.reconnects, self._on_publishing_blocked
         )
         self._quarantine = self._outgoing.outlet(quarantine_exchange, "quarantine_refused", lambda _: None)
-        self._keeper = None if ring is None else RingKeeper(ring, ioloop, self.reconnects)
+        self._breaker = None if ring is None else RingBreaker(ring)
         self._depths = Depths()
         self._channels = {queue: self._channel(queue, prefetch, listener, peeling=peeling) for queue in queues}
         self._forwarder: Forwarder | None = None
-        if self._keeper is not None and waiting:
+        if ring is not None and waiting:
             self._forwarder = Forwarder(
                 waiting,
-                keeper=self._keeper,
+                ring=ring,
                 outgoing=self._outgoing,
                 ioloop=ioloop,
                 interruptions=self.reconnects,
@@ -110,7 +110,7 @@ class Consumer:
             ioloop=self._ioloop,
             interruptions=self.reconnects,
             voided=self._outgoing.forget,
-            cancelled=partial(self._on_cancelled, queue),
+            gone=partial(self._on_gone, queue),
             peeling=peeling,
         )
 
@@ -122,8 +122,8 @@ class Consumer:
     @property
     def obstacles(self) -> list[str]:
         """What is wrong on the way to the queues, a line each."""
-        parts = (self._keeper, self._forwarder)
-        return [part.obstacle for part in parts if part is not None and part.obstacle]
+        lines = (self._forwarder.maker.obstacle, self._forwarder.obstacle) if self._forwarder else ()
+        return [line for line in lines if line]
 
     def start(self) -> None:
         """Connect and consume; all that follows happens on the loop."""
@@ -210,16 +210,18 @@ class Consumer:
     def _on_open(self, connection: Connection) -> None:
         _log.info("consumer.connected")
         if not self._draining:
-            if self._keeper is not None:
-                self._keeper.connected(connection)
+            if self._breaker is not None:
+                self._breaker.connected(connection)
+            if self._forwarder is not None:
+                self._forwarder.maker.connected(connection)
             for channel in self._channels.values():
                 channel.connected(connection)
 
     def _on_lost(self, cause: Cause, wait: float | None) -> None:
         self.reconnects[cause.name] += 1
         _log.warning("consumer.connection_lost", cause=cause.name, detail=cause.detail, retry_in_seconds=wait)
-        if self._keeper is not None:
-            self._keeper.disconnected()
+        if self._forwarder is not None:
+            self._forwarder.maker.disconnected()
         for channel in self._channels.values():
             channel.disconnected(cause)
 
@@ -232,9 +234,9 @@ class Consumer:
         for channel in self._channels.values():
             channel.block(reason)
 
-    def _on_cancelled(self, queue: str) -> None:
-        if self._keeper is not None:
-            self._keeper.lose(queue)
+    def _on_gone(self, queue: str) -> None:
+        if self._breaker is not None:
+            self._breaker.lose(queue)
 
     def _on_publishing_blocked(self, reason: str) -> None:
         for channel in self._channels.values():

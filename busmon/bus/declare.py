@@ -19,6 +19,7 @@ from busmon.bus.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topol
 from busmon.errors import BrokerRefusedError, BusError, TopologyError
 
 _ACCESS_REFUSED = 403
+_RESOURCE_LOCKED = 405
 
 # RabbitMQ 3.10: "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '6' but current is '5'"; where
 # one of them is absent, "received none but current is the value '5' of type 'signedint'".
@@ -76,7 +77,8 @@ def ensure(topology: Topology, amqp_url: str) -> list[str]:
         if not missing:
             # A binding can't be asked for, only made again; whoever may not bind has to trust that it is there.
             with suppress(BrokerRefusedError):
-                _make_ring_and_bind(session, topology)
+                _make_ring(session, topology, locked=_lock(session, topology))
+                _bind_all(session, topology)
             return []
         _refuse_more_shards(topology, missing)
         try:
@@ -121,26 +123,14 @@ def _durable(exchanges: Iterable[Exchange]) -> list[str]:
 
 
 def _declare_all(session: Session, topology: Topology) -> list[str]:
-    _break_ring_with_a_gap(session, topology)
+    locked = _lock(session, topology)
+    exchanges = [exchange for exchange in topology.exchanges if exchange.durable or locked]
     return [
-        *(_declare_exchange(session, topology, exchange) for exchange in topology.exchanges),
+        *(_declare_exchange(session, topology, exchange) for exchange in exchanges),
         *(_declare_queue(session, topology, queue) for queue in topology.queues),
+        *_make_ring(session, topology, locked=locked),
         *_bind_all(session, topology),
     ]
-
-
-def _break_ring_with_a_gap(session: Session, topology: Topology) -> None:
-    """Delete a ring that lacks a shard's queue: bound at its end, that queue would take other sources than it had."""
-    folds = map(topology.fold_queue, range(topology.shards))
-    if topology.ring and not all(map(session.has_queue, folds)):
-        name = topology.ring.exchange.name
-        _do(session, topology, f"exchange {name!r}", lambda channel: channel.exchange_delete(name))
-
-
-def _make_ring_and_bind(session: Session, topology: Topology) -> None:
-    if topology.ring:
-        _declare_exchange(session, topology, topology.ring.exchange)
-    _bind_all(session, topology)
 
 
 def _declare_exchange(session: Session, topology: Topology, exchange: Exchange) -> str:
@@ -166,13 +156,45 @@ def _declare_queue(session: Session, topology: Topology, queue: Queue) -> str:
     return f"{what}: {'was there' if there else 'declared'}"
 
 
+def _make_ring(session: Session, topology: Topology, *, locked: bool) -> list[str]:
+    """Make the ring from scratch, as a worker does (see `ringing`), unless a worker is at it."""
+    ring = topology.ring
+    if ring is None:
+        return []
+    what = f"ring {ring.exchange.name!r}"
+    if not locked:
+        return [f"{what}: left to the worker that is making it"]
+    _declare_exchange(session, topology, ring.exchange)
+    _do(session, topology, what, lambda channel: channel.exchange_delete(ring.exchange.name))
+    _declare_exchange(session, topology, ring.exchange)
+    for binding in ring.bindings:
+        _do(session, topology, f"binding {binding}", partial(_bind, binding))
+    session.call(lambda channel: channel.queue_delete(ring.lock))
+    return [f"{what}: made"]
+
+
+def _lock(session: Session, topology: Topology) -> bool:
+    """Take the lock of the ring, if there is one and nobody has it; the connection's end frees it, too."""
+    ring = topology.ring
+    if ring is None:
+        return False
+    try:
+        session.call(lambda channel: channel.queue_declare(ring.lock, exclusive=True))
+    except ChannelClosedByBroker as error:
+        if error.reply_code == _RESOURCE_LOCKED:
+            return False
+        raise _explained(topology, f"queue {ring.lock!r}", error.reply_code, one_line(error.reply_text)) from error
+    return True
+
+
 def _bind_all(session: Session, topology: Topology) -> list[str]:
-    """Bind, after unbinding what belongs to another number of shards and would bring every envelope twice."""
+    """Bind all but the ring, after unbinding what belongs to another number of shards and would bring all twice."""
     for binding in topology.surplus:
         _do(session, topology, f"binding {binding}", partial(_unbind, binding))
-    for binding in topology.bindings:
+    lasting = topology.lasting_bindings
+    for binding in lasting:
         _do(session, topology, f"binding {binding}", partial(_bind, binding))
-    return [f"binding {binding}: is there" for binding in topology.bindings]
+    return [f"binding {binding}: is there" for binding in lasting]
 
 
 def _bind(binding: Binding, channel: BlockingChannel) -> None:

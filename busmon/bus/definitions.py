@@ -139,7 +139,6 @@ def exported(topology: Topology, virtual_host: str, passwords: Mapping[str, str 
     """
     place = {"vhost": virtual_host}
     exchanges = [exchange for exchange in topology.exchanges if exchange.durable]
-    bindings = [binding for binding in topology.bindings if not topology.ring or binding not in topology.ring.bindings]
     lasting = {**place, "durable": True, "auto_delete": False}
     return {
         "vhosts": [{"name": virtual_host}],
@@ -150,7 +149,7 @@ def exported(topology: Topology, virtual_host: str, passwords: Mapping[str, str 
         ],
         "exchanges": [{**lasting, "internal": False, **asdict(exchange)} for exchange in exchanges],
         "queues": [{**lasting, **asdict(queue)} for queue in topology.queues],
-        "bindings": [{**place, **asdict(binding)} for binding in bindings],
+        "bindings": [{**place, **asdict(binding)} for binding in topology.lasting_bindings],
     }
 
 

@@ -1,7 +1,8 @@
-"""What was published while the ring was missing, on its way into the ring: from the queue where it waits, unchanged.
+"""What was published while the ring was missing, on its way to the shards: from the queue where it waits, unchanged.
 
-Each delivery is acknowledged when the broker has stored it in its shard's queue, and comes again until then; the
-shard's ledger knows one that comes twice. On the thread of the loop.
+It goes through the gate, as all else does, so none meets half a ring: what finds none is stored where it was again.
+Each delivery is acknowledged when the broker has stored it, and comes again until then; the shard's ledger knows one
+that comes twice. On the thread of the loop.
 """
 
 from collections import Counter
@@ -10,12 +11,12 @@ from functools import partial
 
 from pika.adapters.select_connection import IOLoop
 
-from busmon.bus.causes import Cause
 from busmon.bus.delivery import Delivery
 from busmon.bus.outgoing import Outgoing
 from busmon.bus.outgoing_properties import forwarded_properties
 from busmon.bus.queue_channel import QueueChannel
-from busmon.bus.ringing import RingKeeper
+from busmon.bus.ringing import RingMaker
+from busmon.bus.topology import Ring
 
 PREFETCH = 200
 """So many bodies are in memory at most; of a worker's other deliveries only the tags are."""
@@ -26,7 +27,7 @@ class Forwarder:
 
     Args:
         queue: the queue.
-        keeper: of the ring; told when what happens here says that it is missing.
+        ring: made whenever something waits.
         outgoing: what to publish on.
         ioloop: what the connections run on.
         interruptions: counted up by cause.
@@ -34,14 +35,15 @@ class Forwarder:
 
     Attributes:
         channel: consumes from the queue.
-        forwarded: how many envelopes the ring has taken.
+        maker: of the ring.
+        forwarded: how many envelopes were sent on.
     """
 
     def __init__(  # noqa: PLR0913 - constructed in one place, by keyword
         self,
         queue: str,
         *,
-        keeper: RingKeeper,
+        ring: Ring,
         outgoing: Outgoing,
         ioloop: IOLoop,
         interruptions: Counter[str],
@@ -49,9 +51,10 @@ class Forwarder:
     ) -> None:
         self.forwarded = 0
         self._queue = queue
-        self._keeper = keeper
-        self._outlet = outgoing.outlet(keeper.exchange, "forward_refused", self._on_refused)
-        self._refusal = self._trouble = ""
+        self._outlet = outgoing.outlet(ring.entrance.source, "forward_refused", lambda _: self.maker.doubt())
+        self._early: list[Delivery] = []
+        self._trouble = ""
+        self.maker = RingMaker(ring, ioloop, interruptions, self._send_on)
         self.channel = QueueChannel(
             queue=queue,
             prefetch=PREFETCH,
@@ -59,37 +62,37 @@ class Forwarder:
             ioloop=ioloop,
             interruptions=interruptions,
             voided=outgoing.forget,
-            cancelled=lambda: None,
+            gone=lambda: None,
             peeling=peeling,
         )
 
     @property
     def obstacle(self) -> str:
         """Why what waits isn't forwarded, in a line; empty while nothing is wrong."""
-        trouble = self._trouble or self._refusal
+        trouble = self._trouble or self._outlet.obstacle
         return f"what waits in {self._queue!r} isn't forwarded: {trouble}" if trouble else ""
 
-    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
-        """Hold the deliveries and publish them; that any came says that the ring was missing a moment ago."""
-        self._keeper.doubt()
-        for delivery in deliveries:
-            if self.channel.hold(delivery.delivery_tag):
-                stored = partial(self._on_stored, delivery.delivery_tag)
-                self._outlet.publish(queue, delivery, partial(forwarded_properties, delivery.properties), stored)
+    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:  # noqa: ARG002 - the listener's contract
+        """Hold the deliveries until they are stored elsewhere; that any came says that the ring was missing."""
+        self._early.extend(delivery for delivery in deliveries if self.channel.hold(delivery.delivery_tag))
+        self.maker.doubt()
+        if self.maker.stands:
+            self._send_on()
 
-    def lost(self, queue: str, cause: str) -> None:
+    def lost(self, queue: str, cause: str) -> None:  # noqa: ARG002 - the listener's contract
         """What was held comes again."""
+        self._early.clear()
 
     def changed(self, queue: str, state: str, cause: str) -> None:  # noqa: ARG002 - the listener's contract
         """Note what is wrong with the queue."""
         self._trouble = "" if state in {"consuming", "draining"} else cause
-        self._refusal = ""
+
+    def _send_on(self) -> None:
+        early, self._early = self._early, []
+        for delivery in early:
+            stored = partial(self._on_stored, delivery.delivery_tag)
+            self._outlet.publish(self._queue, delivery, partial(forwarded_properties, delivery.properties), stored)
 
     def _on_stored(self, tag: int) -> None:
         self.forwarded += 1
-        self._refusal = ""
         self.channel.release(tag)
-
-    def _on_refused(self, cause: Cause) -> None:
-        self._refusal = str(cause)
-        self._keeper.doubt()

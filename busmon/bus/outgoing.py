@@ -43,15 +43,15 @@ class Outgoing:
         self._started = False
         self._flushed: Callable[[], None] | None = None
 
-    def outlet(self, exchange: str, refusal: str, refused: Callable[[Cause], None]) -> Outlet:
+    def outlet(self, exchange: str, refused_as: str, refused: Callable[[Cause], None]) -> Outlet:
         """A way to an exchange.
 
         Args:
             exchange: published to.
-            refusal: what `interruptions` counts a returned or nacked body as.
-            refused: called with each refusal's cause.
+            refused_as: what `interruptions` counts a returned or nacked body as.
+            refused: called with the cause when something is refused and the next try planned.
         """
-        outlet = Outlet(exchange, refusal, self._ioloop, self._interruptions, refused, self._advance)
+        outlet = Outlet(exchange, refused_as, self._ioloop, self._interruptions, refused, self._advance)
         self._outlets.append(outlet)
         return outlet
 

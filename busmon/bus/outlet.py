@@ -1,11 +1,12 @@
 """Bodies of held deliveries, published to one exchange with confirms, each again until the broker has stored it.
 
-On a channel of its own, and on the thread of the loop. A body may arrive more than once, if its confirm was lost with
-the connection; it is never confirmed without having arrived.
+On a channel of its own, and on the thread of the loop. One that is refused waits aside and holds up no other: of those
+one is tried again at a time, and all once that is taken. A body may arrive more than once, if its confirm was lost
+with the connection; it is never confirmed without having arrived.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -25,15 +26,15 @@ from busmon.bus.retry import Retry
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Publication:
-    """A body on its way; `refusal` says why its last publish failed, `wanted` whether anybody still waits for it."""
+    """A body on its way; `reason` says why its last publish failed, `wanted` whether anybody still waits for it."""
 
     queue: str
     delivery: Delivery
     properties: Callable[[int], BasicProperties]
     confirmed: Callable[[], None]
-    refusal: str = ""
+    reason: str = ""
     wanted: bool = True
 
 
@@ -42,24 +43,28 @@ class Outlet:
 
     Args:
         exchange: where to.
-        refusal: what a returned or nacked body is counted as.
+        refused_as: what a returned or nacked body is counted as.
         ioloop: what the connection runs on.
-        interruptions: counted up by cause at each refusal.
-        refused: called with each refusal's cause.
+        interruptions: counted up by cause each time that something is refused and the next try planned.
+        refused: called with the cause then.
         advanced: called when there is something to send, or less than before.
+
+    Attributes:
+        obstacle: why something waits to be tried again, in a line; empty while nothing does.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - constructed in one place
         self,
         exchange: str,
-        refusal: str,
+        refused_as: str,
         ioloop: IOLoop,
         interruptions: Counter[str],
         refused: Callable[[Cause], None],
         advanced: Callable[[], None],
     ) -> None:
+        self.obstacle = ""
         self._exchange = exchange
-        self._refusal = refusal
+        self._refused_as = refused_as
         self._interruptions = interruptions
         self._refused = refused
         self._advanced = advanced
@@ -68,17 +73,19 @@ class Outlet:
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._ready = False
-        # After a refusal one body is sent ahead, and the others only once it is confirmed.
-        self._trusted = False
+        # On a new channel one body is sent ahead, as the broker closes it if there is no such exchange.
+        self._answered = False
         self._published = 0
         self._waiting: deque[_Publication] = deque()
+        self._aside: deque[_Publication] = deque()
+        self._probe: _Publication | None = None
         self._unconfirmed: dict[int, _Publication] = {}
 
     @property
     def moving(self) -> bool:
         """Whether something waits for its confirm, and nothing is known to be in its way."""
         pending = self._waiting or any(publication.wanted for publication in self._unconfirmed.values())
-        return bool(pending) and not self._blocked and not self._retry.pending
+        return bool(pending) and not self._blocked and (self._ready or not self._retry.pending)
 
     def publish(
         self,
@@ -100,9 +107,13 @@ class Outlet:
 
     def forget(self, queue: str) -> None:
         """Send nothing more of this queue, and tell nobody of what was sent."""
-        self._waiting = deque(publication for publication in self._waiting if publication.queue != queue)
+        self._waiting, self._aside = (
+            deque(publication for publication in publications if publication.queue != queue)
+            for publications in (self._waiting, self._aside)
+        )
         for publication in self._unconfirmed.values():
             publication.wanted = publication.wanted and publication.queue != queue
+        self._clear_obstacle()
 
     def connected(self, connection: Connection) -> None:
         """Open the channel on a new connection."""
@@ -141,11 +152,12 @@ class Outlet:
         self._advanced()
 
     def _clear_to_send(self) -> Channel | None:
-        ready = self._ready and self._waiting and not self._blocked and not self._retry.pending
-        return self._channel if ready and (self._trusted or not self._unconfirmed) else None
+        ready = self._ready and self._waiting and not self._blocked
+        return self._channel if ready and (self._answered or not self._unconfirmed) else None
 
     def _send(self, channel: Channel, publication: _Publication) -> None:
         properties = publication.properties(channel.connection.params.frame_max)
+        publication.reason = ""
         self._published += 1
         self._unconfirmed[self._published] = publication
         routing_key = short_text(publication.delivery.routing_key)
@@ -156,64 +168,78 @@ class Outlet:
         # for returned: stored twice is better than not at all.
         for publication in self._unconfirmed.values():
             if publication.delivery.body == body:
-                publication.refusal = f"returned: {method.reply_text}"
+                publication.reason = f"returned: {method.reply_text}"
 
     def _on_confirm(self, frame: Method) -> None:
-        answered = self._answered(frame.method)
+        self._answered = True
+        answered = self._take(frame.method)
         if isinstance(frame.method, Basic.Nack):
             for publication in answered:
-                publication.refusal = "nacked: the queue behind it is full or has failed"
-        refused = [publication for publication in answered if publication.refusal]
+                publication.reason = "nacked: the queue behind it is full or has failed"
         for publication in answered:
-            if not publication.refusal:
+            if not publication.reason:
                 self._confirm(publication)
-        if refused:
-            self._fail(Cause(self._refusal, refused[0].refusal), refused)
+        if refused := [publication for publication in answered if publication.reason]:
+            self._set_aside(refused)
         self._pump()
 
-    def _answered(self, method: Basic.Ack | Basic.Nack) -> list[_Publication]:
+    def _take(self, method: Basic.Ack | Basic.Nack) -> list[_Publication]:
         tag = method.delivery_tag
         tags = [earlier for earlier in self._unconfirmed if earlier <= tag] if method.multiple else [tag]
         return [self._unconfirmed.pop(tag) for tag in tags]
 
     def _confirm(self, publication: _Publication) -> None:
-        self._trusted = True
         self._retry.worked()
+        if publication is self._probe:
+            self._give_back(self._aside)
+        self._clear_obstacle()
         if publication.wanted:
             publication.confirmed()
 
-    def _fail(self, cause: Cause, refused: list[_Publication]) -> None:
-        self._give_back(refused)
-        self._trusted = False
+    def _set_aside(self, refused: list[_Publication]) -> None:
+        if self._probe in refused:
+            self._probe = None
+        self._aside.extend(publication for publication in refused if publication.wanted)
+        if not self._retry.pending:
+            self._fail(Cause(self._refused_as, refused[0].reason), len(refused))
+
+    def _fail(self, cause: Cause, bodies: int) -> None:
+        self.obstacle = str(cause)
         self._interruptions[cause.name] += 1
         _log.warning(
             "outlet.publish_refused",
             exchange=self._exchange,
             cause=cause.name,
             detail=cause.detail,
-            bodies=len(refused),
+            bodies=bodies,
             retry_in_seconds=self._retry.failed(),
         )
         self._refused(cause)
 
-    def _give_back(self, publications: list[_Publication]) -> None:
-        for publication in reversed(publications):
-            if publication.wanted:
-                publication.refusal = ""
-                self._waiting.appendleft(publication)
+    def _give_back(self, publications: Iterable[_Publication]) -> None:
+        """Send these as if for the first time; among them is all that waits aside."""
+        self._waiting.extend(publication for publication in publications if publication.wanted)
+        self._aside.clear()
+        self._probe = None
+
+    def _clear_obstacle(self) -> None:
+        if not self._aside and self._probe is None:
+            self.obstacle = ""
 
     def _try_again(self) -> None:
         if self._channel is None and self._connection is not None:
             self.connected(self._connection)
+        elif self._aside and self._probe is None:
+            self._probe = self._aside.popleft()
+            self._waiting.appendleft(self._probe)
         self._pump()
 
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
-        unconfirmed, self._unconfirmed = list(self._unconfirmed.values()), {}
+        unconfirmed, self._unconfirmed = [*self._unconfirmed.values()], {}
         self._channel = None
-        self._ready = self._trusted = False
+        self._ready = self._answered = False
         self._published = 0
+        self._give_back([*unconfirmed, *self._aside])
         if isinstance(reason, ChannelClosedByBroker):
-            self._fail(of_channel(reason, missing="exchange_missing"), unconfirmed)
+            self._fail(of_channel(reason, missing="exchange_missing"), len(unconfirmed))
             self._advanced()
-        else:
-            self._give_back(unconfirmed)

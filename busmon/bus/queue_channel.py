@@ -44,7 +44,7 @@ class QueueChannel:
         ioloop: what the connection runs on.
         interruptions: counted up by cause at each end of a channel.
         voided: called with the queue when its unsettled deliveries have become void.
-        cancelled: called when the broker has cancelled the consumer.
+        gone: called when the broker says that the queue is deleted, or can't be found.
 
     Attributes:
         settler: settles the deliveries of the present channel; None while there is none.
@@ -59,7 +59,7 @@ class QueueChannel:
         ioloop: IOLoop,
         interruptions: Counter[str],
         voided: Callable[[str], None],
-        cancelled: Callable[[], None],
+        gone: Callable[[], None],
         peeling: bool,
     ) -> None:
         self.settler: Settler | None = None
@@ -68,7 +68,7 @@ class QueueChannel:
         self._ioloop = ioloop
         self._interruptions = interruptions
         self._voided = voided
-        self._on_cancelled = cancelled
+        self._on_gone = gone
         self._peeling = peeling
         self._listener = listener
         self._lost = surfacing(ioloop, listener.lost)
@@ -186,7 +186,7 @@ class QueueChannel:
         self._change("cancelled", cause)
         self._lose(cause)
         channel.close()
-        self._on_cancelled()
+        self._on_gone()
         self._reopen(cause)
 
     def _on_close(self, channel: Channel, reason: Exception) -> None:
@@ -195,7 +195,11 @@ class QueueChannel:
             return
         cause = of_channel(reason, missing="queue_missing")
         self._lose(cause)
-        self._change("missing" if cause.name == "queue_missing" else "closed", cause)
+        if cause.name == "queue_missing":
+            self._change("missing", cause)
+            self._on_gone()
+        else:
+            self._change("closed", cause)
         self._reopen(cause)
 
     def _lose(self, cause: Cause) -> None:

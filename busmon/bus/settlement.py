@@ -15,7 +15,7 @@ class Ack(NamedTuple):
     multiple: bool
 
 
-class Settlement:
+class ChannelTags:
     """The delivery tags of one channel, which the broker counts from 1."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
-from busmon.bus.settlement import Ack, Settlement
+from busmon.bus.settlement import Ack, ChannelTags
 
 # How long committed deliveries wait for a held one below them, whose confirm takes milliseconds; then one ack does for
 # all of them.
@@ -37,27 +37,27 @@ class Settler:
         self._base = base
         self._most_parked = prefetch // 2
         self._ioloop = ioloop
-        self._settlement = Settlement()
+        self._tags = ChannelTags()
         self._sweep_planned = False
         self._flush_timer: Any = None
 
     @property
     def held(self) -> int:
         """How many deliveries are held."""
-        return self._settlement.held
+        return self._tags.held
 
     def settle(self, tags: Sequence[int]) -> None:
         """Acknowledge committed deliveries; tags of an earlier channel are passed over."""
-        self._send(self._settlement.settle([tag - self._base for tag in tags if tag > self._base]))
+        self._send(self._tags.settle([tag - self._base for tag in tags if tag > self._base]))
         self._plan_flush()
 
     def hold(self, tag: int) -> bool:
         """Keep a delivery unsettled until it is released; False if it is void, settled or held already."""
-        return tag > self._base and self._settlement.hold(tag - self._base)
+        return tag > self._base and self._tags.hold(tag - self._base)
 
     def release(self, tag: int) -> None:
         """Acknowledge a held delivery, together with the others that are released in this turn of the loop."""
-        self._settlement.release(tag - self._base)
+        self._tags.release(tag - self._base)
         if not self._sweep_planned:
             self._sweep_planned = True
             self._ioloop.add_callback_threadsafe(self._sweep)
@@ -65,7 +65,7 @@ class Settler:
     def flush(self) -> None:
         """Acknowledge all that is committed, one by one if need be."""
         self.stop()
-        acks = self._settlement.flush()
+        acks = self._tags.flush()
         if not all(ack.multiple for ack in acks):
             self.last_single = monotonic()
         self._send(acks)
@@ -78,13 +78,13 @@ class Settler:
 
     def _sweep(self) -> None:
         self._sweep_planned = False
-        self._send(self._settlement.sweep())
+        self._send(self._tags.sweep())
         self._plan_flush()
 
     def _plan_flush(self) -> None:
-        if self._settlement.parked > self._most_parked:
+        if self._tags.parked > self._most_parked:
             self.flush()
-        elif self._settlement.parked and self._flush_timer is None:
+        elif self._tags.parked and self._flush_timer is None:
             self._flush_timer = self._ioloop.call_later(PARK_SECONDS, self.flush)
 
     def _send(self, acks: Iterable[Ack]) -> None:

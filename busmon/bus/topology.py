@@ -61,6 +61,21 @@ class Ring:
     exchange: Exchange
     bindings: tuple[Binding, ...]
 
+    @property
+    def deals(self) -> tuple[Binding, ...]:
+        """The bindings to the shards' queues."""
+        return self.bindings[:-1]
+
+    @property
+    def entrance(self) -> Binding:
+        """The binding that leads into the ring."""
+        return self.bindings[-1]
+
+    @property
+    def lock(self) -> str:
+        """The exclusive queue that whoever makes the ring holds meanwhile; who may declare the exchange may hold it."""
+        return self.exchange.name
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -97,6 +112,11 @@ class Topology:
     ring: Ring | None
     surplus: tuple[Binding, ...]
     users: tuple[User, ...]
+
+    @property
+    def lasting_bindings(self) -> tuple[Binding, ...]:
+        """All but the ring's."""
+        return tuple(binding for binding in self.bindings if self.ring is None or binding not in self.ring.bindings)
 
     def fold_queue(self, shard: int) -> str:
         """The queue of a shard."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import repeat
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pika import BasicProperties
 from pika.exceptions import NackError
 
-from busmon.bus import ringing
+from busmon.bus import retry, ringing
 from busmon.bus.declare import declare
 from busmon.bus.topology import load
+from busmon.errors import TopologyError
 
 from .consuming import Running
 from .topologies import Client, Place
@@ -34,11 +41,6 @@ def place(vhost: Any, tmp_path: Path) -> Place:
 def working(place: Place, *queues: str) -> Running:
     """A consumer that owns shard 0's other duties, and consumes no shard unless told to."""
     return Running(place.amqp_url, *(queues or ("telemetry.quarantine.dropped",)), topology=place.topology)
-
-
-def made(running: Running) -> bool:
-    keeper = running.consumer._keeper
-    return keeper is not None and keeper._made_at > 0 and keeper._channel is None and not keeper.obstacle
 
 
 def publish(client: Client, sources: int = SOURCES) -> None:
@@ -78,10 +80,8 @@ def test_a_source_keeps_its_shard_over_kills_and_stops_of_the_broker(
 
 
 def test_what_finds_no_ring_waits_and_arrives_unchanged(place: Place) -> None:
-    with Client(place.amqp_url) as client, working(place) as running:
-        running.until(lambda: made(running))
-        running.close()
-        first = dealt(place)
+    first = dealt(place)
+    with Client(place.amqp_url) as client:
         client.channel.exchange_delete("telemetry.shards")
         client.channel.queue_declare("foreign", exclusive=True)
         client.channel.queue_bind("foreign", "telemetry", "agent.#")
@@ -147,7 +147,6 @@ def test_a_ring_deleted_by_hand_is_made_again(place: Place, monkeypatch: pytest.
     monkeypatch.setattr(ringing, "DOUBT_SECONDS", 0.0)
     first = dealt(place)
     with working(place) as running, Client(place.amqp_url) as client:
-        running.until(lambda: made(running))
         client.channel.exchange_delete("telemetry.shards")
         publish(client)
         running.until(lambda: running.consumer.forwarded == SOURCES)
@@ -158,13 +157,12 @@ def test_a_ring_deleted_by_hand_is_made_again(place: Place, monkeypatch: pytest.
 def test_while_a_shards_queue_is_missing_no_source_moves(place: Place) -> None:
     first = dealt(place)
     with working(place, *FOLDS[1:2]) as running, Client(place.amqp_url) as client:
-        running.until(lambda: made(running))
         running.until_consuming()
         client.channel.queue_delete(FOLDS[1])
         running.until(lambda: running.heard.states[FOLDS[1]][-1] == "missing")
+        publish(client)
         running.until(lambda: running.consumer.obstacles)
         assert "ring_incomplete: NOT_FOUND - no queue 'telemetry.fold.1'" in running.consumer.obstacles[0]
-        publish(client)
         assert not sum(client.ready(fold) for fold in FOLDS if fold != FOLDS[1])
         declare(place.topology, place.amqp_url, None, {})
         running.until(lambda: running.consumer.forwarded == SOURCES)
@@ -188,11 +186,78 @@ def test_a_fleet_without_the_right_says_so_and_consumes(vhost: Any, node: Privat
             node.management("PUT", f"/api/permissions/{vhost.name}/{user}", narrow)
         url = vhost.amqp_url.replace("guest:guest", f"{user}:secret")
         with Client(vhost.amqp_url) as client, Running(url, f"{exchange}.fold.0", topology=topology) as running:
-            running.until(lambda: made(running) or running.consumer.obstacles)
-            assert made(running) == permitted
-            assert permitted or "access_refused: ACCESS_REFUSED" in running.consumer.obstacles[0]
+            running.until_consuming()
             for source in range(20):
                 client.publish(b"{}", BasicProperties(headers={"source": f"{source}"}), exchange=exchange)
             assert running.until_delivered(1)
+            client.channel.exchange_delete(f"{exchange}.shards")
+            client.publish(b"{}", BasicProperties(headers={"source": "waits"}), exchange=exchange)
+            running.until(lambda: running.consumer.forwarded or running.consumer.obstacles)
+            assert bool(running.consumer.forwarded) == permitted
+            assert permitted or "access_refused: ACCESS_REFUSED" in running.consumer.obstacles[0]
     finally:
         node.management("DELETE", f"/api/users/{user}")
+
+
+def test_what_expires_while_it_waits_is_in_the_quarantine(place: Place) -> None:
+    expiring = BasicProperties(headers={"source": "s"}, expiration="100")
+    with Client(place.amqp_url) as client:
+        client.channel.exchange_delete("telemetry.shards")
+        client.publish(b"late", expiring)
+        (taken,) = client.take("telemetry.quarantine")
+        assert taken.body == b"late"
+        assert taken.properties.headers["x-first-death-reason"] == "expired"
+
+
+def test_a_full_shard_holds_up_no_other_shards_envelopes(vhost: Any, tmp_path: Path) -> None:
+    full = ("x-max-length = 1_000_000\nx-max-length-bytes = 1_073_741_824 #", "x-max-length = 1\n#")
+    place = Place.declared(vhost.amqp_url, tmp_path, full)
+    with Client(place.amqp_url) as client:
+        with pytest.raises(NackError):
+            publish_one_source(client)
+        (stuck,) = (fold for fold in FOLDS if client.ready(fold))
+        client.channel.exchange_delete("telemetry.shards")
+        publish_one_source(client)
+        publish(client)
+        others = [fold for fold in FOLDS if fold != stuck]
+        with working(place, *others) as running:
+            running.until(lambda: arrived(running, others) >= 30)
+            assert running.consumer.obstacles
+
+
+def arrived(running: Running, folds: list[str]) -> int:
+    """How many envelopes came; none of them is settled."""
+    return len({body for fold in folds for body in running.heard.bodies(fold)})
+
+
+def test_the_order_of_the_ring_holds_whoever_deletes_and_declares_while_it_is_made(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "reconnect_waits", lambda: repeat(0.01))
+    first = dealt(place)
+    random = Random(7)
+    with working(place) as running, ThreadPoolExecutor() as operator:
+        running.until(lambda: running.heard.states[running.queue] == ["consuming"])
+        forwarder, breaker = running.consumer._forwarder, running.consumer._breaker
+        assert forwarder is not None
+        assert breaker is not None
+        for _ in range(12):
+            declaring = operator.submit(declare_if_possible, place)
+            while not declaring.done():
+                running.ioloop.call_later(random.random() / 100, forwarder.maker._make)
+                running.ioloop.call_later(random.random() / 100, lambda: breaker.lose(FOLDS[1]))
+                running.until(partial(has_passed, time.monotonic() + 0.02))
+        running.until(lambda: forwarder.maker._channel is None and not breaker._broken)
+        forwarder.maker._make()
+        running.until(lambda: forwarder.maker.stands)
+    assert dealt(place) == first
+
+
+def has_passed(moment: float) -> bool:
+    return time.monotonic() > moment
+
+
+def declare_if_possible(place: Place) -> None:
+    """What an operator does, whose ring may be deleted while it is made."""
+    with suppress(TopologyError):
+        declare(place.topology, place.amqp_url, None, {})

@@ -103,6 +103,7 @@ class Shard:
 
         Raises:
             OSError: the disk is full or fails; the batch is still open.
+            RegistryError: the batch is durable, and can't be applied here; the next owner does it.
         """
         self.fold.seal(now)
         self.admission.pay(self.fold.groups)
@@ -112,8 +113,11 @@ class Shard:
         if not self._journal.has_room(payload):
             self._checkpoint(now)
         self._journal.commit(payload, fsync=self._fsync)
-        self._apply(record)
-        self._settle()
+        try:
+            self._apply(record)
+            self._settle()
+        except Exception as error:
+            raise RegistryError(f"{self._journal_path}: a marked commit can't be applied: {error!r}") from error
         with suppress(OSError):  # the batch is counted: what isn't said to be applied is only applied again
             self._journal.clear()
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from busmon.bus.settlement import Ack, Settlement
+from busmon.bus.settlement import Ack, ChannelTags
 
 
 class BrokersChannel:
@@ -31,13 +31,13 @@ class BrokersChannel:
 
 
 def test_a_batch_takes_one_ack() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     assert settlement.settle([1, 2, 3]) == [Ack(3, multiple=True)]
     assert settlement.settle([4, 5]) == [Ack(5, multiple=True)]
 
 
 def test_what_lies_above_a_held_delivery_waits_for_it_and_shares_its_ack() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     assert settlement.hold(3)
     assert settlement.settle([1, 2, 3, 4, 5]) == [Ack(2, multiple=True)]
     assert settlement.settle([6, 7]) == []
@@ -48,7 +48,7 @@ def test_what_lies_above_a_held_delivery_waits_for_it_and_shares_its_ack() -> No
 
 
 def test_what_lies_above_a_held_delivery_takes_one_ack_each_when_it_cannot_wait() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     settlement.hold(1)
     settlement.settle([1, 2, 3])
     assert settlement.flush() == [Ack(2, multiple=False), Ack(3, multiple=False)]
@@ -57,14 +57,14 @@ def test_what_lies_above_a_held_delivery_takes_one_ack_each_when_it_cannot_wait(
 
 
 def test_deliveries_of_an_open_batch_are_never_acknowledged_with_others() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     assert settlement.settle([4, 5]) == []
     assert settlement.flush() == [Ack(4, multiple=False), Ack(5, multiple=False)]
     assert settlement.settle([1, 2, 3]) == [Ack(3, multiple=True)]
 
 
 def test_what_is_settled_cannot_be_settled_held_or_released_again() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     settlement.settle([1, 2])
     assert settlement.settle([1, 2]) == []
     assert not settlement.hold(2)
@@ -73,18 +73,18 @@ def test_what_is_settled_cannot_be_settled_held_or_released_again() -> None:
 
 
 def test_a_delivery_is_held_once() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     assert settlement.hold(1)
     assert not settlement.hold(1)
     assert settlement.held == 1
 
 
 def test_an_empty_batch_needs_no_ack() -> None:
-    assert Settlement().settle([]) == []
+    assert ChannelTags().settle([]) == []
 
 
 def test_one_held_delivery_costs_no_memory_for_those_settled_after_it() -> None:
-    settlement = Settlement()
+    settlement = ChannelTags()
     settlement.hold(1)
     for start in range(2, 100_000, 100):
         settlement.settle(list(range(start, start + 100)))
@@ -95,7 +95,7 @@ def test_one_held_delivery_costs_no_memory_for_those_settled_after_it() -> None:
 
 @given(st.permutations(range(1, 13)), st.integers(1, 12))
 def test_any_order_of_batches_settles_everything_exactly_once(order: list[int], size: int) -> None:
-    broker, settlement = BrokersChannel(), Settlement()
+    broker, settlement = BrokersChannel(), ChannelTags()
     broker.deliver(12)
     for start in range(0, 12, size):
         broker.take(settlement.settle(order[start : start + size]))
@@ -108,7 +108,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.broker = BrokersChannel()
-        self.settlement = Settlement()
+        self.settlement = ChannelTags()
         self.open: set[int] = set()
         self.held: set[int] = set()
         self.ready: set[int] = set()

@@ -114,7 +114,7 @@ def test_a_power_cut_before_a_commit_returned_leaves_its_batch_uncounted(
         start = registry.shard._journal._marked
         registry.deliver("s-1:2", VOTE)
         monkeypatch.setattr(registry.shard, "_apply", cut)
-        with pytest.raises(PowerCutError):
+        with pytest.raises(RegistryError, match="PowerCutError"):
             registry.commit()
     with (tmp_path / "shard0.journal").open("r+b") as stream:
         stream.seek(start)
@@ -250,3 +250,16 @@ def test_a_journal_that_was_taken_away_costs_the_ledger_and_no_count(tmp_path: P
     with Registry(tmp_path) as registry:
         assert registry.text() == VOTED + "1.0\n"
         assert registry.deliver("s-1:2", VOTE) is Verdict.UNVERIFIABLE
+
+
+def test_a_marked_batch_that_cannot_be_applied_ends_its_owner_and_counts_once_at_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Registry(tmp_path) as registry:
+        registry.deliver("s-1:1", VOTE)
+        monkeypatch.setattr(registry.shard, "_apply", lambda _: 1 / 0)
+        with pytest.raises(RegistryError, match="marked commit"):
+            registry.commit()
+    with Registry(tmp_path) as registry:
+        assert registry.deliver("s-1:1", VOTE) is Verdict.DUPLICATE
+        assert scrape(tmp_path) == VOTED + "1.0\n"
