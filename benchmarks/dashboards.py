@@ -175,7 +175,7 @@ def _ask(address: str, panel: Panel, query: str, end: int, span: int) -> None:
     step = max(STEP_SECONDS, int(span / (panel.span * PIXELS_OF_A_COLUMN)))
     window = max(4 * STEP_SECONDS, step + STEP_SECONDS)
     filled = query.replace("$__rate_interval", f"{window}s").replace("$__range", f"{span}s")
-    filled = filled.replace("$job", ".+").replace("$agent", ".+")
+    filled = filled.replace("$job", ".+").replace("$agent", ".*")
     if panel.instant:
         _get(address, "query", query=filled, time=str(end))
     else:

@@ -3,13 +3,22 @@
 from busmon.dashboards import levels, links
 from busmon.dashboards.board import Board
 from busmon.dashboards.panels import QUARTER, THIRD, Aim, Lines, Number, Ranking
-from busmon.dashboards.promql import AGENTS, increase, per_minute, quantile, recorded, share, top
+from busmon.dashboards.promql import (
+    AGENTS,
+    FAILED,
+    PROCESSED,
+    chosen,
+    increase,
+    per_minute,
+    recorded,
+    share,
+    task_quantile,
+    top,
+)
 
 _TYPES = 'job=~"$job", type=~"$agent"'
-_TASKS = "agent_status:tasks_processed:rate5m"
-_PROCESSED, _FAILED = "agent:tasks_processed:rate5m", "agent:tasks_failed:rate5m"
+_PROCESSED = "agent:tasks_processed:rate5m"
 _ERROR_RATE = "agent:tasks:error_rate5m"
-_DURATIONS = "agent:task_duration_seconds_bucket:rate5m"
 # Who said goodbye isn't silent.
 _SILENCE = (
     f"max by (agent) (agent:last_envelope:age_seconds{{{AGENTS}}} "
@@ -37,7 +46,7 @@ BOARD = Board(
             Number(
                 "Tasks a minute",
                 Aim("Tasks that the agents finished. Aim for no less than what is submitted.", more=links.TASKS),
-                per_minute(_PROCESSED, "", AGENTS),
+                f"60 * {chosen(*PROCESSED)}",
                 "locale",
                 decimals=0,
             ),
@@ -49,7 +58,7 @@ BOARD = Board(
                     ("HighErrorRate", "ElevatedErrorRate"),
                     links.ERRORS,
                 ),
-                share(recorded(_FAILED, "", AGENTS), recorded(_PROCESSED, "", AGENTS)),
+                share(chosen(*FAILED), chosen(*PROCESSED)),
                 "percentunit",
                 decimals=2,
             ),
@@ -78,7 +87,7 @@ BOARD = Board(
             Number(
                 "Task time, p95",
                 Aim("95 % of tasks take no longer. Aim for less than 2 s.", levels.RESPONSE_SECONDS, more=links.TASKS),
-                quantile(0.95, _DURATIONS, "", AGENTS),
+                task_quantile(0.95),
                 "s",
                 decimals=2,
             ),
@@ -103,7 +112,10 @@ BOARD = Board(
             Lines(
                 "Successes and failures a minute",
                 Aim("Finished tasks by how they ended. Aim for failures too thin to see.", more=links.ERRORS),
-                {"{{status}}": per_minute(_TASKS, "status", AGENTS)},
+                {
+                    "success": f"60 * ({chosen(*PROCESSED)} - {chosen(*FAILED)})",
+                    "failure": f"60 * {chosen(*FAILED)}",
+                },
                 "tasks/min",
                 stacked=True,
                 colours={"success": "green", "failure": "red"},

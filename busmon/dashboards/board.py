@@ -73,15 +73,16 @@ def _time_picker() -> dashboard.TimePicker:
 def _variables() -> tuple[dashboard.DatasourceVariable, dashboard.QueryVariable, dashboard.QueryVariable]:
     source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
     job = _query("job", "Job", "label_values(busmon_build_info, job)")
-    agent = _query("agent", "Agent", 'label_values(tasks_processed_total{job=~"$job"}, agent)')
+    # Of series without an agent, too: as promql.chosen needs it.
+    agent = _query("agent", "Agent", 'label_values(tasks_processed_total{job=~"$job"}, agent)', every=".*")
     return source, job, agent
 
 
-def _query(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    every = model.VariableOption(selected=True, text="All", value="$__all")
-    variable = dashboard.QueryVariable(name).label(label).query(query).datasource(DATASOURCE).current(every)
+def _query(name: str, label: str, query: str, every: str = ".+") -> dashboard.QueryVariable:
+    current = model.VariableOption(selected=True, text="All", value="$__all")
+    variable = dashboard.QueryVariable(name).label(label).query(query).datasource(DATASOURCE).current(current)
     variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
-    return variable.multi(True).include_all(True).all_value(".+")
+    return variable.multi(True).include_all(True).all_value(every)
 
 
 def _annotations() -> tuple[dashboard.AnnotationQuery, ...]:

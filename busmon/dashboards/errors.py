@@ -3,12 +3,22 @@
 from busmon.dashboards import levels, links
 from busmon.dashboards.board import Board
 from busmon.dashboards.panels import THIRD, Aim, Density, Lines, Listing, Number, Ranking
-from busmon.dashboards.promql import AGENTS, FLEET, increase, per_minute, quantile_within, recorded, share, top
+from busmon.dashboards.promql import (
+    FAILED,
+    FLEET,
+    PROCESSED,
+    chosen,
+    increase,
+    per_minute,
+    quantile_within,
+    recorded,
+    share,
+    top,
+)
 
-_PROCESSED, _FAILED = "agent:tasks_processed:rate5m", "agent:tasks_failed:rate5m"
 _ERRORS, _SERVICES = "type_severity:errors:rate5m", "service_message_class:service_errors:rate5m"
 _REQUESTS = "endpoint_method_status:api_requests:rate5m"
-_RATIO = share(recorded(_FAILED, "", AGENTS), recorded(_PROCESSED, "", AGENTS))
+_RATIO = share(chosen(*FAILED), chosen(*PROCESSED))
 _RATIO_AIM = Aim(
     "Failed tasks over all. Aim for less than 0.5 %; 1 % calls someone.",
     levels.ERROR_RATIO,
@@ -82,16 +92,15 @@ BOARD = Board(
             Ranking(
                 "Error categories",
                 Aim("In this time range, the 8 most frequent types. Aim for none, and begin with the longest bar."),
-                {"{{type}}": f"sort_desc(topk(8, {increase('errors_total', 'type')}))"},
+                {"{{type}}": f"sort_desc(topk(8, round({increase('errors_total', 'type')})))"},
                 "short",
                 span=THIRD,
             ),
             Density(
                 "Error heatmap",
                 Aim(
-                    "Errors a minute by service and time, the 20 services with most. Aim for pale: a dark column "
-                    "is one cause "
-                    "for many, a dark row one service's own."
+                    "Errors a minute by service and time, the 20 services with most. Aim for an even low colour: a "
+                    "column that stands out is one cause for many, a row one service's own."
                 ),
                 {"{{service}}": top(20, per_minute(_SERVICES, "service"), _SERVICES, "service")},
                 "short",
@@ -105,7 +114,7 @@ BOARD = Board(
                     "The 15 most frequent classes of message in this time range. Aim for a ticket for each of "
                     "the first."
                 ),
-                f"topk(15, {increase('service_errors_total', 'service, message_class')})",
+                f"topk(15, round({increase('service_errors_total', 'service, message_class')}))",
                 {"service": "Service", "message_class": "Message", "Value": "Errors"},
                 "short",
             ),

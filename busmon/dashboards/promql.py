@@ -12,6 +12,12 @@ AGENTS = 'job=~"$job", agent=~"$agent"'
 """Series of the chosen agents of those."""
 
 
+PROCESSED = "fleet:tasks_processed:rate5m", "agent:tasks_processed:rate5m"
+FAILED = "fleet:tasks_failed:rate5m", "agent:tasks_failed:rate5m"
+TASK_BUCKETS = "fleet:task_duration_seconds_bucket:rate5m", "agent:task_duration_seconds_bucket:rate5m"
+"""What is recorded of tasks: of fleets, and of their agents, as `chosen` takes it."""
+
+
 def recorded(name: str, by: str = "", where: str = FLEET) -> str:
     """A recorded series, summed by these labels."""
     return f"{_sum(by)} ({name}{{{where}}})"
@@ -20,6 +26,20 @@ def recorded(name: str, by: str = "", where: str = FLEET) -> str:
 def per_minute(name: str, by: str = "", where: str = FLEET) -> str:
     """A recorded rate as an increase a minute, summed by these labels."""
     return f"60 * {recorded(name, by, where)}"
+
+
+def chosen(fleets: str, agents: str, by: str = "") -> str:
+    """A recorded rate of the chosen agents; while all are chosen, of fleets, which have far fewer series.
+
+    Exactly one side has series: All is `.*`, which alone matches a fleet's missing label `agent`, and alone matches
+    every name when it is repeated. A name that is two chosen ones in a row isn't expected.
+
+    Args:
+        fleets: the series recorded without `agent`.
+        agents: those recorded with it.
+        by: the labels to sum by.
+    """
+    return f'{_sum(by)} ({fleets}{{{AGENTS}}} or {agents}{{{AGENTS}, agent!~"($agent){{2}}"}})'
 
 
 def rate(counter: str, by: str = "", where: str = FLEET) -> str:
@@ -45,6 +65,11 @@ def largest(gauge: str, by: str, where: str = FLEET) -> str:
 def quantile(share_: float, buckets: str, by: str = "", where: str = FLEET) -> str:
     """Quantile of a histogram whose buckets' rates are recorded, by these labels."""
     return f"histogram_quantile({share_}, {recorded(buckets, _le(by), where)})"
+
+
+def task_quantile(share_: float) -> str:
+    """Quantile of the time that the chosen agents took for a task."""
+    return f"histogram_quantile({share_}, {chosen(*TASK_BUCKETS, 'le')})"
 
 
 def quantile_within(share_: float, histogram: str, by: str = "", window: str = "$__range") -> str:

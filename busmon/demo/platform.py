@@ -158,6 +158,7 @@ class Agent:
             count("task_failures_total", role, category)
             count("errors_total", category, self._pick("warning", "error", "error", "critical"))
             count("service_errors_total", role, self._pick("upstream timed out", "invalid payload", "out of memory"))
+            self._report.observe("error_recovery_duration_seconds", role, value=self._about(5, 1.0))
 
     def _messages(self) -> None:
         report, queue = self._report, self._pick(*self._queues)
@@ -246,10 +247,9 @@ class Agent:
             self._report.show("batch_job_last_success_timestamp_seconds", job, value=time.time())
 
     def _mishap(self) -> None:
-        """What happens now and then: a crash that is survived, a reload, a dependency that was away."""
+        """What happens now and then: a crash that is survived, and a reload."""
         self._report.count("agent_restarts_total", self._role)
         self._report.count("config_reloads_total", self._role, "success" if self._chance(0.9) else "failure")
-        self._report.observe("error_recovery_duration_seconds", self._role, value=self._about(20, 1.2))
 
     def _chance(self, share: float) -> bool:
         return self._random.random() < share

@@ -21,10 +21,11 @@ import orjson
 from busmon.bus.publisher import ConfirmedPublisher
 from busmon.catalogue import Catalogue
 from busmon.demo.crew import CLOSE_SECONDS, Task
+from busmon.demo.platform import ROLES
 from busmon.demo.totals import Totals
 from busmon.demo.weather import FAIR, Weather
 from busmon.errors import DemoError
-from busmon.publish.batch import heartbeat
+from busmon.publish.batch import farewell
 from busmon.publish.outbox import Outbox
 from busmon.publish.sender import new_origin
 from busmon.settings import Settings
@@ -109,12 +110,15 @@ def run(
 
 
 def _greet(settings: Settings) -> int:
-    """Publish one heartbeat, so that a broker that can't be used is known before any agent starts; returns 1."""
-    origin = new_origin("simulator")
+    """Publish one envelope, so that a broker that can't be used is known before any agent starts; returns 1.
+
+    It is a farewell in the first agent's name: of whoever said it nothing is counted, and nobody is missed later.
+    """
+    origin = new_origin(ROLES[0])
     publisher = ConfirmedPublisher(settings.amqp_url, origin.source)
     outbox = Outbox(origin, settings.exchange, publisher, settings.publish_buffer_bytes)
     try:
-        outbox.put(heartbeat(origin, time()))
+        outbox.put(farewell(origin, time()))
         outbox.send()
         outbox.settle()
     finally:

@@ -21,9 +21,6 @@ examples:
 """
 MAY_BE_EMPTY = {
     "Alerts firing",  # none does while all is well
-    "Recovery time, p95",  # nothing had to recover in the time range
-    "Error recovery time",
-    "Recovery time by service, p95",
 }
 
 

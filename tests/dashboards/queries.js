@@ -10,7 +10,8 @@ export function filled(expr, range) {
   return expr
     .replaceAll('$__rate_interval', '1m')
     .replaceAll('$__range', `${seconds}s`)
-    .replaceAll(/\$(job|agent)\b/g, '.+');
+    .replaceAll(/\$job\b/g, '.+')
+    .replaceAll(/\$agent\b/g, '.*');
 }
 
 /** The frames of a panel's queries, one for each series; for a table one for each query. */
