@@ -67,9 +67,10 @@ def dedicated_node(tmp_path: Path) -> Iterator[PrivateNode]:
 def pytest_configure(config: pytest.Config) -> None:
     """Marks what this run starts; an xdist worker inherits its controller's mark.
 
-    A shell that starts the run in the background has it ignore SIGINT, and so would every process that a test starts.
+    A shell that starts the run in the background has it ignore SIGINT, `nohup` SIGHUP; so would all that tests start.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         os.environ[RUN_VARIABLE] = f"{config._tmp_path_factory.getbasetemp()}/"  # type: ignore[attr-defined]
         # What an agent of one run keeps on disk must not reach the next run's broker.

@@ -5,6 +5,7 @@ import secrets
 import socket
 import ssl
 import subprocess
+import time
 import urllib.request
 from base64 import b64encode
 from contextlib import ExitStack, suppress
@@ -148,6 +149,16 @@ def test_handshakes_that_never_end_keep_no_scrape_waiting(registry_dir: Path, we
             # The first bytes of a handshake, of HTTP, of nothing.
             connection.sendall((b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n", b"\0")[number % 3])
         assert get(port, "/metrics", tls=trusting(authority), Authorization=BASIC)[0] == 200
+
+
+def got(port: int, path: str) -> bytes:
+    """The answer, once it is known of the others that they don't read; until then all places may be taken."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return get(port, path)[1]
+        except ConnectionError:
+            assert time.monotonic() < deadline
 
 
 def test_clients_that_never_read_keep_no_scrape_waiting_however_few_descriptors_there_are(tmp_path: Path) -> None:
