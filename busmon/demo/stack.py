@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from contextlib import suppress
 
 from busmon import settings
 from busmon.demo import stage
@@ -37,8 +38,9 @@ def main() -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"busmon stack: {line}\n")
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # whoever listened has gone; the programs have to be ended all the same
+        sys.stdout.write(f"busmon stack: {line}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

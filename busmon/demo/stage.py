@@ -33,16 +33,21 @@ _DISK = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of mode 0700 
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """A fresh directory: in the checkout's `.state`, or on a disk for temporary files."""
-    state = CHECKOUT / ".state" if (CHECKOUT / "pyproject.toml").exists() else _DISK
+    """A fresh directory: in the checkout's `.state`, or on a disk for temporary files.
+
+    In a path with a space RabbitMQ 3.10 finds no free disk space, and tells Prometheus of 'NaN', which it doesn't take.
+    """
+    in_checkout = (CHECKOUT / "pyproject.toml").exists() and " " not in str(CHECKOUT)
+    state = CHECKOUT / ".state" if in_checkout else _DISK
     state.mkdir(exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
     try:
         yield fresh
     finally:
         shutil.rmtree(fresh)
-        with suppress(OSError):  # Not empty: somebody else's state is there, too.
-            state.rmdir()
+        if in_checkout:
+            with suppress(OSError):  # Not empty: somebody else's state is there, too.
+                state.rmdir()
 
 
 @contextmanager
