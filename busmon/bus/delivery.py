@@ -4,9 +4,10 @@ Called on the thread that runs the consumer's loop.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard
 
 from pika import BasicProperties
+from pika.spec import Basic
 
 STAMP = "published_at_ns"
 """The header in which a publisher says when it published, in nanoseconds since the epoch."""
@@ -22,18 +23,58 @@ class Delivery(NamedTuple):
         delivery_tag: what `Consumer.settle` takes; never given twice by one consumer and queue, so that a tag of an
             earlier channel can be told from one of the present channel.
         redelivered: it was delivered before, to whomever, and not acknowledged.
-        properties: as published. `message_id`, `content_type` and `content_encoding` are text or None, bytes that
-            aren't UTF-8 escaped; the others may be such bytes. Headers are whatever the publisher sent, and None if
-            pika can't decode them.
+        content_type: as published, text; bytes that aren't UTF-8 are escaped.
+        content_encoding: likewise.
+        message_id: likewise.
         published_at: when the publish itself happened, in seconds since the epoch, if the headers say it.
+        basic_properties: all of them, as pika decoded them or as AMQP encodes them.
     """
 
     body: bytes
     delivery_tag: int
     redelivered: bool
     routing_key: str
-    properties: BasicProperties
+    content_type: str | None
+    content_encoding: str | None
+    message_id: str | None
     published_at: float | None
+    basic_properties: BasicProperties | bytes
+
+    @classmethod
+    def from_pika(cls, method: Basic.Deliver, properties: BasicProperties, body: bytes, base: int = 0) -> Self:
+        """A delivery that pika decoded.
+
+        Args:
+            method: how it was delivered.
+            properties: of its header; what should be text and isn't UTF-8 is made text in them.
+            body: the body.
+            base: added to the channel's delivery tag.
+        """
+        for name in ("content_type", "content_encoding", "message_id"):
+            setattr(properties, name, _text(getattr(properties, name)))
+        return cls(
+            body,
+            base + method.delivery_tag,
+            method.redelivered,
+            _text(method.routing_key),
+            properties.content_type,
+            properties.content_encoding,
+            properties.message_id,
+            published_at(properties.headers),
+            properties,
+        )
+
+    @property
+    def properties(self) -> BasicProperties:
+        """As published. Headers are whatever the publisher sent, and None if pika can't decode them."""
+        if isinstance(self.basic_properties, bytes):
+            return BasicProperties().decode(self.basic_properties)
+        return self.basic_properties
+
+
+def _text(value: Any) -> Any:
+    """Text of what pika left as bytes, as it isn't UTF-8; no two different ids become the same."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def published_at(headers: Mapping[str, Any] | None) -> float | None:

@@ -1,4 +1,4 @@
-"""AMQP's basic properties, decoded as far as every delivery needs them; the rest when it is asked for.
+"""What a delivery tells of AMQP's basic properties, read off their encoding without the others.
 
 The encoding is that of AMQP 0-9-1, section 4.2.6.1: flags, then the properties that they name, in order. Pure.
 """
@@ -11,6 +11,9 @@ from pika import BasicProperties
 from busmon.bus.delivery import NANOSECONDS, STAMP, published_at
 
 CONTENT_TYPE = "application/json"
+
+Told = tuple[str | None, str | None, str | None, float | None]
+"""Content type, content encoding, message id, and when the publish happened."""
 
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
@@ -35,84 +38,46 @@ _SOURCE = b"\x06sourceS"
 _STAMP = bytes([len(STAMP)]) + STAMP.encode() + b"l"
 _TO_SOURCE = Struct(f">{len(_USUAL)}sI{len(_SOURCE)}sI")
 _FROM_STAMP = Struct(f">{len(_STAMP)}sqBB")
-_USUAL_TABLE = len(_SOURCE) + _LENGTH.size + len(_STAMP) + _LONG.size
+_TO_SOURCE_BYTES, _FROM_STAMP_BYTES = _TO_SOURCE.size, _FROM_STAMP.size
+_USUAL_TABLE_BYTES = len(_SOURCE) + _LENGTH.size + len(_STAMP) + _LONG.size
+
+_unpack_to_source, _unpack_from_stamp = _TO_SOURCE.unpack_from, _FROM_STAMP.unpack_from
 
 
-class PeeledProperties(BasicProperties):  # type: ignore[misc]  # pika isn't typed
-    """Properties that know their encoding, and decode what isn't decoded yet when it is first asked for."""
-
-    __slots__ = ("_encoded",)  # beside the fields, which pika looks for in `__dict__`
-
-    def __init__(self, encoded: bytes) -> None:
-        self._encoded = encoded
-
-    def __getattr__(self, name: str) -> Any:
-        """Decode all that isn't decoded; what has been set since stays as it is."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        for field, value in vars(BasicProperties().decode(self._encoded)).items():
-            self.__dict__.setdefault(field, value)
-        return self.__dict__[name]
-
-    def __eq__(self, other: object) -> bool:
-        _ = self.cluster_id  # asking for one that isn't decoded yet decodes them all
-        return bool(super().__eq__(other))
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class UsualProperties(PeeledProperties):
-    """Properties as busmon's own publishers send them: most of all deliveries."""
-
-    content_type = CONTENT_TYPE
-    content_encoding = None
-
-    def __init__(self, encoded: bytes, message_id: str) -> None:
-        self._encoded = encoded
-        self.message_id = message_id
-
-
-def peeled_properties(encoded: bytes) -> tuple[PeeledProperties, float | None] | None:
-    """The properties, and when the publish happened by them; None if pika had better look at them.
+def told(encoded: bytes) -> Told | None:
+    """What the properties tell; None if pika had better look at them.
 
     Raises:
         IndexError, struct.error, UnicodeDecodeError: likewise.
     """
-    if len(encoded) > _TO_SOURCE.size:
-        start, table, mark, length = _TO_SOURCE.unpack_from(encoded)
-        if start == _USUAL and mark == _SOURCE and table == _USUAL_TABLE + length:
-            return _usual(encoded, _TO_SOURCE.size + length) or _decoded(encoded)
-    return _decoded(encoded)
+    if len(encoded) > _TO_SOURCE_BYTES:
+        start, table, mark, length = _unpack_to_source(encoded)
+        if start == _USUAL and mark == _SOURCE and table == _USUAL_TABLE_BYTES + length:
+            at = _TO_SOURCE_BYTES + length
+            mark, nanoseconds, _delivery_mode, length = _unpack_from_stamp(encoded, at)
+            at += _FROM_STAMP_BYTES
+            end = at + length
+            if mark == _STAMP and nanoseconds > 0 and end + 1 + encoded[end] == len(encoded):
+                return CONTENT_TYPE, None, encoded[at:end].decode(), nanoseconds / NANOSECONDS
+    return _told_otherwise(encoded)
 
 
-def _usual(encoded: bytes, at: int) -> tuple[PeeledProperties, float] | None:
-    """Usual properties, from behind the source on; None if they aren't."""
-    mark, nanoseconds, _delivery_mode, length = _FROM_STAMP.unpack_from(encoded, at)
-    start = at + _FROM_STAMP.size
-    end = start + length
-    if mark != _STAMP or nanoseconds <= 0 or end + 1 + encoded[end] != len(encoded):
-        return None
-    return UsualProperties(encoded, encoded[start:end].decode()), nanoseconds / NANOSECONDS
-
-
-def _decoded(encoded: bytes) -> tuple[PeeledProperties, float | None] | None:
-    properties = PeeledProperties(encoded)
+def _told_otherwise(encoded: bytes) -> Told | None:
     flags, at = _FLAGS.unpack_from(encoded)[0], _FLAGS.size
-    properties.content_type = properties.content_encoding = properties.headers = None
+    content_type = content_encoding = headers = None
     if flags & _MORE_FLAGS:
         return None
     if flags & _CONTENT_TYPE:
-        properties.content_type, at = _text(encoded, at)
+        content_type, at = _text(encoded, at)
     if flags & _CONTENT_ENCODING:
-        properties.content_encoding, at = _text(encoded, at)
+        content_encoding, at = _text(encoded, at)
     if flags & _HEADERS:
         start = at + _LENGTH.size
         at = start + _LENGTH.unpack_from(encoded, at)[0]
-        properties.headers = _table(encoded, start, at)
-        if properties.headers is None:
+        headers = _table(encoded, start, at)
+        if headers is None:
             return None
-    properties.message_id = _message_id(encoded, flags, at)
-    return properties, published_at(properties.headers)
+    return content_type, content_encoding, _message_id(encoded, flags, at), published_at(headers)
 
 
 def _message_id(encoded: bytes, flags: int, at: int) -> str | None:

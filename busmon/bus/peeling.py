@@ -1,22 +1,22 @@
 """Deliveries peeled off the bytes of a socket before pika's frame decoder, their largest cost, sees them.
 
 Bytes in, batches of deliveries out, all else to pika: deliveries of three whole frames on a channel that has an
-entrance are taken apart with a few `struct` calls each. Every other frame, and every delivery that isn't of that plain
-form (a body of several frames, a frame without its end, odd properties), goes to pika as it is, in its order, one frame
-at a time. So pika's checks and errors hold, and its count of bytes by which it judges heartbeats. On the thread of the
-loop.
+entrance are taken apart by one `struct` call, made for frames of just these lengths. Every other frame, and every
+delivery that isn't of that plain form (a body of no frame or of several, a frame without its end, odd properties), goes
+to pika as it is, in its order, one frame at a time. So pika's checks and errors hold, and its count of bytes by which
+it judges heartbeats. On the thread of the loop.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pika import spec
 from pika.adapters.select_connection import SelectConnection
 
 from busmon.bus.delivery import Delivery
-from busmon.bus.peeled_properties import peeled_properties
+from busmon.bus.peeled_properties import told
 
 CONSUMER_TAG = "busmon"
 """The one consumer of a channel with an entrance; it is part of every delivery, and one of pika's has 38 bytes."""
@@ -25,22 +25,43 @@ Entrance = Callable[[Sequence[Delivery]], None]
 """Called with deliveries that arrived together, at least one, in their order."""
 
 _CONSUMER = bytes([len(CONSUMER_TAG)]) + CONSUMER_TAG.encode()
-_DELIVER_FRAME = Struct(f">BHII{len(_CONSUMER)}sQBB")  # as far as the length of the exchange's name
-_HEADER_FRAME = Struct(">BHIHHQ")
-_BODY_FRAME = Struct(">BHI")
+_START = Struct(">xHI")  # of a frame: channel and length, behind its type
+_METHOD = Struct(f">BHII{len(_CONSUMER)}s")  # the start of a frame, `basic.deliver`, the consumer
+_HEADER = Struct(">BBHIHH")  # the end of the frame before, the start of a frame, class and weight
+_BODY = Struct(">BBH")  # the end of the frame before, the start of a frame but for its length
+_SIZE = slice(_START.size + 4, _START.size + 12)  # of a header frame: the body's
 
-_unpack_deliver, _unpack_header, _unpack_body = (
-    shape.unpack_from for shape in (_DELIVER_FRAME, _HEADER_FRAME, _BODY_FRAME)
-)
-
-_METHOD, _HEADER, _BODY = spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY
 _OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
-_BASIC = spec.BasicProperties.INDEX
-_DELIVER = spec.Basic.Deliver.INDEX
+_BEFORE_NAMES = _METHOD.size + 9 - _START.size  # with tag and bits
+_BEFORE_PROPERTIES = 12
 _END = spec.FRAME_END
-_HEADER_BEGINS = {b"", bytes([_END]), bytes([_END, spec.FRAME_HEADER])}
-_BODY_BEGINS = {b"", bytes([_END])}
 _FRAMES = 3
+_MAX_REMEMBERED = 1000
+"""Forms, and names: publishers choose what is in them, and how long it is."""
+
+_unpack_start = _START.unpack_from
+_tuple = tuple.__new__  # a named tuple made by it takes half the time
+
+
+class _Form(NamedTuple):
+    """What plain deliveries on one channel look like if their first two frames have these lengths.
+
+    Attributes:
+        unpack: gives the parts of what stands at a place in a buffer: `method`, tag, bits, names, `header`, size of the
+            body, properties, `body`, and length of the body's frame.
+        method: as this part of a plain one is.
+        header: likewise.
+        body: likewise.
+        size: of all of them, behind which the body stands.
+        base: added to the tag.
+    """
+
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+    method: bytes
+    header: bytes
+    body: bytes
+    size: int
+    base: int
 
 
 class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't typed
@@ -48,16 +69,20 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._entrances: dict[int, tuple[int, Entrance]] = {}
+        self._forms: dict[tuple[int, int, int], _Form] = {}
+        self._routing_keys: dict[bytes, str] = {}
         self._frame_buffer: bytes = b""
         super().__init__(*args, **kwargs)
 
     def peel(self, channel_number: int, base: int, entrance: Entrance) -> None:
         """From now on give the deliveries of this channel, with `base` added to their tags, to the entrance."""
         self._entrances[channel_number] = base, entrance
+        self._forms.clear()
 
     def unpeel(self, channel_number: int) -> None:
         """Let pika have all of this channel's frames again."""
         self._entrances.pop(channel_number, None)
+        self._forms.clear()
 
     def _on_data_available(self, data_in: bytes) -> None:
         """The hook that pika's adapters call with what they received."""
@@ -78,63 +103,116 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
 
     def _peel_whole_deliveries(self) -> bool:
         """Deliver what stands plain and whole at the start of the buffer; whether the rest waits for more bytes."""
-        buffer, entrances, position = self._frame_buffer, self._entrances, 0
+        buffer, entrances = self._frame_buffer, self._entrances
         peeled: dict[int, list[Delivery]] = {number: [] for number in entrances}
-        while True:
-            number, delivery, end = _delivery(buffer, position, entrances)
-            if delivery is None:
-                break
-            peeled[number].append(delivery)
-            self.frames_received += _FRAMES if delivery.body else _FRAMES - 1
-            position = end
-        self._frame_buffer = buffer[position:]
-        self.bytes_received += position
+        end = self._peel(buffer, peeled)
+        waits = end == len(buffer) or self._is_awaited(buffer, end)
+        self._frame_buffer = buffer[end:]
+        self.bytes_received += end
+        self.frames_received += _FRAMES * sum(map(len, peeled.values()))
         for number, deliveries in peeled.items():
             if deliveries and number in entrances:  # what is delivered may end the connection
                 entrances[number][1](deliveries)
-        return end > len(buffer) or not self._frame_buffer
+        return waits or not self._frame_buffer
+
+    def _peel(self, buffer: bytes, peeled: dict[int, list[Delivery]]) -> int:
+        """Take apart what stands plain and whole at the start of the buffer, by channel; where the rest begins."""
+        forms, routing_keys, position = self._forms, self._routing_keys, 0
+        try:
+            while True:
+                number, method_bytes = _unpack_start(buffer, position)
+                _, header_bytes = _unpack_start(buffer, position + method_bytes + _OVERHEAD)
+                form = forms.get((number, method_bytes, header_bytes)) or self._form(number, method_bytes, header_bytes)
+                unpack, plain_method, plain_header, plain_body, parts_size, base = form
+                method, tag, bits, names, header, size, encoded, body, length = unpack(buffer, position)
+                start = position + parts_size
+                end = start + size
+                properties = told(encoded)
+                if (
+                    method != plain_method
+                    or header != plain_header
+                    or body != plain_body
+                    or length != size
+                    or buffer[end] != _END
+                    or properties is None
+                ):
+                    break
+                routing_key = routing_keys.get(names)
+                if routing_key is None:
+                    routing_key = self._routing_key(names)
+                fields = buffer[start:end], base + tag, bits & 1 == 1, routing_key, *properties, encoded
+                peeled[number].append(_tuple(Delivery, fields))
+                position = end + 1
+        except (IndexError, KeyError, StructError, UnicodeDecodeError):
+            pass  # it isn't whole yet, or isn't plain
+        return position
+
+    def _form(self, number: int, method_bytes: int, header_bytes: int) -> _Form:
+        """The form of plain deliveries with frames of these lengths.
+
+        Raises:
+            KeyError: the channel has no entrance.
+            struct.error: no delivery has such frames.
+        """
+        names, properties = method_bytes - _BEFORE_NAMES, header_bytes - _BEFORE_PROPERTIES
+        parts = Struct(f">{_METHOD.size}sQB{names}s{_HEADER.size}sQ{properties}s{_BODY.size}sI")
+        if len(self._forms) >= _MAX_REMEMBERED:
+            self._forms.clear()
+        form = self._forms[number, method_bytes, header_bytes] = _Form(
+            parts.unpack_from,
+            _method(number, method_bytes),
+            _header(number, header_bytes),
+            _BODY.pack(_END, spec.FRAME_BODY, number),
+            parts.size,
+            self._entrances[number][0],
+        )
+        return form
+
+    def _routing_key(self, names: bytes) -> str:
+        """The routing key behind the name of the exchange.
+
+        Raises:
+            IndexError, UnicodeDecodeError: they aren't the two names that they should be.
+        """
+        at = 1 + names[0]
+        if at + 1 + names[at] != len(names):
+            raise IndexError
+        if len(self._routing_keys) >= _MAX_REMEMBERED:
+            self._routing_keys.clear()
+        routing_key = self._routing_keys[names] = names[at + 1 :].decode()
+        return routing_key
+
+    def _is_awaited(self, buffer: bytes, position: int) -> bool:
+        """Whether what is left begins a plain delivery: pika, too, would wait for the frame that isn't whole."""
+        frames = _whole_frames(buffer, position)
+        if not frames:
+            return True
+        number, method_bytes = _unpack_start(frames[0])
+        if number not in self._entrances or len(frames) == _FRAMES:
+            return False
+        plain = _method(number, method_bytes), _header(number, len(frames[-1]) - _OVERHEAD)[1:]
+        return all(
+            frame.startswith(start) and frame[-1] == _END for frame, start in zip(frames, plain, strict=False)
+        ) and (len(frames) == 1 or any(frames[1][_SIZE]))
 
 
-_NOT_PLAIN = 0, None, 0
+def _whole_frames(buffer: bytes, position: int) -> list[bytes]:
+    """The frames of one delivery that are there to their ends."""
+    frames: list[bytes] = []
+    while len(frames) < _FRAMES and len(buffer) >= position + spec.FRAME_HEADER_SIZE:
+        end = position + _unpack_start(buffer, position)[1] + _OVERHEAD
+        if len(buffer) < end:
+            break
+        frames.append(buffer[position:end])
+        position = end
+    return frames
 
 
-def _delivery(  # noqa: C901, PLR0911 - one look at each frame, which may not be there yet, or be another
-    buffer: bytes, position: int, entrances: Mapping[int, tuple[int, Entrance]]
-) -> tuple[int, Delivery | None, int]:
-    """The plain delivery that begins here, with its channel and its end.
+def _method(number: int, length: int) -> bytes:
+    """How the method frame of a plain delivery begins."""
+    return _METHOD.pack(spec.FRAME_METHOD, number, length, spec.Basic.Deliver.INDEX, _CONSUMER)
 
-    Of one that isn't whole, an end beyond the buffer; of anything else, neither.
-    """
-    size = len(buffer)
-    if size - position < _DELIVER_FRAME.size:
-        return _NOT_PLAIN
-    kind, number, length, method, consumer, tag, bits, skipped = _unpack_deliver(buffer, position)
-    if method != _DELIVER or consumer != _CONSUMER or kind != _METHOD or number not in entrances:
-        return _NOT_PLAIN
-    header_at = position + length + _OVERHEAD
-    if size < header_at + _HEADER_FRAME.size:
-        return (0, None, size + 1) if buffer[header_at - 1 : header_at + 1] in _HEADER_BEGINS else _NOT_PLAIN
-    kind, of, length, class_, _weight, body_size = _unpack_header(buffer, header_at)
-    if kind != _HEADER or of != number or class_ != _BASIC:
-        return _NOT_PLAIN
-    end = body_at = header_at + length + _OVERHEAD
-    if body_size:
-        end += body_size + _OVERHEAD
-        if size >= body_at + spec.FRAME_HEADER_SIZE and _unpack_body(buffer, body_at) != (_BODY, number, body_size):
-            return _NOT_PLAIN
-    if size < end:
-        is_whole_so_far = buffer[header_at - 1] == _END and buffer[body_at - 1 : body_at] in _BODY_BEGINS
-        return (0, None, size + 1) if is_whole_so_far else _NOT_PLAIN
-    if not buffer[header_at - 1] == buffer[body_at - 1] == buffer[end - 1] == _END:
-        return _NOT_PLAIN
-    try:
-        at = position + _DELIVER_FRAME.size + skipped
-        routing_key = buffer[at + 1 : header_at - 1]
-        peeled = peeled_properties(buffer[header_at + _HEADER_FRAME.size : body_at - 1])
-        if peeled is None or at + 1 + buffer[at] != header_at - 1:
-            return _NOT_PLAIN
-        body = buffer[body_at + spec.FRAME_HEADER_SIZE : end - 1] if body_size else b""
-        tag += entrances[number][0]
-        return number, Delivery(body, tag, bits & 1 == 1, routing_key.decode(), *peeled), end
-    except (IndexError, StructError, UnicodeDecodeError):
-        return _NOT_PLAIN
+
+def _header(number: int, length: int) -> bytes:
+    """How its header frame begins, with the end of the method frame."""
+    return _HEADER.pack(_END, spec.FRAME_HEADER, number, length, spec.BasicProperties.INDEX, 0)

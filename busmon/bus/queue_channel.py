@@ -18,7 +18,7 @@ from pika.frame import Method
 from pika.spec import Basic
 
 from busmon.bus.causes import Cause, of_channel
-from busmon.bus.delivery import Delivery, Listener, published_at
+from busmon.bus.delivery import Delivery, Listener
 from busmon.bus.peeling import CONSUMER_TAG, Entrance
 from busmon.bus.retry import Retry
 from busmon.bus.settling import Settler
@@ -247,17 +247,6 @@ def _from_pika(base: int, entrance: Entrance) -> Callable[[Channel, Basic.Delive
     """The callback by which pika gives a delivery to the entrance."""
 
     def deliver(_channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        routing_key = _as_text(method.routing_key, properties)
-        tag, at = base + method.delivery_tag, published_at(properties.headers)
-        entrance([Delivery(body, tag, method.redelivered, routing_key, properties, at)])
+        entrance([Delivery.from_pika(method, properties, body, base)])
 
     return deliver
-
-
-def _as_text(routing_key: str | bytes, properties: BasicProperties) -> str:
-    """Make text of what pika left as bytes, as it isn't UTF-8; no two different ids become the same."""
-    for name in ("message_id", "content_type", "content_encoding"):
-        value = getattr(properties, name)
-        if isinstance(value, bytes):
-            setattr(properties, name, value.decode(errors="backslashreplace"))
-    return routing_key.decode(errors="backslashreplace") if isinstance(routing_key, bytes) else routing_key

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Generator
 
 from busmon.bus.connection import translating
-from busmon.bus.delivery import Delivery, published_at
+from busmon.bus.delivery import Delivery
 from busmon.bus.session import Session
 
 MAX_LENGTH = 1000
@@ -29,8 +29,4 @@ def tap(amqp_url: str, exchange: str, *, pause_seconds: float = 0.5) -> Generato
         )
         channel.queue_bind(queue, exchange, "#")
         for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=pause_seconds):
-            if method is None:
-                yield None
-            else:
-                stamp = published_at(properties.headers)
-                yield Delivery(body, method.delivery_tag, method.redelivered, method.routing_key, properties, stamp)
+            yield None if method is None else Delivery.from_pika(method, properties, body)

@@ -7,8 +7,10 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate, compress
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +25,7 @@ from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.registry.upkeep import removal, requests
 from busmon.status import ShardStatus
+from busmon.wire.envelope import Envelope
 from busmon.wire.formats import Formats
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
@@ -113,35 +116,38 @@ class Lane:
         self._begin(None)
         self._kept = []
 
-    def _take(self, deliveries: Iterable[Delivery], trigger: str = "") -> None:
+    def _take(self, deliveries: Sequence[Delivery], trigger: str = "") -> None:
         """Fold deliveries, commit whenever the batch is full, and in the end where there is a trigger."""
-        arriving = iter(deliveries)
+        taken = 0
         try:
-            for delivery in arriving:
-                self._batch.append(delivery)
-                now = time.time()
-                try:
-                    if delivery.redelivered or self._suspects.blamed:
-                        self._fold_warily(delivery, now)
-                    else:
-                        self._fold(delivery, now)
-                except EnvelopeError as refusal:
-                    self._refuse(delivery, refusal)
-                self._batch_bytes += len(delivery.body)
+            while taken < len(deliveries):
+                run = self._fitting(deliveries, taken)
+                taken += len(run)
+                self._batch += run
+                self._fold_all(run, time.time())
                 if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
                     self._commit("size")
             if trigger:
                 self._commit(trigger)
         except OSError:
-            self._undo(arriving)
+            self._undo(deliveries[taken:])
             raise
         except BusmonError:
             raise
         except Exception as fault:  # noqa: BLE001 - whatever a body can make the fold or the commit raise
-            self._undo(arriving)
+            self._undo(deliveries[taken:])
             self._single_out(fault)
         if self._batch and self.opened_at is None:
             self.opened_at = time.monotonic()
+
+    def _fitting(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
+        """The deliveries from `start` on that fill the batch, as far as they do."""
+        run = deliveries[start : start + self._batch_size - len(self._batch)]
+        ends = [*accumulate((len(delivery.body) for delivery in run), initial=self._batch_bytes)]
+        if ends[-1] >= MAX_BATCH_BYTES:
+            run = run[: bisect_left(ends, MAX_BATCH_BYTES)]
+        self._batch_bytes = ends[len(run)]
+        return run
 
     def _commit(self, trigger: str) -> None:
         """Make the batch durable, and only then settle its deliveries."""
@@ -161,7 +167,7 @@ class Lane:
 
     # -- a batch that can't be committed --------------------------------------------------------------------------
 
-    def _undo(self, unfolded: Iterable[Delivery] = ()) -> None:
+    def _undo(self, unfolded: Sequence[Delivery] = ()) -> None:
         """Roll the open batch back, and keep its deliveries and those that should have followed."""
         self._shard.rollback()
         kept = [*self._batch, *unfolded]
@@ -251,38 +257,62 @@ class Lane:
         self._refused.append((delivery, refusal))
         self._measured.refused[refusal.reason] += 1
 
-    def _fold(self, delivery: Delivery, now: float) -> None:
-        properties = delivery.properties
-        envelope = self._formats.decode(delivery.body, properties, delivery.routing_key, delivery.published_at)
-        verdict = self._shard.ledger.admit(envelope.source, properties.message_id or envelope.identity, now)
-        if verdict is not Verdict.NEW:
-            self._measured.verdicts[verdict] += 1
-        if verdict is not Verdict.DUPLICATE:
-            self._shard.fold.envelope(envelope, now)
+    def _fold_all(self, run: Sequence[Delivery], now: float) -> None:
+        """Fold deliveries together, or one by one where one of them may be a killer."""
+        if self._suspects.blamed or any(delivery.redelivered for delivery in run):
+            for delivery in run:
+                self._fold_warily(delivery, now)
+        else:
+            self._fold(run, now)
+
+    def _fold(self, run: Sequence[Delivery], now: float) -> None:
+        """Decode deliveries, look their ids up, fold and measure them: each step for all of them."""
+        bodies, _, _, routing_keys, content_types, content_encodings, message_ids, _, _ = zip(*run, strict=True)
+        envelopes = self._formats.decode_all(bodies, routing_keys, content_types, content_encodings, message_ids)
+        if envelopes is None:
+            run, envelopes = self._decoded(run)
+            message_ids = [each.message_id or envelope.identity for each, envelope in zip(run, envelopes, strict=True)]
+        ledger, fold = self._shard.ledger, self._shard.fold.envelope
+        verdicts = ledger.admit_all([envelope.source for envelope in envelopes], message_ids, now)
+        if verdicts.count(Verdict.NEW) < len(verdicts):
+            self._measured.verdicts.update(verdict for verdict in verdicts if verdict is not Verdict.NEW)
+            counted = [verdict is not Verdict.DUPLICATE for verdict in verdicts]
+            run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
+        for envelope in envelopes:
+            fold(envelope, time.time())  # which of two gauges of one source is the later is told by their arrival
             for part in envelope.parts:
-                self._shard.ledger.hear(part.source, now)
-            self._measured.take(envelope, delivery, now)
+                ledger.hear(part.source, now)
+        self._measured.take(run, envelopes, now)
+
+    def _decoded(self, run: Iterable[Delivery]) -> tuple[list[Delivery], list[Envelope]]:
+        """The deliveries that are envelopes, and the envelopes; the others are refused."""
+        decoded: list[Delivery] = []
+        envelopes: list[Envelope] = []
+        for delivery in run:
+            try:
+                envelopes.append(self._formats.decode(delivery))
+                decoded.append(delivery)
+            except EnvelopeError as refusal:
+                self._refuse(delivery, refusal)
+        return decoded, envelopes
 
     def _fold_warily(self, delivery: Delivery, now: float) -> None:
         """Note a delivery that may have killed its worker before, or try it first if it has been blamed for that."""
-        who = identity(delivery.properties.message_id, delivery.body)
+        who = identity(delivery.message_id, delivery.body)
         if who in self._suspects.blamed:
-            if not survives(lambda: self._attempt(delivery, now), self._shard.detach):
+            if not survives(lambda: self._fold([delivery], now), self._shard.detach):
                 self._suspects.convict(who, now)
-                raise EnvelopeError("kills_worker", "decoding or folding it ended its worker")
+                self._refuse(delivery, EnvelopeError("kills_worker", "decoding or folding it ended its worker"))
+                return
             self._suspects.acquit(who)
         elif not delivery.redelivered:
-            self._fold(delivery, now)
+            self._fold([delivery], now)
             return
         self._suspects.note(who)
         try:
-            self._fold(delivery, now)
+            self._fold([delivery], now)
         finally:
             self._suspects.clear()
-
-    def _attempt(self, delivery: Delivery, now: float) -> None:
-        with suppress(EnvelopeError):
-            self._fold(delivery, now)
 
     def _quarantine_headers(self, delivery: Delivery, refusal: EnvelopeError, now: float) -> dict[str, str]:
         agent = delivery.properties.app_id or UNKNOWN_AGENT

@@ -4,7 +4,8 @@ They are part of the batch's own commit, so they are as exact as what they count
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 from busmon.bus.delivery import Delivery
 from busmon.registry.fold.fold import Fold
@@ -44,24 +45,39 @@ class Measured:
         self._present: dict[str, str] = {}
         self._skewed: Counter[str] = Counter()
 
-    def take(self, envelope: Envelope, delivery: Delivery, now: float) -> None:
-        """Measure an envelope that was consumed at `now`, in seconds since the epoch."""
-        self._sizes[envelope.format].append(len(delivery.body))
-        self._heard[envelope.agent] = now
-        if envelope.final:
-            self._present.pop(envelope.source, None)
-        else:
-            self._present[envelope.source] = envelope.agent
-        for part in envelope.parts:
-            self._heard[part.agent] = now
-            self._present[part.source] = part.agent
-        published_at = delivery.published_at or envelope.ts
-        if published_at is None:
+    def take(self, deliveries: Sequence[Delivery], envelopes: Sequence[Envelope], now: float) -> None:
+        """Measure envelopes that were consumed at `now`, in seconds since the epoch."""
+        if not envelopes:
             return
-        if not now - BELIEVED_SECONDS <= published_at <= now:
-            self._skewed[envelope.agent] += 1
-            published_at = now
-        self._latencies.append(now - published_at)
+        sources, agents, times, _, _, finals, parts, _, formats = zip(*envelopes, strict=True)
+        self._heard.update(dict.fromkeys(agents, now))
+        if any(finals) or any(parts):
+            self._attend(envelopes, now)
+        else:
+            self._present.update(zip(sources, agents, strict=True))
+        for format_ in {*formats}:
+            told_so = map(format_.__eq__, formats)
+            self._sizes[format_] += [len(delivery.body) for delivery in compress(deliveries, told_so)]
+        published = [delivery.published_at or ts for delivery, ts in zip(deliveries, times, strict=True)]
+        earliest = now - BELIEVED_SECONDS
+        believed = [now - at for at in published if at is not None and earliest <= at <= now]
+        self._latencies += believed
+        if len(believed) < len(published):
+            said = zip(agents, published, strict=True)
+            skewed = [agent for agent, at in said if at is not None and not earliest <= at <= now]
+            self._skewed.update(skewed)
+            self._latencies += [0.0] * len(skewed)
+
+    def _attend(self, envelopes: Iterable[Envelope], now: float) -> None:
+        """Note who is there, in order: one that stops may have come in the same batch."""
+        for envelope in envelopes:
+            if envelope.final:
+                self._present.pop(envelope.source, None)
+            else:
+                self._present[envelope.source] = envelope.agent
+            for part in envelope.parts:
+                self._heard[part.agent] = now
+                self._present[part.source] = part.agent
 
     def describe(self, fold: Fold, ledger: Ledger, status: ShardStatus, now: float) -> None:
         """Add the measures to the batch, which is about to be committed at `now`."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+import orjson
+
 from busmon.errors import EnvelopeError
 from busmon.settings.kinds import FormatRule
 from busmon.wire import cloudevents, influx, json_v1, otlp, prometheus_text, statsd
@@ -15,7 +17,6 @@ from busmon.wire.envelope import Envelope
 
 Decoder = Callable[[Arrival], Envelope]
 
-JSON_FORMAT = "json"
 DECODERS: Mapping[str, Decoder] = {
     "otlp": otlp.decode,
     "cloudevents": cloudevents.decode,
@@ -30,18 +31,48 @@ _BY_TYPE: Mapping[str, Decoder] = {
     cloudevents.CONTENT_TYPE: cloudevents.decode,
     prometheus_text.OPENMETRICS_TYPE: prometheus_text.decode,
 }
+_OWN_TYPES = frozenset({None, "", json_v1.CONTENT_TYPE})
 _EXPOSITION = "text/plain"
 _MAX_KEYS = 10_000
 
 
 class Properties(Protocol):
-    """AMQP's, as far as they matter here; each may be missing or of another type than it should."""
+    """AMQP's, as far as other formats ask for them; each may be missing or of another type than it should."""
 
-    content_type: str | None
-    content_encoding: str | None
-    message_id: str | None
     app_id: Any
     headers: Mapping[str, Any] | None
+
+
+class Delivered(Protocol):
+    """A body as it was delivered."""
+
+    @property
+    def body(self) -> bytes:
+        """As published."""
+
+    @property
+    def routing_key(self) -> str:
+        """AMQP's."""
+
+    @property
+    def content_type(self) -> str | None:
+        """AMQP's property."""
+
+    @property
+    def content_encoding(self) -> str | None:
+        """AMQP's property."""
+
+    @property
+    def message_id(self) -> str | None:
+        """AMQP's property."""
+
+    @property
+    def published_at(self) -> float | None:
+        """When it was published, in seconds since the epoch, if the headers say it."""
+
+    @property
+    def properties(self) -> Properties:
+        """The others, which may take a while to decode."""
 
 
 class Formats:
@@ -53,47 +84,69 @@ class Formats:
         self._max_bytes = max_bytes
         self._chosen: dict[str, Decoder | None] = {}
 
-    def decode(
-        self, body: bytes, properties: Properties, routing_key: str, published_at: float | None = None
-    ) -> Envelope:
+    def decode_all(
+        self,
+        bodies: Sequence[bytes],
+        routing_keys: Sequence[str],
+        content_types: Sequence[str | None],
+        content_encodings: Sequence[str | None],
+        message_ids: Sequence[str | None],
+    ) -> list[Envelope] | None:
+        """The envelopes in bodies as busmon's own publishers send them; None if one of them isn't as they send it."""
+        if (
+            any(content_encodings)
+            or not all(message_ids)
+            or not _OWN_TYPES.issuperset(content_types)
+            or max(map(len, bodies)) > self._max_bytes
+            or any(map(self._decoder, {*routing_keys}))
+        ):
+            return None
+        try:
+            return [*map(json_v1.of_document, map(orjson.loads, bodies))]
+        except (EnvelopeError, orjson.JSONDecodeError):
+            return None
+
+    def decode(self, delivered: Delivered) -> Envelope:
         """The envelope in a body.
 
         Raises:
             EnvelopeError: it is none.
         """
-        try:
-            decoder = self._chosen[routing_key]
-        except KeyError:
-            decoder = self._choose(routing_key)
-        content_type = properties.content_type
-        if decoder is None and (not content_type or content_type == json_v1.CONTENT_TYPE):
-            document = json_v1.parse(body, properties.content_encoding, self._max_bytes)
-            if properties.message_id and type(document) is dict and "v" in document and "source" in document:
+        decoder, content_type = self._decoder(delivered.routing_key), delivered.content_type
+        if decoder is None and content_type in _OWN_TYPES:
+            document = json_v1.parse(delivered.body, delivered.content_encoding, self._max_bytes)
+            if delivered.message_id and type(document) is dict and "v" in document and "source" in document:
                 return json_v1.of_document(document)
-            return _of_json(document, self._arrival(body, properties, published_at))
-        arrival = self._arrival(body, properties, published_at)
-        return (decoder or _by_type(content_type or ""))(arrival)
+            return _of_json(document, self._arrival(delivered))
+        return (decoder or _by_type(content_type or ""))(self._arrival(delivered))
 
-    def _choose(self, routing_key: str) -> Decoder | None:
+    def _decoder(self, routing_key: str) -> Decoder | None:
         """What the settings say; a key that is new is looked up once."""
-        if len(self._chosen) >= _MAX_KEYS:
-            self._chosen.clear()
+        try:
+            return self._chosen[routing_key]
+        except KeyError:
+            if len(self._chosen) >= _MAX_KEYS:
+                self._chosen.clear()
+            decoder = self._chosen[routing_key] = self._ruled(routing_key)
+            return decoder
+
+    def _ruled(self, routing_key: str) -> Decoder | None:
         for pattern, format_ in self._rules:
             if fnmatchcase(routing_key, pattern) or fnmatchcase(self._queue, pattern):
-                self._chosen[routing_key] = DECODERS.get(format_, _json)
-                return self._chosen[routing_key]
-        self._chosen[routing_key] = None
+                decoder: Decoder = DECODERS.get(format_, _json)
+                return decoder
         return None
 
-    def _arrival(self, body: bytes, properties: Properties, published_at: float | None) -> Arrival:
+    def _arrival(self, delivered: Delivered) -> Arrival:
+        properties = delivered.properties
         return Arrival(
-            body,
-            properties.content_type,
-            properties.content_encoding,
+            delivered.body,
+            delivered.content_type,
+            delivered.content_encoding,
             self._max_bytes,
             properties.app_id,
             properties.headers or NO_HEADERS,
-            published_at,
+            delivered.published_at,
         )
 
 

@@ -7,6 +7,7 @@ allowed to, and never raises anything but `EnvelopeError`. Pure.
 import json
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -19,6 +20,12 @@ VERSION = 1
 CONTENT_TYPE = "application/json"
 UNKNOWN_AGENT = "unknown"
 MAX_NAME_CHARACTERS = 200
+FORMAT = "json"
+
+_USUAL = ("v", "source", "agent", "ts", "tables")
+"""The members that the SDK sends."""
+_MEMBERS = (*_USUAL, "samples", "final")
+_usual_members = itemgetter(*_USUAL)
 
 _SAFE_DIGITS = 18
 """Whole numbers of so many digits fit 64 bits; longer ones are floats, as orjson has it."""
@@ -56,7 +63,7 @@ def parse(body: bytes, content_encoding: str | None, max_bytes: int) -> Any:
         return _parse_leniently(body, error)
 
 
-def of_document(document: Any) -> Envelope:
+def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each member
     """The envelope that a JSON value is.
 
     Raises:
@@ -64,9 +71,13 @@ def of_document(document: Any) -> Envelope:
     """
     if type(document) is not dict:
         raise EnvelopeError("invalid_envelope", f"expected an object, got {_kind(document)}")
-    member = document.get
-    version, source, agent, ts = member("v"), member("source"), member("agent"), member("ts")
-    samples, tables, final = member("samples"), member("tables"), member("final")
+    try:
+        version, source, agent, ts, tables = _usual_members(document)
+        samples, final = (
+            ([], None) if len(document) == len(_USUAL) else (document.get("samples"), document.get("final"))
+        )
+    except KeyError:
+        version, source, agent, ts, tables, samples, final = map(document.get, _MEMBERS)
     if version != VERSION or type(version) is not int:
         raise EnvelopeError("version", f'expected "v": {VERSION}, got {_shown(version)}')
     if type(source) is not str or not 0 < len(source) <= MAX_NAME_CHARACTERS:
@@ -83,7 +94,8 @@ def of_document(document: Any) -> Envelope:
         samples = _none(samples, "samples")
     if type(tables) is not list:
         tables = _none(tables, "tables")
-    return Envelope(source, agent, ts, samples, tables, final is not None and _flag(final, "final"))
+    is_final = final is not None and _flag(final, "final")
+    return tuple.__new__(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT))
 
 
 def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:

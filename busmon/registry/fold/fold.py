@@ -204,7 +204,8 @@ class Fold:
         if route.order is None and not route.accumulates:
             others = shortcuts.rows(route.group, rows, source, at)
             self._folded[route.type] += len(rows) - len(others)
-            _note(self._routes.table_ways, (table["name"], *labels), route.group)
+            way = labels, shortcuts.of_rows(route.group), route.group, route.type
+            _note(self._routes.table_ways, table["name"], way)
         for row in others:
             try:
                 self._row(route, row, source, at)
@@ -313,7 +314,7 @@ class Fold:
             counter.clear()
 
 
-def _note(ways: dict[tuple[Any, ...], Any], statement: tuple[Any, ...], way: Any) -> None:
+def _note(ways: dict[Any, Any], statement: Any, way: Any) -> None:
     if len(ways) >= _MAX_WAYS:
         ways.clear()
     ways[statement] = way

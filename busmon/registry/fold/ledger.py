@@ -70,15 +70,26 @@ class Ledger:
         self.ring: dict[int, float] = {}
         self.open = Changes({}, {})
 
+    def admit_all(self, sources: Iterable[str], message_ids: Iterable[str | None], now: float) -> list[Verdict]:
+        """Judge envelopes in their order; most are the next of their source."""
+        opened, known, new = self.open.sources, self.sources, Verdict.NEW
+        verdicts = []
+        for source, message_id in zip(sources, message_ids, strict=True):
+            if seen := opened.get(source) or known.get(source):
+                high, floor, gaps, _ = seen
+                if message_id == f"{source}:{high + 1}":
+                    opened[source] = tuple.__new__(Seen, (high + 1, floor, gaps, now))
+                    verdicts.append(new)
+                    continue
+            verdicts.append(self.admit(source, message_id, now))
+        return verdicts
+
     def admit(self, source: str, message_id: str | None, now: float) -> Verdict:
         """Judge an envelope and, unless it is a duplicate, take note of it in the open batch."""
         seen = self.open.sources.get(source) or self.sources.get(source)
         if not message_id:  # some clients send an empty one where they have none
             self.open.sources[source] = (seen or Seen())._replace(heard_at=now)
             return Verdict.UNIDENTIFIED
-        if seen is not None and message_id == f"{source}:{seen.high + 1}":
-            self.open.sources[source] = Seen(seen.high + 1, seen.floor, seen.gaps, now)
-            return Verdict.NEW
         sequence = _sequence(source, message_id)
         if sequence is None:
             return self._admit_digest(source, seen or Seen(), message_id, now)

@@ -47,6 +47,12 @@ Way = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
 """What a plain sample needs of its route: cells, column, type, bounds and where the sum stands. A bare tuple, since a
 named one takes twice as long to unpack."""
 
+Shortcut = Callable[[Group, list[Any], str, float], list[Any]]
+"""Folds rows that a source said at some time into a family's series, and gives back those that it didn't fold."""
+
+TableWay = tuple[list[str], Shortcut, Group, str]
+"""What a plain table needs of its route: its labels, what folds its rows, into which series, and their type."""
+
 
 class Routes:
     """The families' groups in one shard, and the ways to them.
@@ -54,7 +60,7 @@ class Routes:
     Attributes:
         groups: by family.
         ways: of plain samples, by name and label names; the fold's short cut.
-        table_ways: likewise of plain tables.
+        table_ways: of plain tables, by name; the last one's labels are in them.
     """
 
     def __init__(self, families: Families, columns: Mapping[str, Column], budgets: Budgets) -> None:
@@ -63,7 +69,7 @@ class Routes:
         self._families = families
         self._columns = columns
         self.ways: dict[tuple[Any, ...], Way] = {}
-        self.table_ways: dict[tuple[Any, ...], Group] = {}
+        self.table_ways: dict[str, TableWay] = {}
         self._routes: dict[tuple[Any, ...], Route | str] = {}
 
     def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:

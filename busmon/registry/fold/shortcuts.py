@@ -6,12 +6,12 @@ unchanged, for the fold to look at with care. Pure but for the open batch; one t
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.registry.fold.columns import Group
-from busmon.registry.fold.routes import Way
+from busmon.registry.fold.routes import Shortcut, TableWay, Way
 from busmon.registry.numbers import LARGEST
 
 _PLAIN_MEMBERS = 3
@@ -20,26 +20,29 @@ _PLAIN_MEMBERS = 3
 
 def rows(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
     """Fold the rows of a table whose labels are in the family's order; give back the others."""
-    shortcut = _BY_TYPE.get(group.family.type)
-    return shortcut(group, rows, source, at) if shortcut else rows
+    return of_rows(group)(group, rows, source, at)
 
 
-def tables(
-    ways: Mapping[tuple[Any, ...], Group], tables: list[Any], source: str, at: float, folded: Counter[str]
-) -> list[Any]:
+def of_rows(group: Group) -> Shortcut:
+    """What folds the rows of this family's tables and gives back the others."""
+    return _BY_TYPE.get(group.family.type, _none)
+
+
+def tables(ways: Mapping[str, TableWay], tables: list[Any], source: str, at: float, folded: Counter[str]) -> list[Any]:
     """Fold the tables that are a name, labels and rows, and count their rows; give back the others, and other rows."""
     others = []
     for table in tables:
         try:
-            group, given = ways[table["name"], *table["labels"]], table["rows"]
-            is_plain = len(table) == _PLAIN_MEMBERS and type(given) is list
+            labels, shortcut, group, type_ = ways[table["name"]]
+            given = table["rows"]
+            is_plain = labels == table["labels"] and len(table) == _PLAIN_MEMBERS and type(given) is list
         except (KeyError, TypeError):
             is_plain = False
         if not is_plain:
             others.append(table)
             continue
-        left = rows(group, given, source, at)
-        folded[group.family.type] += len(given) - len(left)
+        left = shortcut(group, given, source, at)
+        folded[type_] += len(given) - len(left)
         if left:
             others.append({**table, "rows": left})
     return others
@@ -78,6 +81,10 @@ def samples(
     for type_, count in ((COUNTER, counters), (GAUGE, gauges), (HISTOGRAM, histograms)):
         folded[type_] += count
     return others
+
+
+def _none(_group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
+    return rows
 
 
 def _count(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
@@ -130,7 +137,7 @@ def _observe(group: Group, rows: list[Any], _source: str, _at: float) -> list[An
     return others
 
 
-_BY_TYPE: Mapping[str, Callable[[Group, list[Any], str, float], list[Any]]] = {
+_BY_TYPE: Mapping[str, Shortcut] = {
     COUNTER: _count,
     GAUGE: _set,
     HISTOGRAM: _observe,

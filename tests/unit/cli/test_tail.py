@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pika import BasicProperties
+from pika.spec import Basic
 
 from busmon.bus.delivery import Delivery
 from busmon.cli.tail import Wanted, lines
@@ -18,7 +19,9 @@ GOOD = {"name": "hits_total", "value": 1}
 
 
 def shown(body: bytes, key: str = "json", *, as_json: bool = False) -> list[str]:
-    delivery = Delivery(body, 1, redelivered=False, routing_key=key, properties=BasicProperties(), published_at=None)
+    delivery = Delivery.from_pika(
+        Basic.Deliver("tail", 1, redelivered=False, exchange="telemetry", routing_key=key), BasicProperties(), body
+    )
     return list(lines(delivery, FORMATS, EVERYTHING, as_json=as_json))
 
 

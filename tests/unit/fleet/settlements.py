@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 from pika import BasicProperties
+from pika.spec import Basic
 
-from busmon.bus.delivery import Delivery, published_at
+from busmon.bus.delivery import Delivery
 from busmon.fleet.lane import Lane
 from busmon.fleet.suspects import Suspects
 from busmon.registry.scrape.exposition import Exposition
@@ -107,6 +108,5 @@ def delivery(tag: int, content: bytes | None = None, *, redelivered: bool = Fals
     """A vote with an id of its own, unless other content or another id is given."""
     content = body(VOTE) if content is None else content
     stated = {"message_id": f"s:{tag}"} | properties
-    return Delivery(
-        content, tag, redelivered, "planner.task", BasicProperties(**stated), published_at(stated.get("headers"))
-    )
+    method = Basic.Deliver("busmon", tag, redelivered, "telemetry", "planner.task")
+    return Delivery.from_pika(method, BasicProperties(**stated), content)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from busmon.bus.delivery import Delivery
 from busmon.fleet.suspects import Suspects, identity
-from busmon.wire.envelope import Envelope
-from busmon.wire.formats import Formats
 
 from .settlements import VOTE, Worker, body, delivery
 
@@ -24,14 +23,14 @@ KILLER = body(VOTE, source="killer")
 def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding the killer's body ends the process, as a fault in a C library would."""
 
-    decode = Formats.decode
+    loads = orjson.loads
 
-    def decode_or_die(formats: Formats, content: bytes, *rest: Any) -> Envelope:
+    def load_or_die(content: bytes) -> Any:
         if content == KILLER:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(formats, content, *rest)
+        return loads(content)
 
-    monkeypatch.setattr(Formats, "decode", decode_or_die)
+    monkeypatch.setattr(orjson, "loads", load_or_die)
 
 
 def live_and_die(directory: Path, deliveries: Sequence[Delivery]) -> None:
@@ -115,16 +114,18 @@ def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Pat
 
 def test_a_body_is_noted_while_it_is_folded_and_not_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[bytes] = []
-    decode = Formats.decode
+    loads = orjson.loads
 
-    def look_and_decode(*arguments: Any) -> Envelope:
-        noted.append((tmp_path / "shard0.suspect").read_bytes().strip(b"\0"))
-        return decode(*arguments)
+    def look_and_load(content: bytes) -> Any:
+        if content in {body(VOTE), b"nonsense"}:
+            noted.append((tmp_path / "shard0.suspect").read_bytes().strip(b"\0"))
+        return loads(content)
 
-    monkeypatch.setattr(Formats, "decode", look_and_decode)
+    monkeypatch.setattr(orjson, "loads", look_and_load)
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1)])
         worker.lane.deliver([delivery(2, redelivered=True)])
         worker.lane.deliver([delivery(3, b"nonsense", redelivered=True)])
-        assert noted == [b"", identity("s:2", b"").encode(), identity("s:3", b"").encode()]
+        second, third = (identity(message_id, b"").encode() for message_id in ("s:2", "s:3"))
+        assert noted == [b"", second, third, third]  # nonsense is looked at once more, to say what is wrong with it
         assert (tmp_path / "shard0.suspect").read_bytes().strip(b"\0") == b""

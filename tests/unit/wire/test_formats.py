@@ -1,13 +1,16 @@
 """The decoder of a body is chosen by rule, then by content type, then by what its JSON has."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pika import BasicProperties
+from pika.spec import Basic
 
+from busmon.bus.delivery import Delivery
 from busmon.errors import EnvelopeError
 from busmon.settings.kinds import FORMAT_NAMES, FormatRule
-from busmon.wire.formats import DECODERS, JSON_FORMAT, Formats
+from busmon.wire import json_v1
+from busmon.wire.formats import DECODERS, Formats
 
 from .producers import CLOUD_EVENT, EXPOSITION, INFLUX, STATSD, otlp, otlp_json
 
@@ -17,12 +20,10 @@ RULES = [FormatRule("otlp_metrics", "otlp"), FormatRule("statsd.*", "statsd"), F
 
 def chosen(body: bytes, routing_key: str = "a.b", queue: str = "q", rules: Any = RULES, **properties: Any) -> str:
     """The format as which a body was decoded, or the reason why it wasn't."""
-    stated: Any = SimpleNamespace(
-        **{"content_type": None, "content_encoding": None, "message_id": None, "app_id": None, "headers": None}
-        | properties
-    )
+    method = Basic.Deliver("busmon", 1, redelivered=False, exchange="telemetry", routing_key=routing_key)
+    delivery = Delivery.from_pika(method, BasicProperties(**properties), body)
     try:
-        return Formats(rules, queue, 1 << 20).decode(body, stated, routing_key).format
+        return Formats(rules, queue, 1 << 20).decode(delivery).format
     except EnvelopeError as error:
         return error.reason
 
@@ -64,4 +65,4 @@ def test_a_binary_cloudevent_is_told_by_its_headers(message_id: str | None) -> N
 
 
 def test_each_format_of_the_settings_has_a_decoder() -> None:
-    assert {JSON_FORMAT, *DECODERS} == {*FORMAT_NAMES}
+    assert {json_v1.FORMAT, *DECODERS} == {*FORMAT_NAMES}

@@ -4,7 +4,6 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +11,13 @@ from cloudevents.core.bindings import amqp, rabbitmq
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from datadog.dogstatsd.base import DogStatsd
+from pika import BasicProperties
+from pika.spec import Basic
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from statsd import StatsClient
 
+from busmon.bus.delivery import Delivery
 from busmon.wire.envelope import Envelope
 from busmon.wire.formats import Formats
 from tests.unit.registry.registries import NOW
@@ -131,10 +133,9 @@ def test_prometheus_own_client(module: Any, prometheus: Folded) -> None:
 
 def received(body: bytes, content_type: str | None, headers: Any) -> Envelope:
     """The envelope of a body that came with these properties."""
-    stated: Any = SimpleNamespace(
-        content_type=content_type, content_encoding=None, message_id=None, app_id=None, headers=headers
-    )
-    return Formats((), "q", 1 << 20).decode(body, stated, "a.b")
+    method = Basic.Deliver("busmon", 1, redelivered=False, exchange="telemetry", routing_key="a.b")
+    properties = BasicProperties(content_type=content_type, headers=headers)
+    return Formats((), "q", 1 << 20).decode(Delivery.from_pika(method, properties, body))
 
 
 def test_cloudevents_own_sdk_in_each_of_its_bindings() -> None:
