@@ -19,7 +19,7 @@ from busmon.bus.peeling import PeelingConnection
 _UNDECODABLE = (AMQPError, ArithmeticError, OSError, RecursionError, StructError, ValueError)
 
 # pika asks the socket for 4 KiB at a time, which is a system call and a turn of its loop for a few deliveries.
-_RECEIVE_BYTES = 65_536
+_RECEIVE_BYTES = 262_144
 
 _FRAME = Struct(">BHI")
 _CONTENT = Struct(">HHQ")

@@ -10,7 +10,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,8 @@ from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Bodies stay in memory until their batch is closed, so many of them close it."""
+
+_body_of, _is_redelivered, _parts_of = attrgetter("body"), attrgetter("redelivered"), attrgetter("parts")
 
 _log = structlog.get_logger(__name__)
 
@@ -143,7 +146,7 @@ class Lane:
     def _fitting(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
         """The deliveries from `start` on that fill the batch, as far as they do."""
         run = deliveries[start : start + self._batch_size - len(self._batch)]
-        ends = [*accumulate((len(delivery.body) for delivery in run), initial=self._batch_bytes)]
+        ends = [*accumulate(map(len, map(_body_of, run)), initial=self._batch_bytes)]
         if ends[-1] >= MAX_BATCH_BYTES:
             run = run[: bisect_left(ends, MAX_BATCH_BYTES)]
         self._batch_bytes = ends[len(run)]
@@ -259,7 +262,7 @@ class Lane:
 
     def _fold_all(self, run: Sequence[Delivery], now: float) -> None:
         """Fold deliveries together, or one by one where one of them may be a killer."""
-        if self._suspects.blamed or any(delivery.redelivered for delivery in run):
+        if self._suspects.blamed or any(map(_is_redelivered, run)):
             for delivery in run:
                 self._fold_warily(delivery, now)
         else:
@@ -272,16 +275,16 @@ class Lane:
         if envelopes is None:
             run, envelopes = self._decoded(run)
             message_ids = [each.message_id or envelope.identity for each, envelope in zip(run, envelopes, strict=True)]
-        ledger, fold = self._shard.ledger, self._shard.fold.envelope
+        ledger, fold, clock = self._shard.ledger, self._shard.fold.envelope, time.time
         verdicts = ledger.admit_all([envelope.source for envelope in envelopes], message_ids, now)
         if verdicts.count(Verdict.NEW) < len(verdicts):
             self._measured.verdicts.update(verdict for verdict in verdicts if verdict is not Verdict.NEW)
             counted = [verdict is not Verdict.DUPLICATE for verdict in verdicts]
             run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
         for envelope in envelopes:
-            fold(envelope, time.time())  # which of two gauges of one source is the later is told by their arrival
-            for part in envelope.parts:
-                ledger.hear(part.source, now)
+            fold(envelope, clock())  # which of two gauges of one source is the later is told by their arrival
+        for part in chain.from_iterable(map(_parts_of, envelopes)):
+            ledger.hear(part.source, now)
         self._measured.take(run, envelopes, now)
 
     def _decoded(self, run: Iterable[Delivery]) -> tuple[list[Delivery], list[Envelope]]:

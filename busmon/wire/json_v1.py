@@ -26,6 +26,7 @@ _USUAL = ("v", "source", "agent", "ts", "tables")
 """The members that the SDK sends."""
 _MEMBERS = (*_USUAL, "samples", "final")
 _usual_members = itemgetter(*_USUAL)
+_tuple = tuple.__new__  # a named tuple made by it takes half the time
 
 _SAFE_DIGITS = 18
 """Whole numbers of so many digits fit 64 bits; longer ones are floats, as orjson has it."""
@@ -95,7 +96,7 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
     if type(tables) is not list:
         tables = _none(tables, "tables")
     is_final = final is not None and _flag(final, "final")
-    return tuple.__new__(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT))
+    return _tuple(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT))
 
 
 def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:

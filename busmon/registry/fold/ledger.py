@@ -17,6 +17,7 @@ MAX_GAPS = 64
 MAX_SOURCES = 100_000
 FORGET_AFTER_SECONDS = 24 * 3600.0
 
+_tuple = tuple.__new__  # a named tuple made by it takes half the time
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -78,7 +79,7 @@ class Ledger:
             if seen := opened.get(source) or known.get(source):
                 high, floor, gaps, _ = seen
                 if message_id == f"{source}:{high + 1}":
-                    opened[source] = tuple.__new__(Seen, (high + 1, floor, gaps, now))
+                    opened[source] = _tuple(Seen, (high + 1, floor, gaps, now))
                     verdicts.append(new)
                     continue
             verdicts.append(self.admit(source, message_id, now))

@@ -109,11 +109,15 @@ def _set(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
     cells, set_, others = group.cells, group.column.shares.set, []
     for row in rows:
         try:
-            cell, value = cells[tuple(row[:-1])], row[-1]
+            value = row.pop()
             if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
-                set_(cell, source, value, at)
+                set_(cells[tuple(row)], source, value, at)
                 continue
-        except (KeyError, TypeError, IndexError):
+            row.append(value)
+        except (KeyError, TypeError):
+            if type(row) is list:
+                row.append(value)
+        except (AttributeError, IndexError):
             pass
         others.append(row)
     return others
@@ -124,14 +128,18 @@ def _observe(group: Group, rows: list[Any], _source: str, _at: float) -> list[An
     bounds, total = group.family.buckets, group.sum
     for row in rows:
         try:
-            cell, value = cells[tuple(row[:-1])], row[-1]
-            if type(value) is list and len(value) == 1:
-                value = value[0]
-            if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
-                increments[cell + bisect_left(bounds, value)] += 1
-                increments[cell + total] += value
+            value = row.pop()
+            number = value[0] if type(value) is list and len(value) == 1 else value
+            if (type(number) is float or type(number) is int) and -LARGEST <= number <= LARGEST:
+                cell = cells[tuple(row)]
+                increments[cell + bisect_left(bounds, number)] += 1
+                increments[cell + total] += number
                 continue
-        except (KeyError, TypeError, IndexError):
+            row.append(value)
+        except (KeyError, TypeError):
+            if type(row) is list:
+                row.append(value)
+        except (AttributeError, IndexError):
             pass
         others.append(row)
     return others
