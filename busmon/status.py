@@ -6,18 +6,20 @@ are seconds since the epoch.
 """
 
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Self, TypeVar, get_args, get_origin
+from typing import Any, Self
+
+from busmon.typed import typed
 
 SUPERVISOR = "supervisor"
 
-Status = TypeVar("Status", bound="WorkerStatus | SupervisorStatus | ShardStatus")
+MAX_BYTES = 1 << 20
+"""Of one file; a worker that owns 256 shards writes a twentieth of it."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class WorkerStatus:
         Raises:
             TypeError: they are another's.
         """
-        return _typed(cls(**{**fields, "shards": [_typed(ShardStatus(**shard)) for shard in fields["shards"]]}))
+        return typed(cls(**{**fields, "shards": [typed(ShardStatus(**shard)) for shard in fields["shards"]]}))
 
     @property
     def process(self) -> str:
@@ -83,6 +85,7 @@ class SupervisorStatus:
         workers: how many it keeps running.
         restarts: by worker number, or `exporter`, how often the process died and was replaced.
         config_reloads: how often the catalogue was read again, by result, `success` or `failure`.
+        refusing: processes that last ended of how they are set up, and are tried again.
     """
 
     pid: int
@@ -91,6 +94,7 @@ class SupervisorStatus:
     beat_at: float = 0.0
     restarts: dict[str, int] = field(default_factory=dict)
     config_reloads: dict[str, int] = field(default_factory=dict)
+    refusing: list[str] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
@@ -99,7 +103,7 @@ class SupervisorStatus:
         Raises:
             TypeError: they are another's.
         """
-        return _typed(cls(**fields))
+        return typed(cls(**fields))
 
     @property
     def process(self) -> str:
@@ -109,10 +113,15 @@ class SupervisorStatus:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """All status files of one registry directory, unreadable ones left out."""
+    """All status files of one registry directory.
+
+    Attributes:
+        skipped: files that were left out, with reasons.
+    """
 
     supervisor: SupervisorStatus | None
     workers: tuple[WorkerStatus, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def write(registry_dir: Path, status: WorkerStatus | SupervisorStatus) -> None:
@@ -136,46 +145,48 @@ def remove(registry_dir: Path, status: WorkerStatus | SupervisorStatus) -> None:
     (registry_dir / "status" / f"{status.process}.json").unlink(missing_ok=True)
 
 
+def clear_workers(registry_dir: Path) -> None:
+    """Take away what workers left that were killed, whatever stands in it."""
+    for path in (registry_dir / "status").glob("worker-*.json"):
+        with suppress(OSError):
+            path.unlink()
+
+
 def read(registry_dir: Path) -> FleetStatus:
-    """What every process of the fleet last said."""
-    found = list(_statuses(registry_dir / "status"))
+    """What every process of the fleet last said; what can't be understood is left out and named."""
+    found: list[WorkerStatus | SupervisorStatus] = []
+    skipped = {}
+    for path in sorted((registry_dir / "status").glob("*.json")):
+        try:
+            found.append(_status(path))
+        except FileNotFoundError:
+            continue  # Its process has just ended.
+        except OSError as error:
+            skipped[_named(path)] = f"it can't be read: {error.strerror}"
+        except (ValueError, TypeError, KeyError, RecursionError):
+            skipped[_named(path)] = "it isn't as a process of this version writes it"
     supervisor = next((status for status in found if isinstance(status, SupervisorStatus)), None)
     workers = (status for status in found if isinstance(status, WorkerStatus))
-    return FleetStatus(supervisor, tuple(sorted(workers, key=lambda status: status.worker)))
+    return FleetStatus(supervisor, tuple(sorted(workers, key=lambda status: status.worker)), skipped)
 
 
-def _statuses(directory: Path) -> Iterator[WorkerStatus | SupervisorStatus]:
-    for path in sorted(directory.glob("*.json")):
-        kind = SupervisorStatus if path.stem == SUPERVISOR else WorkerStatus
-        try:
-            yield kind.from_json(json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            # Gone again, foreign, or of another version with other fields.
-            continue
-
-
-def _typed(status: Status) -> Status:
-    """The status, if each of its fields has a value of the type that it is declared with.
-
-    Raises:
-        TypeError: one hasn't; whoever reckons with it would fail much later.
-    """
-    for each in fields(status):
-        if not _is(getattr(status, each.name), each.type):
-            raise TypeError(f"{each.name}: expected {each.type}")
+def _status(path: Path) -> WorkerStatus | SupervisorStatus:
+    kind = SupervisorStatus if path.stem == SUPERVISOR else WorkerStatus
+    with open(path, "rb", opener=_open_at_once) as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError("too large")
+    status = kind.from_json(json.loads(content))
+    if status.process != path.stem:
+        raise ValueError("another process's")
     return status
 
 
-def _is(value: object, declared: Any) -> bool:
-    origin, parts = get_origin(declared) or declared, get_args(declared)
-    if origin is UnionType:
-        return any(_is(value, part) for part in parts)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _is(key, parts[0]) and _is(each, parts[1]) for key, each in value.items()
-        )
-    if origin is list:
-        return isinstance(value, list) and all(_is(each, parts[0]) for each in value)
-    if origin is float:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]  # the first part says so
-    return type(value) is origin
+def _open_at_once(path: str, flags: int) -> int:
+    """Not waiting for a writer, where somebody put a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _named(path: Path) -> str:
+    """Its name as text, which not every file's name is."""
+    return f"status/{path.name.encode(errors='replace').decode()}"

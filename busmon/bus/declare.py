@@ -14,6 +14,7 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from busmon.bus import users
 from busmon.bus.connection import one_line, translating, user, virtual_host
+from busmon.bus.management import Management
 from busmon.bus.session import Session
 from busmon.bus.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topology
 from busmon.errors import BrokerRefusedError, BusError, TopologyError
@@ -44,13 +45,15 @@ def declare(
         What was done and what couldn't be, a line each.
 
     Raises:
-        TopologyError: something is there with other arguments, or the broker can't give what the file asks for.
+        TopologyError: something is there with other arguments, the ring's included as far as the management API tells
+            them, or the broker can't give what the file asks for.
         BrokerRefusedError: this user may not declare.
         BrokerUnreachableError: there is no broker, or it was lost.
     """
     with Session(amqp_url, "busmon topology declare") as session, translating():
         _refuse_fewer_shards(session, topology)
-        lines = _declare_all(session, topology)
+        unseen = _refuse_another_deal(session, topology, amqp_url, management_url)
+        lines = [*_declare_all(session, topology), *unseen]
     if management_url is None:
         return [*lines, "users and permissions: not set, for there is no management_url (BUSMON_MANAGEMENT_URL)"]
     try:
@@ -60,19 +63,25 @@ def declare(
     return lines
 
 
-def ensure(topology: Topology, amqp_url: str) -> list[str]:
+def ensure(topology: Topology, amqp_url: str, management_url: str | None = None) -> list[str]:
     """Declare what is missing, if this user may; where nothing is missing, no permission is needed.
+
+    Args:
+        topology: what is to be there.
+        amqp_url: the broker.
+        management_url: its management API, which alone tells a ring's arguments; None takes them to be the file's.
 
     Returns:
         What was declared, a line each.
 
     Raises:
         TopologyError: something is missing and this user may not declare it, or the broker has another number of
-            shards; the line names the next command.
+            shards or another ring; the line names the next command.
         BrokerUnreachableError: there is no broker, or it was lost.
     """
     with Session(amqp_url, "busmon topology") as session, translating():
         _refuse_fewer_shards(session, topology)
+        _refuse_another_deal(session, topology, amqp_url, management_url)
         missing = _missing(session, topology)
         if not missing:
             # A binding can't be asked for, only made again; whoever may not bind has to trust that it is there.
@@ -116,6 +125,36 @@ def _refuse_more_shards(topology: Topology, missing: list[str]) -> None:
             f"{absent[0]} is missing beside other shards: run `busmon topology declare` as an operator, "
             "once the others are drained (docs/topology.md, 'Changing the number of shards')"
         )
+
+
+def _refuse_another_deal(session: Session, topology: Topology, amqp_url: str, management_url: str | None) -> list[str]:
+    """A ring with other arguments would take sources from the shards that know what they have counted.
+
+    Over AMQP a ring's arguments are neither told nor compared.
+
+    Returns:
+        A line where there is a ring that couldn't be looked at.
+    """
+    ring = topology.ring
+    if ring is None or not session.has_exchange(ring.exchange.name):
+        return []
+    what = f"ring {ring.exchange.name!r}"
+    if management_url is None:
+        return [f"{what}: not compared with what it was, for there is no management_url (BUSMON_MANAGEMENT_URL)"]
+    try:
+        found = Management(management_url).get("exchanges", virtual_host(amqp_url), ring.exchange.name)
+    except BusError as error:
+        return [f"{what}: not compared with what it was: {error}"]
+    wanted = ring.exchange.arguments
+    there = found["arguments"] if found else wanted
+    if different := sorted(key for key in {*wanted, *there} if wanted.get(key) != there.get(key)):
+        on_broker, in_file = (arguments.get(different[0], "not set") for arguments in (there, wanted))
+        raise TopologyError(
+            f"{what}: {different[0]} is {on_broker} on the broker, but {in_file} in {topology.path}, which would move "
+            "sources to shards that don't know what was counted: drain, stop the fleet, delete this exchange and "
+            "declare again (docs/topology.md, 'Changing the number of shards')"
+        )
+    return []
 
 
 def _durable(exchanges: Iterable[Exchange]) -> list[str]:

@@ -119,9 +119,9 @@ class App:
             await self._scrape.follow()
         return Response(orjson.dumps(self._overview()), media_type="application/json", headers=_FRESH)
 
-    async def stream(self, _: Request) -> Response:
+    async def stream(self, request: Request) -> Response:
         """The same once a second, as server-sent events: what the page shows."""
-        return self._viewers.stream()
+        return self._viewers.stream(request.client.host if request.client else "")
 
     async def _update(self) -> bytes:
         await self._scrape.follow()

@@ -47,7 +47,8 @@ def liveness(roll: RollCall, version: str, started_at: float) -> Document:
         "status": "dead" if causes else "alive",
         "timestamp": _timestamp(roll.at),
         "version": version,
-        "uptime": max(0, int(roll.at - began)),
+        # No clock began before the epoch, whatever a status file says.
+        "uptime": int(min(max(0.0, roll.at - began), roll.at)),
     }
     return document | ({"causes": causes} if causes else {})
 
@@ -58,7 +59,7 @@ def readiness(roll: RollCall, findings: Findings = NOTHING_FOUND) -> Document:
     Ready means that every worker consumes every shard that it owns, and every required dependency answers with what is
     required of it. `degraded` says all that is wrong, also of what isn't required.
     """
-    reasons = [*fleet_reasons(roll), *_obstacles(roll), *_dependency_reasons(roll, findings)]
+    reasons = [*fleet_reasons(roll), *_obstacles(roll), *_silences(roll), *_dependency_reasons(roll, findings)]
     return {
         "status": "not_ready" if any(reason.blocks for reason in reasons) else "ready",
         "services": _services(roll, findings),
@@ -89,6 +90,14 @@ def _obstacles(roll: RollCall) -> Iterator[Reason]:
     """What keeps envelopes from reaching their shards, as far as workers know; several may say the same."""
     said = (obstacle for worker in roll.workers if worker.up for obstacle in worker.obstacles)
     yield from (Reason(obstacle, blocks=False) for obstacle in dict.fromkeys(said))
+
+
+def _silences(roll: RollCall) -> Iterator[Reason]:
+    """Why a process isn't heard: it can't start, or isn't understood. Who is missed for it blocks, if anybody is."""
+    for name in roll.supervisor.refusing if roll.supervisor and roll.supervisor_up else ():
+        yield Reason(f"{name} couldn't start as it is set up, and is tried again: its log says why", blocks=False)
+    for file, why in roll.skipped.items():
+        yield Reason(f"{file} is left out: {why}", blocks=False)
 
 
 def is_connected(roll: RollCall) -> bool:

@@ -90,7 +90,7 @@ class Own:
         self._add(_build)
         self._add(lambda: _fleet(rollcall.call(status.read(registry_dir), time.time())))
         self._add(lambda: health_families(rollcall.call(status.read(registry_dir), time.time()), findings()))
-        self._add(lambda: _scrape(self.durations, skipped(), series()))
+        self._add(lambda: _scrape(self.durations, {**status.read(registry_dir).skipped, **skipped()}, series()))
         self._add(access)
         self._add(ProcessCollector(registry=None).collect)
 

@@ -13,6 +13,7 @@ from busmon.exporter.families import FamilyRow
 from busmon.exporter.health import Document
 from busmon.exporter.rollcall import RollCall, ShardRow, WorkerRow
 from busmon.exporter.window import Figures, History, Latency, Rates, Window
+from busmon.typed import typed
 
 MAX_ROWS = 200
 """Agents, families and skipped files beyond that are counted, not listed."""
@@ -112,7 +113,7 @@ class Overview:
         families: the fullest first, at most `MAX_ROWS`.
         families_known: all of them.
         scraped: the last scrape; None before the first.
-        skipped: files left out of it, with reasons.
+        skipped: files left out of it, and status files that weren't understood, with reasons.
     """
 
     at: float
@@ -147,16 +148,18 @@ class Overview:
         """The overview that `as_json` made these fields of.
 
         Raises:
-            TypeError: another version of busmon wrote them.
+            TypeError: another version of busmon wrote them, or something else did.
             KeyError: likewise.
         """
-        return cls(
-            **{
-                **fields,
-                **{name: row(**fields[name]) for name, row in _PARTS.items()},
-                **{name: [row(**each) for each in fields[name]] for name, row in _ROWS.items()},
-                "scraped": Scraped(**fields["scraped"]) if fields["scraped"] else None,
-            }
+        return typed(
+            cls(
+                **{
+                    **fields,
+                    **{name: typed(row(**fields[name])) for name, row in _PARTS.items()},
+                    **{name: [typed(row(**each)) for each in fields[name]] for name, row in _ROWS.items()},
+                    "scraped": typed(Scraped(**fields["scraped"])) if fields["scraped"] else None,
+                }
+            )
         )
 
 
@@ -201,7 +204,7 @@ def overview(window: Window, roll: RollCall, alive: Document, ready: Document, a
         families_known=len(latest.families),
         series=SeriesUse(latest.series, around.series_used, around.series_budget),
         scraped=around.scraped,
-        skipped=dict(list(around.skipped.items())[:MAX_ROWS]),
+        skipped=dict(list({**roll.skipped, **around.skipped}.items())[:MAX_ROWS]),
     )
 
 

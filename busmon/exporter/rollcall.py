@@ -4,7 +4,7 @@ Pure: a `FleetStatus` and the time go in. Health, own metrics and the overview a
 can't disagree. A worker counts as up while its status file's beat is younger than `BEAT_LIMIT_SECONDS`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from busmon.status import FleetStatus, ShardStatus, SupervisorStatus, WorkerStatus
@@ -65,6 +65,7 @@ class RollCall:
         starting: the supervisor began so recently that its workers may not have beaten yet.
         expected_workers: how many there are to be: the supervisor's number, else those that are known.
         shards: each once, by number.
+        skipped: status files that were left out, with reasons.
     """
 
     at: float
@@ -74,6 +75,7 @@ class RollCall:
     expected_workers: int
     workers: list[WorkerRow]
     shards: list[ShardRow]
+    skipped: Mapping[str, str]
 
     @property
     def missing_workers(self) -> int:
@@ -94,6 +96,7 @@ def call(status: FleetStatus, now: float) -> RollCall:
         expected_workers=supervisor.workers if supervisor else len(workers),
         workers=[_worker_row(worker, supervisor, now) for worker in workers],
         shards=_shard_rows(workers, now),
+        skipped=status.skipped,
     )
 
 

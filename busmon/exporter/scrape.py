@@ -96,9 +96,7 @@ class Scrape:
         self._settings = settings
         self._go_by(Catalogue.load(settings.catalogue))
         self._reload_due = False
-        self._own = Own(
-            settings.registry_dir, lambda: self._exposition.skipped, lambda: self._exposition.series, findings, access
-        )
+        self._own = Own(settings.registry_dir, lambda: self.skipped, lambda: self._exposition.series, findings, access)
         self._last: _Scraped | None = None
         self.window = Window()
         self._reading = asyncio.Lock()
@@ -106,8 +104,12 @@ class Scrape:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The files that the last collection left out, with reasons."""
-        return dict(self._exposition.skipped)
+        """The files that the last collection left out, with reasons, both as text, which not every file's name is."""
+        skipped = self._exposition.skipped
+        return {
+            file.encode(errors="replace").decode(): why.encode(errors="replace").decode()
+            for file, why in skipped.items()
+        }
 
     async def page(self, form: Format, *, compressed: bool, names: frozenset[str] = frozenset()) -> bytes:
         """The exposition in this format, gzip-compressed if asked.

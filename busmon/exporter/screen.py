@@ -1,10 +1,13 @@
 """The terminal's view of an overview: one frame that fits 80 columns and 24 lines for a fleet of up to eight shards.
 
 A taller terminal shows agents, families and dependencies below it. Pure: an overview goes in, something for rich to
-print comes out. Colour only repeats what words say, and names that publishers made up can't steer the terminal.
+print comes out. Colour only repeats what words say. No text of an overview can steer the terminal: all of it is made
+printable as it comes in, before anything is laid out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -35,6 +38,7 @@ def frame(overview: Overview, notice: str = "", lines: int = 24) -> RenderableTy
         notice: takes the place of the line that says how the fleet is.
         lines: how tall the terminal is; what is left below the shards and workers is for agents and families.
     """
+    overview, notice = _printable(overview), _printable(notice)
     losses = list(_losses(overview))
     parts = [
         _title(overview),
@@ -50,7 +54,7 @@ def frame(overview: Overview, notice: str = "", lines: int = 24) -> RenderableTy
 
 def waiting(notice: str) -> RenderableType:
     """The frame before the first answer."""
-    return Padding(Group(Text("busmon", style="bold"), Text(notice, style="yellow")), (0, 1))
+    return Padding(Group(Text("busmon", style="bold"), Text(_printable(notice), style="yellow")), (0, 1))
 
 
 def hint() -> RenderableType:
@@ -61,6 +65,19 @@ def hint() -> RenderableType:
 def in_one_line(overview: Overview) -> str:
     """The figures in one plain line, where there is no screen."""
     return "  ".join(f"{name} {value}" for name, value in _figures(overview).items())
+
+
+def _printable(told: Any) -> Any:
+    """What was told, but no text in it, the names of its entries included, can steer a terminal or break a line."""
+    if isinstance(told, str):
+        return "".join(character if character.isprintable() else "�" for character in told)
+    if isinstance(told, list):
+        return [_printable(each) for each in told]
+    if isinstance(told, dict):
+        return {_printable(key): _printable(each) for key, each in told.items()}
+    if is_dataclass(told) and not isinstance(told, type):
+        return replace(told, **{each.name: _printable(getattr(told, each.name)) for each in fields(told)})
+    return told
 
 
 def _title(overview: Overview) -> RenderableType:
@@ -104,7 +121,7 @@ def _headline(overview: Overview) -> RenderableType:
 
 
 def _sparkline(history: Sequence[float | None]) -> RenderableType:
-    recent = [rate or 0.0 for rate in history[-_SPARK_WIDTH:]]
+    recent = [max(0.0, rate or 0.0) for rate in history[-_SPARK_WIDTH:]]
     peak = max(recent, default=0.0)
     line = Text(spark(recent).rjust(_SPARK_WIDTH), style="cyan")
     return Padding(Text.assemble(line, (f"  peak {_rate(peak)}/s" if recent else "", "dim")), (1, 0))
@@ -162,8 +179,9 @@ def _below(overview: Overview, lines: int) -> Iterable[RenderableType]:
 def _dependencies(overview: Overview) -> Text:
     parts: list[str | tuple[str, str]] = [("depends on  ", "dim")]
     for row in overview.dependencies:
-        state = f"{_SEVERITY_MARKS[row.severity]} {row.name.replace('_', ' ')} {row.state}   "
-        parts.append((state, _SEVERITY_STYLES[row.severity]))
+        severity = row.severity if row.severity in _SEVERITY_MARKS else BAD
+        state = f"{_SEVERITY_MARKS[severity]} {row.name.replace('_', ' ')} {row.state}   "
+        parts.append((state, _SEVERITY_STYLES[severity]))
     line = Text.assemble(*parts)
     line.rstrip()
     return line
@@ -187,7 +205,7 @@ def _families(families: Iterable[FamilyRow]) -> Table:
 
 def _short(name: str, width: int) -> Text:
     """A name that somebody else chose, in so many columns at most."""
-    line = Text(_printable(name))
+    line = Text(name)
     line.truncate(width, overflow="ellipsis")
     return line
 
@@ -216,14 +234,8 @@ def _loss_line(name: str, text: str) -> Text:
 
 def _cut(line: Text) -> Text:
     """The line, never wrapped: a frame's height doesn't hang on how much there is to say, nor on what stands in it."""
-    line.plain = _printable(line.plain)
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
-
-
-def _printable(text: str) -> str:
-    """The text with nothing in it that steers a terminal, and of the same length."""
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _row() -> Table:

@@ -1,14 +1,16 @@
 """Viewers: the overview as server-sent events, computed once for all who watch, and not at all while nobody does.
 
-Bounded on both sides: so many viewers at most, and one that doesn't take what it is sent is dropped. A slow viewer
-skips updates; none are queued for it. Lives on the event loop.
+Bounded on both sides: so many viewers at most, shared among the addresses that they come from, and one that doesn't
+take what it is sent is dropped. A slow viewer skips updates; none are queued for it. Lives on the event loop.
 
 The format is the HTML standard's (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import structlog
 from starlette.responses import PlainTextResponse, Response
@@ -17,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 log = structlog.get_logger(__name__)
 
 MAX_VIEWERS = 64
-"""Beyond that, a viewer is told to try again."""
+"""Beyond that, a viewer takes a place of the address that has most, or is told to try again if that is its own."""
 
 UPDATE_SECONDS = 1.0
 
@@ -25,6 +27,19 @@ TAKE_SECONDS = 10.0
 """How long a viewer may leave an update in the way before it is dropped."""
 
 _RETRY_MILLISECONDS = 2000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """One viewer's.
+
+    Attributes:
+        address: where it watches from.
+        wanted: set once it has to make room.
+    """
+
+    address: str
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Viewers:
@@ -36,34 +51,42 @@ class Viewers:
 
     def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
         self._read = read
-        self._count = 0
+        self._places: list[Place] = []
         self._line = b""
         self._number = 0
         self._renewed = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
 
-    @property
-    def full(self) -> bool:
-        """Whether there is room for no other."""
-        return self._count >= MAX_VIEWERS
-
-    def stream(self) -> Response:
+    def stream(self, address: str) -> Response:
         """The answer to a new viewer."""
-        if self.full:
+        if len(self._places) >= MAX_VIEWERS and self._spare(address) is None:
             line = f"{MAX_VIEWERS} viewers watch already\n"
             return PlainTextResponse(line, 503, headers={"Retry-After": "10", "Cache-Control": "no-store"})
-        return _Stream(self)
+        return _Stream(self, address)
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count a viewer; updates are read while there is one."""
-        self._count += 1
+    def counted(self, address: str) -> Iterator[Place]:
+        """Give a viewer a place, another's if need be; updates are read while anybody has one."""
+        if len(self._places) >= MAX_VIEWERS and (spare := self._spare(address)):
+            self._places.remove(spare)
+            spare.wanted.set()
+        place = Place(address)
+        self._places.append(place)
         if self._reading is None:
             self._reading = asyncio.create_task(self._go_on())
         try:
-            yield
+            yield place
         finally:
-            self._count -= 1
+            if not place.wanted.is_set():
+                self._places.remove(place)
+
+    def _spare(self, address: str) -> Place | None:
+        """The oldest place of the address that has most, if it has more than this one would have with one more."""
+        taken = Counter(place.address for place in self._places)
+        greediest, most = taken.most_common(1)[0]
+        if most <= taken[address] + 1:
+            return None
+        return next(place for place in self._places if place.address == greediest)
 
     async def updates(self) -> AsyncIterator[bytes]:
         """The newest update, and each that follows, for as long as the viewer is counted; the same for everybody."""
@@ -76,7 +99,7 @@ class Viewers:
             yield line
 
     async def _go_on(self) -> None:
-        while self._count:
+        while self._places:
             try:
                 line = await self._read()
             except Exception:
@@ -95,23 +118,24 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, viewers: Viewers) -> None:
+    def __init__(self, viewers: Viewers, address: str) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._viewers = viewers
+        self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             await self._begin(send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        with self._viewers.counted():
-            watching = asyncio.create_task(self._watch(send))
-            leaving = asyncio.create_task(_gone(receive))
+        with self._viewers.counted(self._address) as place:
+            endings = (self._watch(send), _gone(receive), place.wanted.wait())
+            tasks = [asyncio.create_task(ending) for ending in endings]
             try:
-                await asyncio.wait((watching, leaving), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (watching, leaving):
+                for task in tasks:
                     task.cancel()
                     with suppress(asyncio.CancelledError, TimeoutError, OSError):
                         await task

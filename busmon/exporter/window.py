@@ -12,6 +12,7 @@ from typing import NamedTuple
 from busmon.exporter.families import FamilyRow
 from busmon.exporter.histograms import Buckets, growth, quantile, together
 from busmon.exporter.rollcall import ShardRow
+from busmon.registry.numbers import LARGEST
 from busmon.registry.scrape.snapshot import Snapshot
 
 RATE_SPAN_SECONDS = 5.0
@@ -68,13 +69,13 @@ def figures(
 ) -> Figures:
     """The overview's figures in a snapshot of the shards' files, and what is known beside it."""
     depths = [row.depth for row in shards if row.depth is not None]
-    dropped = snapshot.by_label("busmon_publisher_dropped_total", "agent")
+    dropped = _some(snapshot.by_label("busmon_publisher_dropped_total", "agent"))
     return Figures(
         at=at,
         envelopes=snapshot.value("busmon_envelopes_consumed_total"),
         samples=snapshot.value("busmon_samples_folded_total"),
         deduplicated=snapshot.value("busmon_envelopes_deduplicated_total"),
-        publisher_dropped=sum(dropped.values()),
+        publisher_dropped=min(LARGEST, sum(dropped.values())),
         queues=tuple(row.queue for row in shards),
         queued=sum(depths) if depths else None,
         by_shard=snapshot.by_label("busmon_envelopes_consumed_total", "shard"),
@@ -83,7 +84,7 @@ def figures(
         quarantined=_some(snapshot.by_label("busmon_envelopes_rejected_total", "reason")),
         heard=snapshot.by_label("busmon_last_envelope_timestamp_seconds", "agent"),
         rejected_of=_some(snapshot.by_label("busmon_samples_rejected_total", "agent")),
-        dropped_of=_some(dropped),
+        dropped_of=dropped,
         series=sum(row.series for row in families),
         families=families,
     )
@@ -227,4 +228,5 @@ def _grown(before: float, after: float) -> float:
 
 
 def _some(counts: Mapping[str, float]) -> dict[str, float]:
-    return {name: count for name, count in counts.items() if count > 0}
+    """Those that aren't 0. What publishers count may add up to infinity, which JSON doesn't have."""
+    return {name: min(LARGEST, count) for name, count in counts.items() if count > 0}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
+from busmon.errors import UserError
+
 PROVEN_SECONDS = 10.0
 """A process that lived for so long didn't die of its start; its replacement waits no longer than the first one did."""
 
@@ -51,6 +53,7 @@ class Child:
         self._started = 0.0
         self._beat_at: float | None = None
         self._deaths = RetryCallState(Retrying(), None, (), {})
+        self._refused = False
 
     @property
     def key(self) -> str:
@@ -61,6 +64,11 @@ class Child:
     def pid(self) -> int | None:
         """The running process; None between two."""
         return self._process.pid if self._process else None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its last process ended of how it is set up, and the present one, if any, hasn't proven better."""
+        return self._refused and not (self._process and time.monotonic() - self._started >= PROVEN_SECONDS)
 
     def start(self, inheritance: Inheritance) -> None:
         """Run the next process.
@@ -87,6 +95,7 @@ class Child:
         status = self._process.poll() if self._process else None
         if status is not None:
             self._process = None
+            self._refused = status == UserError.exit_status
             self._schedule()
         return status
 

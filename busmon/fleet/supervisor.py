@@ -1,7 +1,8 @@
 """The supervisor: one loop that starts workers and exporter, replaces what dies or hangs, and ends them in order.
 
-Signals only queue up for the loop (`signals.py`). A child is replaced whatever it died of, but for exit status 2: that
-is a user's mistake, which the child has said in one line, and stops the fleet with that status. Main thread of its own
+Signals only queue up for the loop (`signals.py`). A child is replaced whatever it died of. Exit status 2 is a user's
+mistake, which the child has said in one line: at its first start it stops the fleet with that status, later the others
+go on and it is tried again, since a file that is broken meanwhile is no reason to stop counting. Main thread of its own
 process.
 """
 
@@ -15,7 +16,7 @@ import structlog
 
 from busmon import status
 from busmon.catalogue import Catalogue
-from busmon.errors import CatalogueError, UserError
+from busmon.errors import CatalogueError
 from busmon.fleet.process import Child, Inheritance
 from busmon.fleet.signals import Inbox, inbox
 from busmon.settings import Settings
@@ -98,13 +99,16 @@ class Supervisor:
             return
         if self._stopping:
             log.info("supervisor.child_ended", child=child.name, pid=pid, **_ending(exit_status))
-        elif exit_status == UserError.exit_status:
+            return
+        if child.refuses:
             log.error("supervisor.child_refused", child=child.name, pid=pid)
-            self._stop(f"{child.name} can't run as it is set up", exit_status)
         else:
             log.warning("supervisor.child_died", child=child.name, pid=pid, **_ending(exit_status))
-            self._status.restarts[child.key] += 1
-            self._write_status()
+        if child.refuses and not self._status.restarts[child.key]:
+            self._stop(f"{child.name} can't run as it is set up", exit_status)
+            return
+        self._status.restarts[child.key] += 1
+        self._write_status()
 
     def _start(self, child: Child) -> None:
         try:
@@ -177,6 +181,7 @@ class Supervisor:
 
     def _write_status(self) -> None:
         self._status.beat_at = time.time()
+        self._status.refusing = [child.name for child in self._children if child.refuses]
         try:
             status.write(self._settings.registry_dir, self._status)
         except OSError as error:

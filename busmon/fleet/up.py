@@ -50,8 +50,7 @@ def run(settings: Settings) -> int:
 
 def _clear(directory: Path) -> None:
     """Finish and take away what a killed fleet left."""
-    for leftover in status.read(directory).workers:
-        status.remove(directory, leftover)
+    status.clear_workers(directory)
     try:
         redone = recover(directory)
     except OSError as error:
@@ -64,10 +63,11 @@ def _declare(wanted: topology.Topology, settings: Settings) -> None:
     """Declare what the broker lacks; one that doesn't answer, or not to this user yet, the workers go on asking.
 
     Raises:
-        TopologyError: something is missing and this user may not declare it; the line names the next command.
+        TopologyError: something is missing and this user may not declare it, or is there and deals sources otherwise;
+            the line names the next command.
     """
     try:
-        if declared := ensure(wanted, settings.amqp_url):
+        if declared := ensure(wanted, settings.amqp_url, settings.management_url):
             log.info("up.topology_declared", path=str(wanted.path), objects=len(declared))
     except BusError as error:
         log.warning("up.topology_not_declared", cause=str(error), next="the workers go on trying; see amqp_url")

@@ -79,7 +79,7 @@ class Worker:
         self._lanes: dict[str, Lane] = {}
         self._paces: dict[str, Pace] = {}
         self._drops: DropCount | None = None
-        self._dealt_at = dealt_since(settings.registry_dir, self._topology.shards, time.time())
+        self._dealt_at = self._noted_deal(time.time())
         self._ioloop = IOLoop()
         try:
             for shard in shards:
@@ -88,6 +88,16 @@ class Worker:
             self.close()
             raise
         self._consumer = self._connected_consumer(number)
+
+    def _noted_deal(self, now: float) -> float:
+        """Since when sources are dealt to shards as the topology says."""
+        ring, shards = self._topology.ring, self._topology.shards
+        dealt_by = dict(ring.exchange.arguments) if ring else {}
+        since = dealt_since(self._settings.registry_dir, shards, dealt_by, now)
+        if since == now:
+            advice = "what was counted before and is sent again may count twice; see docs/topology.md"
+            _log.warning("worker.sources_dealt_otherwise", shards=shards, dealt_by=dealt_by, next=advice)
+        return since
 
     def _open(self, number: int) -> None:
         shard = Shard.open(

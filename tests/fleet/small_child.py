@@ -2,7 +2,8 @@
 
     small_child.py JOURNAL REGISTRY_DIR NAME BEHAVIOUR
 
-BEHAVIOUR: `good`; `dies` at once; `refuses` to run, with status 2; `hangs` after one beat; `stubborn` ignores SIGTERM,
+BEHAVIOUR: `good`; `dies` at once; `refuses` to run, with status 2; `refuses_later`, but for its first process, until a
+file `mended` lies beside the journal; `hangs` after one beat; `stubborn` ignores SIGTERM,
 and as an orphan ends only when a file `release` lies beside the journal.
 """
 
@@ -27,9 +28,12 @@ def main(journal: str, registry_dir: str, name: str, behaviour: str) -> int:
 
     parent.watch()
     with inbox(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        first = f" {name} " not in Path(journal).read_text()
         note("started")
         if behaviour in ENDINGS:
             return ENDINGS[behaviour]
+        if behaviour == "refuses_later" and not first and not Path(journal).with_name("mended").exists():
+            return ENDINGS["refuses"]
         beats = 0
         while not (parent.parent_is_gone() and Path(journal).with_name("release").exists()):
             if name != "exporter" and not (beats and behaviour == "hangs"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from busmon import logs, status
 from busmon.errors import BusmonError
-from busmon.fleet import parent, supervisor
+from busmon.fleet import parent, process, supervisor
 from busmon.fleet.directory import held, prepare
 from busmon.fleet.process import Child, Inheritance
 from busmon.settings import Settings
@@ -151,6 +151,7 @@ def main(plan: str) -> int:
     )
     logs.configure(settings, "supervisor")
     supervisor.BEAT_SECONDS = 0.2
+    process.PROVEN_SECONDS = 3.0
 
     def child(name: str, behaviour: str) -> Child:
         if behaviour == "missing":

@@ -1,16 +1,23 @@
 """The exporter as a process of its own, over a registry directory that no fleet runs in."""
 
+import json
+import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from busmon.exporter.server import MAX_CONNECTIONS
+from busmon.exporter.viewers import MAX_VIEWERS
+from busmon.status import SupervisorStatus, WorkerStatus
 
 from .exporting import BUSMON, SECONDS, exporter, get, with_series
 
@@ -22,6 +29,26 @@ def busmon(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture
 def registry_dir(tmp_path: Path) -> Path:
     return with_series(tmp_path / "registry")
+
+
+@pytest.fixture(scope="module")
+def lone_exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A running exporter of an empty directory, and its port."""
+    directory = tmp_path_factory.mktemp("lone") / "registry"
+    directory.mkdir(mode=0o700)
+    with exporter(directory) as (_, port):
+        yield directory, port
+
+
+@pytest.fixture
+def lone(lone_exporter: tuple[Path, int]) -> Iterator[tuple[Path, int]]:
+    """The same, for whoever fills it and leaves it empty."""
+    directory, _ = lone_exporter
+    (directory / "status").mkdir(mode=0o700)
+    yield lone_exporter
+    for path in (*directory.glob("status/*"), *directory.glob("*.db")):
+        path.unlink()
+    (directory / "status").rmdir()
 
 
 def test_connections_that_ask_nothing_keep_no_scrape_waiting(registry_dir: Path) -> None:
@@ -56,6 +83,66 @@ def test_a_broken_file_is_named_and_breaks_no_scrape(registry_dir: Path, content
     assert status == 200
     assert b'tasks_processed_total{agent="analyzer"} 42' in text
     assert b'busmon_scrape_files_skipped{file="counter_7.db"' in text
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"obstacles": ["half a pair: \ud83d"]},
+        {"reconnects": {"\ud83d": 1}},
+        {"shards": [{"shard": 0, "queue": "\ud83d"}]},
+        {"pid": 10**30},
+        {"forwarded": 10**400},
+        {"beat_at": float("nan")},
+        {"worker": "0"},
+    ],
+    ids=" ".join,
+)
+def test_whatever_a_status_file_holds_every_page_is_served_and_says_what_it_left_out(
+    lone: tuple[Path, int], held: dict[str, object]
+) -> None:
+    directory, port = lone
+    path = directory / "status" / "worker-0.json"
+    path.write_text(json.dumps(asdict(WorkerStatus(0)) | held))
+    assert get(port, "/health")[0] == 200
+    for page in ("/metrics", "/ready", "/overview"):
+        assert b"status/worker-0.json" in get(port, page)[1]
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as viewer:
+        viewer.sendall(b"GET /overview/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        stream = viewer.makefile("rb")
+        assert any(b"status/worker-0.json" in line for line in stream)
+
+
+def test_a_process_that_began_before_all_time_is_told_with_a_number_that_json_has(lone: tuple[Path, int]) -> None:
+    directory, port = lone
+    (directory / "status" / "supervisor.json").write_text(json.dumps(asdict(SupervisorStatus(1, -1e308, 1))))
+    assert json.loads(get(port, "/overview")[1])["uptime_seconds"] > 0
+
+
+def test_who_holds_all_places_of_the_overviews_stream_keeps_nobody_else_from_it(lone: tuple[Path, int]) -> None:
+    _, port = lone
+    with ExitStack() as held:
+
+        def watching(address: str) -> BinaryIO:
+            """A stream's lines; the answer begins with the status."""
+            viewer = held.enter_context(socket.create_connection(("127.0.0.1", port), SECONDS, (address, 0)))
+            viewer.sendall(b"GET /overview/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            return held.enter_context(viewer.makefile("rb"))
+
+        greedy = [watching("127.0.0.1") for _ in range(MAX_VIEWERS)]
+        assert [stream.readline() for stream in greedy] == [b"HTTP/1.1 200 OK\r\n"] * MAX_VIEWERS
+        other = watching("127.0.0.2")
+        assert other.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert any(line.startswith(b"data: ") for line in other)
+        assert greedy[0].read()
+        assert any(line.startswith(b"data: ") for line in greedy[1])
+        assert watching("127.0.0.1").readline() == b"HTTP/1.1 503 Service Unavailable\r\n"
+
+
+def test_a_file_whose_name_is_no_text_breaks_no_scrape(lone: tuple[Path, int]) -> None:
+    directory, port = lone
+    Path(os.fsdecode(bytes(directory) + b"/counter_\xff.db")).touch()
+    assert b'busmon_scrape_files_skipped{file="counter_?.db"' in get(port, "/metrics")[1]
 
 
 def test_a_head_request_has_no_body(registry_dir: Path) -> None:

@@ -73,11 +73,29 @@ def test_a_child_that_cannot_be_started_costs_the_others_nothing(start: Start) -
 
 
 @pytest.mark.parametrize("name", ["worker-0", "worker-1", "exporter"])
-def test_a_users_mistake_in_any_child_stops_the_fleet_with_its_status(start: Start, name: str) -> None:
+def test_a_users_mistake_in_any_childs_first_start_stops_the_fleet_with_its_status(start: Start, name: str) -> None:
     fleet = start(behaviours={name: "refuses"})
     assert fleet.ended() == 2
     assert len(fleet.notes("started", name)) == 1
     assert not any(is_alive(note.pid) for note in fleet.notes("started"))
+
+
+@pytest.mark.parametrize("name", ["worker-1", "exporter"])
+def test_a_mistake_that_is_made_later_costs_the_others_nothing_and_is_told_until_it_is_mended(
+    start: Start, tmp_path: Path, name: str
+) -> None:
+    fleet = start(behaviours={name: "refuses_later"})
+    fleet.all_started()
+    os.kill(fleet.started(name).pid, signal.SIGKILL)
+    fleet.started(name, times=4)
+    eventually(lambda: fleet.supervisor().refusing == [name])
+    assert fleet.log().count("supervisor.child_refused") >= 2
+    (tmp_path / "mended").touch()
+    eventually(lambda: fleet.supervisor().refusing == [])
+    assert is_alive(fleet.notes("started", name)[-1].pid)
+    assert all(len(fleet.notes("started", other)) == 1 for other in {"worker-0", "worker-1", "exporter"} - {name})
+    fleet.tell(signal.SIGTERM)
+    assert fleet.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,11 +12,15 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Self
 
-from tests.fleet.exporting import BUSMON, SECONDS, exporter, with_series
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+from tests.fleet.exporting import BUSMON, SECONDS, exporter, get, with_series
 
 _STEERING = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -113,3 +117,51 @@ def test_an_exporter_that_goes_away_is_said_above_the_last_figures(tmp_path: Pat
         process.kill()
         terminal.wait_for("trying again: no exporter answers")
         terminal.wait_for("envelopes/s")
+
+
+def test_counts_that_add_up_to_infinity_keep_nobody_from_watching(tmp_path: Path) -> None:
+    directory = with_series(tmp_path / "registry")
+    name = "busmon_publisher_dropped"
+    for writer in (2, 3):
+        values = MmapedDict(str(directory / f"counter_{writer}.db"))  # type: ignore[no-untyped-call]
+        values.write_value(mmap_key(name, f"{name}_total", ["agent"], ["a"], "Dropped."), 1.7e308, 0.0)  # type: ignore[no-untyped-call]
+        values.close()  # type: ignore[no-untyped-call]
+    with exporter(directory) as (_, port):
+        command = (*BUSMON, "top", "--once", "--listen", f"127.0.0.1:{port}")
+        said = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+    assert "dropped by publishers" in said
+
+
+@contextmanager
+def answering(told: bytes) -> Iterator[str]:
+    """Somebody's server that answers everything like that, and its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: object, **__: object) -> None:
+            """Not to the test's output."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server, ThreadPoolExecutor(1) as serving:
+        serving.submit(server.serve_forever, 0.01)
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_whoever_answers_nothing_that_it_says_steers_the_terminal(tmp_path: Path) -> None:
+    with exporter(with_series(tmp_path / "registry")) as (_, port):
+        honest = json.loads(get(port, "/overview")[1])
+    hostile = {name: f"\x1b]0;mine\x07\x9b2J{told}" if isinstance(told, str) else told for name, told in honest.items()}
+    wrong = {**honest, "agents_known": "\x1b[2J"}
+    for told, status in ((hostile, 0), (wrong, 1)):
+        for form in ("--once", "--json"):
+            with answering(json.dumps(told).encode()) as address:
+                command = (*BUSMON, "top", form, "--listen", address)
+                ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+            assert ended.returncode == status
+            said = ended.stdout + ended.stderr
+            assert ("/metrics" if told is hostile else "is no busmon exporter") in said
+            assert all(character.isprintable() for character in said if character != "\n")

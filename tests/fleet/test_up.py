@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from busmon import status
+from busmon.bus.topology import built_in
 
 from .small_fleet import eventually
 
@@ -41,14 +45,28 @@ class Up:
         """All that it and its children wrote."""
         return self._log.read_text()
 
+    def said(self, event: str, **keywords: object) -> list[dict[str, Any]]:
+        """The lines of the log with this event, and these keywords."""
+        lines = (json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}"))
+        return [line for line in lines if {**line, **keywords, "event": event} == line]
+
+
+@contextmanager
+def running(directory: Path, **environment: str) -> Iterator[Up]:
+    """A fleet that waits for its broker."""
+    fleet = Up(directory, **environment)
+    try:
+        yield fleet
+    finally:
+        fleet.process.terminate()
+        fleet.process.wait(30)
+
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    """A fleet that waits for its broker."""
-    fleet = Up(tmp_path)
-    yield fleet
-    fleet.process.terminate()
-    fleet.process.wait(30)
+    """One, set up like any other."""
+    with running(tmp_path) as fleet:
+        yield fleet
 
 
 def refusal(directory: Path, **environment: str) -> str:
@@ -101,6 +119,33 @@ def test_an_address_that_is_taken_stops_the_fleet_with_the_exporters_line(up: Up
     said = refusal(tmp_path / "another", LISTEN=taken)
     assert f"busmon: can't listen on {taken}: " in said
     assert status.read(tmp_path / "another" / "registry").workers == ()
+
+
+def test_an_exporter_that_cannot_be_started_again_keeps_no_worker_from_counting(tmp_path: Path) -> None:
+    access = tmp_path / "web.yml"
+    access.write_text(right := "rate_limit: {interval: 1ms, burst: 100}\n")
+    with running(tmp_path, WEB_CONFIG_FILE=str(access)) as up:
+        eventually(lambda: "server.started" in up.log())
+        access.write_text("basic_auth_users: nobody\n")
+        (started,) = up.said("supervisor.child_started", child="exporter")
+        os.kill(started["pid"], signal.SIGKILL)
+        eventually(lambda: len(up.said("supervisor.child_refused")) >= 2)
+        assert f"busmon: {access}: " in up.log()
+        assert eventually(lambda: status.read(up.registry_dir).supervisor).refusing == ["exporter"]
+        refused_at = time.time()
+        eventually(lambda: all(worker.beat_at > refused_at for worker in status.read(up.registry_dir).workers))
+        access.write_text(right)
+        eventually(lambda: len(up.said("server.started")) == 2)
+        assert len(up.said("worker.started")) == 2
+
+
+def test_another_way_of_dealing_sources_to_shards_is_said_once(tmp_path: Path) -> None:
+    other = tmp_path / "topology.toml"
+    other.write_text(built_in().read_text().replace('hash-header = "source"', 'hash-header = "customer"'))
+    for topology, said in ((built_in(), 0), (other, 1), (other, 0)):
+        with running(tmp_path, TOPOLOGY=str(topology), WORKERS="1") as up:
+            eventually(lambda up=up: up.said("worker.started"))  # type: ignore[misc]
+            assert len(up.said("worker.sources_dealt_otherwise", dealt_by={"hash-header": "customer"})) == said
 
 
 def test_a_second_fleet_in_one_registry_is_refused_and_names_the_first(up: Up, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from busmon import status
 from busmon.status import ShardStatus, SupervisorStatus, WorkerStatus
 
-if TYPE_CHECKING:
-    from pathlib import Path
+FOREIGN = "it isn't as a process of this version writes it"
 
 
 def a_worker(number: int) -> WorkerStatus:
@@ -40,9 +41,9 @@ def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
     assert status.read(tmp_path).workers == (WorkerStatus(0, 1, 1.0),)
 
 
-def test_one_unreadable_file_costs_the_others_nothing(tmp_path: Path) -> None:
+def test_one_unreadable_file_costs_the_others_nothing_and_is_named(tmp_path: Path) -> None:
     status.write(tmp_path, a_worker(0))
-    for name, text in {
+    texts = {
         "supervisor": "",
         "worker-1": '{"worker": 1, "pi',
         "worker-2": "[]",
@@ -50,11 +51,31 @@ def test_one_unreadable_file_costs_the_others_nothing(tmp_path: Path) -> None:
         "worker-4": '{"worker": 4, "shards": [], "from": "another version"}',
         "worker-5": '{"worker": 5, "shards": null}',
         "worker-6": '{"worker": 6, "shards": ["text"]}',
-    }.items():
+        "worker-7": "[" * 100_000,
+        "worker-8": " " * status.MAX_BYTES + json.dumps(asdict(a_worker(8))),
+        "another": json.dumps(asdict(a_worker(0))),
+        "a\ufffdb": "",
+    }
+    for name, text in texts.items():
         (tmp_path / "status" / f"{name}.json").write_text(text)
-    (tmp_path / "status" / "worker-7.json").mkdir()
-    (tmp_path / "status" / "worker-8.json").write_bytes(b"\xff")
-    assert status.read(tmp_path) == status.FleetStatus(None, (a_worker(0),))
+    (tmp_path / "status" / "worker-9.json").write_bytes(b"\xff")
+    found = status.read(tmp_path)
+    assert found.workers == (a_worker(0),)
+    assert found.skipped == {f"status/{name}.json": FOREIGN for name in [*texts, "worker-9"]}
+
+
+def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
+    status.write(tmp_path, a_worker(0))
+    (tmp_path / "status" / "worker-1.json").mkdir()
+    os.mkfifo(tmp_path / "status" / "worker-2.json")
+    Path(os.fsdecode(bytes(tmp_path / "status") + b"/\xff.json")).symlink_to("worker-0.json")
+    found = status.read(tmp_path)
+    assert found.workers == (a_worker(0),)
+    assert found.skipped == {
+        "status/worker-1.json": "it can't be read: Is a directory",
+        "status/worker-2.json": FOREIGN,
+        "status/?.json": FOREIGN,
+    }
 
 
 @pytest.mark.parametrize(
@@ -73,6 +94,10 @@ def test_one_unreadable_file_costs_the_others_nothing(tmp_path: Path) -> None:
         {"shards": [{"shard": "0", "queue": "q"}]},
         {"shards": [{"shard": 0, "queue": "q", "last_commit_at": "long ago"}]},
         {"shards": [{"shard": 0, "queue": "q", "state": None}]},
+        {"shards": [{"shard": 0, "queue": "q", "cause": "half a pair: \ud83d"}]},
+        {"reconnects": {"\ud83d": 1}},
+        {"obstacles": ["\ud83d"]},
+        {"forwarded": 2**53},
     ],
     ids=str,
 )
@@ -81,13 +106,18 @@ def test_a_value_of_another_type_leaves_out_its_file_alone(tmp_path: Path, field
         status.write(tmp_path, a_worker(number))
     path = tmp_path / "status" / "worker-1.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-    assert status.read(tmp_path).workers == (a_worker(0),)
+    found = status.read(tmp_path)
+    assert found.workers == (a_worker(0),)
+    assert found.skipped == {"status/worker-1.json": FOREIGN}
 
 
-def test_a_file_of_brackets_costs_the_others_nothing(tmp_path: Path) -> None:
+def test_what_killed_workers_left_is_cleared_whatever_stands_in_it(tmp_path: Path) -> None:
     status.write(tmp_path, a_worker(0))
-    (tmp_path / "status" / "worker-1.json").write_text("[" * 100_000)
-    assert status.read(tmp_path).workers == (a_worker(0),)
+    status.write(tmp_path, a_supervisor())
+    (tmp_path / "status" / "worker-1.json").write_text("of another version")
+    status.clear_workers(tmp_path)
+    status.clear_workers(tmp_path / "absent")
+    assert status.read(tmp_path) == status.FleetStatus(a_supervisor(), ())
 
 
 def test_a_removed_status_is_gone_and_removing_it_again_is_no_error(tmp_path: Path) -> None:

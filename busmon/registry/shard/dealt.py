@@ -1,10 +1,11 @@
-"""Since when sources are dealt among so many shards: streams that began before may stand in another shard's files.
+"""Since when sources are dealt to shards as they are: streams that began before may stand in another shard's files.
 
 One file of the registry directory, replaced whole. Workers that start together may each write it; they agree within
 moments. Any process.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -14,8 +15,14 @@ from busmon.errors import RegistryError
 FILE_NAME = "dealt.json"
 
 
-def dealt_since(registry_dir: Path, shards: int, now: float) -> float:
-    """When the number of shards last changed, in seconds since the epoch; 0 if it never did.
+def dealt_since(registry_dir: Path, shards: int, dealt_by: Mapping[str, str | int], now: float) -> float:
+    """When the way of dealing last changed, in seconds since the epoch; 0 if it never did.
+
+    Args:
+        registry_dir: whose shards.
+        shards: how many there are.
+        dealt_by: what else decides on a source's shard: the arguments of the exchange that deals.
+        now: seconds since the epoch.
 
     Raises:
         RegistryError: the file isn't what busmon wrote.
@@ -25,15 +32,17 @@ def dealt_since(registry_dir: Path, shards: int, now: float) -> float:
     since = 0.0
     if path.exists():
         try:
-            known, since = orjson.loads(path.read_bytes())
-        except ValueError as error:
+            known, since, *noted = orjson.loads(path.read_bytes())
+            since = float(since)
+        except (ValueError, TypeError) as error:
             raise RegistryError(f"{path}: expected the number of shards and a time, as busmon writes them") from error
-        if known == shards:
-            return float(since)
-        since = now
+        if [known, *noted] == [shards, dict(dealt_by)]:
+            return since
+        # An earlier version noted the number alone.
+        since = since if [known, *noted] == [shards] else now
     # Its own draft, or the replacement of one worker would take another's away.
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     draft.touch(mode=0o600)
-    draft.write_bytes(orjson.dumps([shards, since]))
+    draft.write_bytes(orjson.dumps([shards, since, dict(dealt_by)]))
     draft.replace(path)
     return since

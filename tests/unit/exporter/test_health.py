@@ -107,6 +107,19 @@ def test_a_worker_that_never_came_is_missed() -> None:
     assert document["degraded"] == ["1 of 3 workers are not there"]
 
 
+def test_why_a_process_is_not_heard_is_said_and_makes_nothing_worse() -> None:
+    started_badly = replace(supervisor(), refusing=["exporter"])
+    status = replace(healthy(), supervisor=started_badly, skipped={"status/worker-7.json": "it can't be read"})
+    document = readiness(call(status, NOW))
+    assert document["status"] == "ready"
+    assert document["degraded"] == [
+        "exporter couldn't start as it is set up, and is tried again: its log says why",
+        "status/worker-7.json is left out: it can't be read",
+    ]
+    gone = replace(status, supervisor=replace(started_badly, beat_at=NOW - 60))
+    assert "exporter couldn't start" not in str(readiness(call(gone, NOW))["degraded"])
+
+
 def test_connected_and_not_consuming_is_not_ready() -> None:
     document = readiness(call(fleet(supervisor(), worker(0, shard(0, "cancelled"))), NOW))
     assert document["status"] == "not_ready"

@@ -56,6 +56,25 @@ def test_what_another_version_wrote_is_refused() -> None:
         Overview.from_json({**fields, "rates": {"of another version": 1}})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"uptime_seconds": "\x1b[2J"},
+        {"ready": None},
+        {"degraded": ["half a pair: \ud83d"]},
+        {"agents_known": 10**400},
+        {"rates": {"envelopes": float("nan")}},
+        {"latency": {"p99": "soon"}},
+        {"scraped": {"seconds_ago": 1.0, "took_seconds": float("inf"), "size_bytes": 1}},
+        {"agents": [{"agent": "a", "silent_seconds": [], "rejected": 0, "dropped": 0}]},
+    ],
+    ids=" ".join,
+)
+def test_a_value_of_another_type_is_refused_wherever_it_stands(wrong: dict[str, object]) -> None:
+    with pytest.raises(TypeError):
+        Overview.from_json({**told().as_json(), **wrong})
+
+
 def test_it_says_what_the_documents_and_the_window_say() -> None:
     model = told()
     assert (model.alive, model.ready, model.rates.envelopes) == ("alive", "ready", 120)

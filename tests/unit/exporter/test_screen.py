@@ -1,5 +1,6 @@
 import io
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -104,8 +105,35 @@ def test_a_taller_terminal_is_filled_and_never_overflows(height: int) -> None:
 
 def test_a_name_that_a_publisher_made_up_cant_steer_the_terminal() -> None:
     hostile = AgentRow("\x1b[2Jmine\r\n[red]", 1.0, 0, 0)
-    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
-    told = replace(model(), agents=[hostile], degraded=["\x1b]0;mine\x07"], skipped={"\x1b[H.db": "it is empty"})
-    console.print(screen.frame(told, lines=50))
-    assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
-    assert "�[2Jmine��[red]" in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    text = drawn(replace(model(), agents=[hostile], degraded=["\x1b]0;mine\x07"], skipped={"\x1b[H.db": "it is empty"}))
+    assert "\x1b" not in text
+    assert "�[2Jmine��[red]" in text
+
+
+def drawn(overview: Overview, notice: str = "") -> str:
+    """What a terminal without colours gets."""
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    console.print(screen.frame(overview, notice, lines=50))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    return text
+
+
+STEERING = "\x1b[2J\x07\x00\r\n\t\x7f\x9b31m\u202e"
+
+
+def test_no_text_of_an_exporter_wherever_it_stands_steers_the_terminal() -> None:
+    hostile = Overview.from_json(steering(model().as_json()))
+    text = drawn(hostile) + drawn(hostile, notice=STEERING)
+    assert {character for character in text if not character.isprintable()} == {"\n"}
+    assert text.count("\n") == 2 * drawn(replace(model(), ready="not_ready")).count("\n")
+
+
+def steering(told: Any) -> Any:
+    """The same fields, with what steers a terminal in every text, names of fields apart."""
+    if isinstance(told, str):
+        return told + STEERING
+    if isinstance(told, list):
+        return [steering(each) for each in told]
+    if isinstance(told, dict):
+        return {key: steering(each) for key, each in told.items()}
+    return told

@@ -15,19 +15,20 @@ SECONDS = 10
 class Viewer:
     """One who watches, as a server would serve it."""
 
-    def __init__(self, method: str = "GET") -> None:
+    def __init__(self, method: str = "GET", address: str = "10.0.0.1") -> None:
         self.parts: list[Part] = []
         self.left = asyncio.Event()
         self.takes = asyncio.Event()
         self.takes.set()
         self._method = method
+        self._address = address
 
     @property
     def lines(self) -> list[bytes]:
         return [part["body"] for part in self.parts if part.get("body", b"").startswith(b"data: ")]
 
     async def watch(self, watched: Viewers) -> None:
-        await watched.stream()({"type": "http", "method": self._method}, self._receive, self._send)
+        await watched.stream(self._address)({"type": "http", "method": self._method}, self._receive, self._send)
 
     async def _receive(self) -> Part:
         await self.left.wait()
@@ -132,6 +133,29 @@ def test_viewers_beyond_the_limit_are_told_to_try_again(monkeypatch: pytest.Monk
         return second.parts[0]["status"], third.parts[0]["status"]
 
     assert asyncio.run(play()) == (503, 200)
+
+
+def test_the_address_with_most_places_gives_its_oldest_to_those_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewers, "MAX_VIEWERS", 4)
+
+    async def play() -> tuple[list[bool], list[int]]:
+        watched, tasks = Viewers(Reading()), []
+        greedy = [Viewer() for _ in range(4)]
+        others = [Viewer(address=f"10.0.0.{number}") for number in (2, 3, 3)]
+        for viewer in (*greedy, *others):
+            tasks.append(asyncio.create_task(viewer.watch(watched)))
+            await until(lambda viewer=viewer: len(viewer.parts) > 0)  # type: ignore[misc]
+        await until(lambda: len(others[0].lines) >= 2)
+        ended = [task.done() for task in tasks]
+        for viewer in (*greedy, *others):
+            viewer.left.set()
+        await asyncio.gather(*tasks)
+        return ended, [viewer.parts[0]["status"] for viewer in (*greedy, *others)]
+
+    # Of four places the greedy keeps two, and the last has to do with one: nobody would gain by an exchange.
+    ended, statuses = asyncio.run(play())
+    assert ended == [True, True, False, False, False, False, True]
+    assert statuses == [200, 200, 200, 200, 200, 200, 503]
 
 
 def test_a_reading_that_fails_ends_no_stream(capsys: pytest.CaptureFixture[str]) -> None:
