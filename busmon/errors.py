@@ -69,8 +69,8 @@ class SpoolError(BusmonError):
     """An agent's spool can't be written or read: a full disk, its permissions; the message names the directory."""
 
 
-class EnvelopeError(BusmonError):
-    """A body is no envelope and goes to quarantine whole.
+class CountedError(BusmonError):
+    """Something was refused that is counted by its reason.
 
     Attributes:
         reason: a constant word for a label value, for example `invalid_json`.
@@ -81,16 +81,12 @@ class EnvelopeError(BusmonError):
         self.reason = reason
 
 
-class AdoptionError(BusmonError):
-    """A metric that no catalogue names can't be taken up.
+class EnvelopeError(CountedError):
+    """A body is no envelope and goes to quarantine whole."""
 
-    Attributes:
-        reason: a constant word for a label value, for example `name_clash`.
-    """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
+class AdoptionError(CountedError):
+    """A metric that no catalogue names can't be taken up."""
 
 
 class DependencyError(BusmonError):

@@ -28,6 +28,7 @@ from busmon.cli import (
     top,
     topology,
 )
+from busmon.cli.commands import Commands
 from busmon.errors import BusmonError
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
@@ -85,9 +86,7 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _group(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", title: str, modules: Sequence[ModuleType]
-) -> str:
+def _group(commands: Commands, title: str, modules: Sequence[ModuleType]) -> str:
     """Add the modules' commands; the lines that list them."""
     before = len(commands._choices_actions)  # noqa: SLF001 - argparse itself can't group subcommands in its help
     for module in modules:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import CatalogueError
 
@@ -30,38 +31,34 @@ examples:
 """
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `catalogue` and its two commands."""
-    catalogue = commands.add_parser(
+    actions = add_group(
+        commands,
         "catalogue",
-        help="show or check the metric families",
-        description="The metric families: the built-in ones, and those of the files that BUSMON_CATALOGUE names.",
+        "show or check the metric families",
+        "The metric families: the built-in ones, and those of the files that BUSMON_CATALOGUE names.",
     )
-    actions = catalogue.add_subparsers(metavar="COMMAND", required=True)
     _add_check(actions)
     _add_show(actions)
 
 
-def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    check = actions.add_parser(
-        "check",
-        help="check the names, labels and units by Prometheus' conventions",
-        description="Check the names, labels and units by Prometheus' conventions.",
-        epilog=CHECK_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _add_check(actions: Commands) -> None:
+    check = add_command(
+        actions, "check", "check the names, labels and units by Prometheus' conventions", CHECK_EXAMPLES
     )
     check.add_argument("files", metavar="FILE", nargs="*", type=Path, help="a catalogue file to check with the others")
     add_settings(check, "catalogue")
     check.set_defaults(run=run_check)
 
 
-def _add_show(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    show = actions.add_parser(
+def _add_show(actions: Commands) -> None:
+    show = add_command(
+        actions,
         "show",
-        help="list the families, or show one in full",
+        "list the families, or show one in full",
+        SHOW_EXAMPLES,
         description="List the families by type, or show one in full with an example envelope.",
-        epilog=SHOW_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     show.add_argument("name", metavar="NAME", nargs="?", help="a family's name")
     form = show.add_mutually_exclusive_group()

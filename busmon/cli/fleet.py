@@ -2,6 +2,7 @@
 
 import argparse
 
+from busmon.cli.commands import Commands, add_command
 from busmon.cli.options import add_settings, settings_from
 
 UP_EXAMPLES = """\
@@ -86,35 +87,23 @@ UP_SETTINGS = ("workers", "listen", "web_config_file", "beat_timeout_seconds", *
 SUPERVISED = "end in order once standard input does, as a supervisor's pipe does when the supervisor is gone"
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add the three commands."""
-    up = _command(commands, "up", "run the whole fleet: workers and exporter", UP_EXAMPLES)
+    up = add_command(commands, "up", "run the whole fleet: workers and exporter", UP_EXAMPLES)
     up.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(up, *UP_SETTINGS)
     up.set_defaults(run=run_up)
 
-    worker = _command(commands, "worker", "run one worker: consume and count its shards", WORKER_EXAMPLES)
+    worker = add_command(commands, "worker", "run one worker: consume and count its shards", WORKER_EXAMPLES)
     worker.add_argument("--shards", type=shards, required=True, metavar="N[,N]…", help="the shards that it owns")
     worker.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(worker, *WORKER_SETTINGS)
     worker.set_defaults(run=run_worker)
 
-    exporter = _command(commands, "exporter", "serve metrics, health and readiness over HTTP", EXPORTER_EXAMPLES)
+    exporter = add_command(commands, "exporter", "serve metrics, health and readiness over HTTP", EXPORTER_EXAMPLES)
     exporter.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(exporter, *EXPORTER_SETTINGS)
     exporter.set_defaults(run=run_exporter)
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, examples: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def shards(text: str) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from busmon.cli.commands import Commands, add_command
+from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
 
@@ -39,28 +41,22 @@ _PROGRESS_SECONDS = 0.2
 _CLEAR_LINE = "\r\x1b[K"
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `publish`."""
-    publish = commands.add_parser(
+    publish = add_command(
+        commands,
         "publish",
-        help="publish a sample, or samples from standard input",
-        usage="busmon publish NAME VALUE [--type T] [-l KEY=VALUE]... [--agent A]\n       busmon publish - [--agent A]",
+        "publish a sample, or samples from standard input",
+        EXAMPLES,
         description="Publish one sample, or all that standard input has, and wait until a queue has stored them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    publish.usage = (
+        "busmon publish NAME VALUE [--type T] [-l KEY=VALUE]... [--agent A]\n       busmon publish - [--agent A]"
     )
     publish.add_argument("name", metavar="NAME", help="the metric, or - for samples from standard input")
     publish.add_argument("value", metavar="VALUE", nargs="?", help="a number")
     publish.add_argument("--type", metavar="T", help="counter, gauge, histogram or summary, where no catalogue says it")
-    publish.add_argument(
-        "-l",
-        "--label",
-        dest="labels",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a label; repeat it for more",
-    )
+    add_labels(publish, "a label; repeat it for more")
     publish.add_argument("--agent", metavar="A", default="cli", help="who publishes (default: cli)")
     publish.add_argument("-v", "--verbose", action="store_true", help="say what was published")
     add_settings(publish, "amqp_url", "exchange", "catalogue")
@@ -101,17 +97,10 @@ def _sample(args: argparse.Namespace, catalogue: "Catalogue") -> dict[str, Any]:
     stated = {"type": args.type, "op": op_of(family) if family else None}
     return {
         "name": full_name(catalogue, args.name, args.type),
-        "labels": dict(_label(text) for text in args.labels),
+        "labels": labels_from(args, "publish"),
         "value": _number(args.value),
         **{key: value for key, value in stated.items() if value is not None},
     }
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"publish: -l {text!r}: expected KEY=VALUE")
-    return key, value
 
 
 def _number(text: str | None) -> float:

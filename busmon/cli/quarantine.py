@@ -14,6 +14,7 @@ from heapq import nsmallest
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import UserError
 
@@ -65,14 +66,14 @@ DEFAULT_SHOWN_BYTES = 4096
 REDRAW_SECONDS = 0.1
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `quarantine` and its four commands."""
-    quarantine = commands.add_parser(
+    actions = add_group(
+        commands,
         "quarantine",
-        help="look at, replay or delete what the fleet refused",
-        description="Bodies that are no envelope, or that no worker survived, each with the reason.",
+        "look at, replay or delete what the fleet refused",
+        "Bodies that are no envelope, or that no worker survived, each with the reason.",
     )
-    actions = quarantine.add_subparsers(metavar="COMMAND", required=True)
     _add_list(actions)
     _add_show(actions)
     replay = _add(actions, "replay", "publish bodies again, as they once were", REPLAY_EXAMPLES)
@@ -85,7 +86,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     purge.set_defaults(run=run_purge, wrong=purge.error)
 
 
-def _add_list(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_list(actions: Commands) -> None:
     parser = _add(actions, "list", "list the bodies, the oldest first", LIST_EXAMPLES)
     parser.add_argument(
         "--limit", type=_positive, default=DEFAULT_LIMIT, metavar="N", help="at most so many (default: %(default)s)"
@@ -95,7 +96,7 @@ def _add_list(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(run=run_list)
 
 
-def _add_show(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_show(actions: Commands) -> None:
     parser = _add(actions, "show", "show a body and its headers", SHOW_EXAMPLES)
     parser.add_argument("id", metavar="ID", help="as `list` prints it")
     parser.add_argument("--raw", action="store_true", help="write the body alone, as it is")
@@ -114,16 +115,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", help="every body with this reason")
 
 
-def _add(
-    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, examples: str
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add(actions: Commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    parser = add_command(actions, name, summary, examples)
     add_settings(parser, "amqp_url", "exchange", "topology")
     return parser
 

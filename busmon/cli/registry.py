@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
 
@@ -39,38 +40,38 @@ family anew.
 _POLL_SECONDS = 0.05
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `registry` and its two commands."""
-    registry = commands.add_parser(
+    actions = add_group(
+        commands,
         "registry",
-        help="show what the shards' files hold, or remove series",
-        description="The registry directory: what its files hold, by which budgets, and the removal of series.",
+        "show what the shards' files hold, or remove series",
+        "The registry directory: what its files hold, by which budgets, and the removal of series.",
     )
-    actions = registry.add_subparsers(metavar="COMMAND", required=True)
     _add_show(actions)
     _add_drop(actions)
 
 
-def _add_show(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    show = actions.add_parser(
+def _add_show(actions: Commands) -> None:
+    show = add_command(
+        actions,
         "show",
-        help="list shards and families with their series and budgets",
+        "list shards and families with their series and budgets",
+        SHOW_EXAMPLES,
         description="List the shards and the families, with their series, budgets and last update.",
-        epilog=SHOW_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     show.add_argument("--json", action="store_true", help="print JSON")
     add_settings(show, "registry_dir", "catalogue", "max_label_values", "max_series_per_family", "max_series")
     show.set_defaults(run=run_show)
 
 
-def _add_drop(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    drop = actions.add_parser(
+def _add_drop(actions: Commands) -> None:
+    drop = add_command(
+        actions,
         "drop",
-        help="remove series, or a whole family",
+        "remove series, or a whole family",
+        DROP_EXAMPLES,
         description="Remove a family's series, or those with certain labels, from every shard.",
-        epilog=DROP_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     drop.add_argument("name", metavar="NAME", help="the family's name, as in `busmon registry show`")
     drop.add_argument(

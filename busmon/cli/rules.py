@@ -1,9 +1,11 @@
 """`busmon rules build|show`: Prometheus' recording and alerting rules, written from one file of thresholds."""
 
 import argparse
-from pathlib import Path
 
-EXAMPLES = """\
+from busmon.cli import generated
+from busmon.cli.commands import Commands, add_command, add_group
+
+BUILD_EXAMPLES = """\
 examples:
   busmon rules build                         write docker/prometheus/rules/ from the built-in thresholds
   busmon rules build --check                 say what would change, and exit with 1 if anything would
@@ -14,67 +16,50 @@ mine.toml holds only what differs from `busmon rules thresholds`:
   messages = 5000
 """
 
+SHOW_EXAMPLES = """\
+examples:
+  busmon rules show | grep P1
+"""
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+THRESHOLDS_EXAMPLES = """\
+examples:
+  busmon rules thresholds > mine.toml
+"""
+
+
+def add(commands: Commands) -> None:
     """Add `rules` and its commands."""
-    rules = commands.add_parser(
+    actions = add_group(
+        commands,
         "rules",
-        help="write the rules that Prometheus records and alerts by",
-        description="The recording and alerting rules for Prometheus.",
+        "write the rules that Prometheus records and alerts by",
+        "The recording and alerting rules for Prometheus.",
     )
-    actions = rules.add_subparsers(metavar="COMMAND", required=True)
-    _add_build(actions)
-    show = actions.add_parser(
-        "show",
-        help="list the alerts",
-        description="List the alerts by tier.",
-        epilog="examples:\n  busmon rules show | grep P1",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    build = generated.add_build(
+        actions,
+        "write the rule files",
+        BUILD_EXAMPLES,
+        description="Write the rule files of Prometheus into a directory.",
+        directory="docker/prometheus/rules",
     )
+    build.set_defaults(run=run_build)
+    show = add_command(actions, "show", "list the alerts", SHOW_EXAMPLES, description="List the alerts by tier.")
     show.set_defaults(run=run_show)
-    thresholds = actions.add_parser(
+    thresholds = add_command(
+        actions,
         "thresholds",
-        help="print the built-in thresholds",
+        "print the built-in thresholds",
+        THRESHOLDS_EXAMPLES,
         description="Print the built-in thresholds: a TOML file, to take the tables from that are to change.",
-        epilog="examples:\n  busmon rules thresholds > mine.toml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     thresholds.set_defaults(run=run_thresholds)
-
-
-def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    build = actions.add_parser(
-        "build",
-        help="write the rule files",
-        description="Write the rule files of Prometheus into a directory.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    build.add_argument(
-        "directory",
-        metavar="DIR",
-        nargs="?",
-        type=Path,
-        default=Path("docker/prometheus/rules"),
-        help="where to (default: docker/prometheus/rules)",
-    )
-    build.add_argument("--thresholds", metavar="FILE", type=Path, help="thresholds that differ from the built-in ones")
-    build.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file would change")
-    build.set_defaults(run=run_build)
 
 
 def run_build(args: argparse.Namespace) -> int:
     """Write the files, or name those that aren't what would be written."""
     from busmon import rules
 
-    files = rules.build(rules.Thresholds.load(args.thresholds))
-    differing = rules.differences(args.directory, files)
-    if not args.check:
-        rules.write(args.directory, files)
-    for path in differing:
-        print(f"{path}: {'differs' if args.check else 'written'}")
-    print(f"{len(files)} files, {len(differing)} {'differ' if args.check else 'changed'}")
-    return 1 if args.check and differing else 0
+    return generated.write(args, rules.build(rules.Thresholds.load(args.thresholds)))
 
 
 def run_show(_: argparse.Namespace) -> int:

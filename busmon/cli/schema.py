@@ -5,6 +5,8 @@ import importlib.resources
 import json
 from typing import Any
 
+from busmon.cli.commands import Commands, add_command
+
 EXAMPLES = """\
 examples:
   busmon schema > envelope.schema.json       what a body must be
@@ -12,14 +14,14 @@ examples:
 """
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `schema`."""
-    schema = commands.add_parser(
+    schema = add_command(
+        commands,
         "schema",
-        help="print the JSON Schema of an envelope or of a sample",
+        "print the JSON Schema of an envelope or of a sample",
+        EXAMPLES,
         description="Print the JSON Schema (2020-12) of an envelope or of one sample.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     schema.add_argument("name", nargs="?", choices=("envelope", "sample"), default="envelope", help="default: envelope")
     schema.set_defaults(run=run)

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from busmon.cli.commands import Commands, add_command
 from busmon.cli.options import add_settings, settings_from
 from busmon.settings import CONFIG_VARIABLE, SCHEMA, Setting, Settings
 
@@ -39,14 +40,14 @@ with status 2.
 """
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "settings",
-        help="show every setting, its value and where it came from",
+        "show every setting, its value and where it came from",
+        EXAMPLES,
         description="Show every setting, its value and where it came from; passwords are masked.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busmon.cli.commands import Commands, add_command
 from busmon.cli.options import add_settings, settings_from
 from busmon.demo.weather import INCIDENTS
 
@@ -35,14 +36,14 @@ _MAX_SECONDS = 1e9
 _CLEAR_LINE = "\r\x1b[K"
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `simulate`."""
-    simulate = commands.add_parser(
+    simulate = add_command(
+        commands,
         "simulate",
-        help="publish as a platform of agents would",
+        "publish as a platform of agents would",
+        EXAMPLES,
         description="Run a simulated agent platform that publishes every family of the built-in catalogue.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     number = simulate.add_argument
     number("--agents", metavar="N", type=_whole(1, 1000), default=6, help="how many agents (default: 6)")

@@ -9,8 +9,10 @@ from fnmatch import fnmatchcase
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from busmon.cli.commands import Commands, add_command
+from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.options import add_settings, settings_from
-from busmon.errors import EnvelopeError, UserError
+from busmon.errors import EnvelopeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,26 +72,18 @@ class Wanted(NamedTuple):
         )
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `tail`."""
-    tail = commands.add_parser(
+    tail = add_command(
+        commands,
         "tail",
-        help="show live samples as they pass",
+        "show live samples as they pass",
+        EXAMPLES,
         description="Show the samples that agents publish, as they pass; the fleet gets them all the same.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tail.add_argument("names", metavar="NAME", nargs="*", help="only metrics of these names or patterns")
     tail.add_argument("--agent", metavar="A", action="append", default=[], help="only this agent's; may be repeated")
-    tail.add_argument(
-        "-l",
-        "--label",
-        dest="labels",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="only with this label; may be repeated",
-    )
+    add_labels(tail, "only with this label; may be repeated")
     tail.add_argument("-n", "--count", metavar="N", type=int, help="end after N samples")
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
     add_settings(tail, "amqp_url", "exchange", "formats", "max_body_bytes")
@@ -102,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from busmon.wire.formats import Formats
 
     settings = settings_from(args)
-    wanted = Wanted(args.names, args.agent, dict(map(_label, args.labels)))
+    wanted = Wanted(args.names, args.agent, labels_from(args, "tail"))
     formats = Formats(settings.formats, "", settings.max_body_bytes)
     left = args.count
     for delivery in tap(settings.amqp_url, settings.exchange):
@@ -114,13 +108,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"tail: -l {text!r}: expected KEY=VALUE")
-    return key, value
-
-
 def _any_matches(patterns: list[str], text: str) -> bool:
     return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)
 
@@ -128,7 +115,7 @@ def _any_matches(patterns: list[str], text: str) -> bool:
 def lines(delivery: "Delivery", formats: "Formats", wanted: Wanted, *, as_json: bool) -> "Iterator[str]":
     """What is wanted of a delivery, a line a sample; stderr is told of what can't be shown."""
     try:
-        envelope = formats.decode(delivery.body, delivery.properties, delivery.routing_key, delivery.published_at)
+        envelope = formats.decode(delivery)
         # What is in there is unchecked until the fold has looked at it; a tail shows what can be shown.
         for seen in _of_envelope(envelope, envelope.ts or delivery.published_at or time()):
             if wanted.has(seen):

@@ -2,6 +2,7 @@
 
 import argparse
 
+from busmon.cli.commands import Commands, add_command
 from busmon.cli.options import add_settings, settings_from
 
 EXAMPLES = """\
@@ -14,14 +15,14 @@ examples:
 """
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "top",
-        help="watch the fleet in this terminal",
+        "watch the fleet in this terminal",
+        EXAMPLES,
         description="Show the fleet's rates, latency, shards and workers, once a second. q or Ctrl-C leaves.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--once", action="store_true", help="print one frame and leave; so too without a terminal")
     parser.add_argument("--json", action="store_true", help="print the figures once, as JSON, and leave")

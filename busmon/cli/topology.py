@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BusError, TopologyError
 
@@ -44,14 +45,14 @@ that user until `rabbitmqctl change_password` sets one, and importing over a use
 """
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add `topology` and its three commands."""
-    topology = commands.add_parser(
+    actions = add_group(
+        commands,
         "topology",
-        help="declare, check or export the RabbitMQ topology",
-        description="The exchanges, queues, bindings and users on RabbitMQ, as topology/telemetry.toml has them.",
+        "declare, check or export the RabbitMQ topology",
+        "The exchanges, queues, bindings and users on RabbitMQ, as topology/telemetry.toml has them.",
     )
-    actions = topology.add_subparsers(metavar="COMMAND", required=True)
     declare = _add(actions, "declare", "make on the broker what isn't there", DECLARE_EXAMPLES)
     add_settings(declare, "amqp_url", "management_url", "exchange", "topology")
     declare.set_defaults(run=run_declare)
@@ -71,16 +72,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     export.set_defaults(run=run_export)
 
 
-def _add(
-    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, examples: str
-) -> argparse.ArgumentParser:
-    return actions.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}, in the virtual host of BUSMON_AMQP_URL.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add(actions: Commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    where = f"{summary[0].upper()}{summary[1:]}, in the virtual host of BUSMON_AMQP_URL."
+    return add_command(actions, name, summary, examples, description=where)
 
 
 def run_declare(args: argparse.Namespace) -> int:

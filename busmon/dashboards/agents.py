@@ -2,6 +2,7 @@
 
 from busmon.dashboards import levels, links
 from busmon.dashboards.board import Board
+from busmon.dashboards.outcomes import outcomes
 from busmon.dashboards.panels import QUARTER, THIRD, Aim, Lines, Number, Ranking
 from busmon.dashboards.promql import (
     AGENTS,
@@ -109,17 +110,7 @@ BOARD = Board(
                 {"{{agent}}": top(10, per_minute(_PROCESSED, "agent", AGENTS), _PROCESSED, "agent", AGENTS)},
                 "tasks/min",
             ),
-            Lines(
-                "Successes and failures a minute",
-                Aim("Finished tasks by how they ended. Aim for failures too thin to see.", more=links.ERRORS),
-                {
-                    "success": f"60 * ({chosen(*PROCESSED)} - {chosen(*FAILED)})",
-                    "failure": f"60 * {chosen(*FAILED)}",
-                },
-                "tasks/min",
-                stacked=True,
-                colours={"success": "green", "failure": "red"},
-            ),
+            outcomes("Successes and failures a minute", links.ERRORS),
             Lines(
                 "Failure ratio by agent",
                 Aim(

@@ -19,7 +19,7 @@ from busmon.dashboards.levels import ANY, Levels
 from busmon.rules import Thresholds
 
 DATASOURCE = looks.DataSourceRef(type_val="prometheus", uid="${datasource}")
-FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
+HALF, THIRD, QUARTER, SIXTH = 12, 8, 6, 4
 """Widths, in Grafana's 24 columns."""
 
 _TALL, _SHORT = 8, 4

@@ -2,6 +2,7 @@
 
 from busmon.dashboards import levels, links
 from busmon.dashboards.board import Board
+from busmon.dashboards.outcomes import outcomes
 from busmon.dashboards.panels import THIRD, Aim, Density, Lines, Number, Ranking
 from busmon.dashboards.promql import (
     AGENTS,
@@ -136,18 +137,7 @@ BOARD = Board(
             ),
         ),
         "Throughput and kinds": (
-            Lines(
-                "Tasks a minute",
-                Aim("Finished tasks by how they ended. Aim for failures too thin to see.", more=links.AGENTS),
-                {
-                    "success": f"60 * ({chosen(*PROCESSED)} - {chosen(*FAILED)})",
-                    "failure": f"60 * {chosen(*FAILED)}",
-                },
-                "tasks/min",
-                stacked=True,
-                colours={"success": "green", "failure": "red"},
-                span=THIRD,
-            ),
+            outcomes("Tasks a minute", links.AGENTS, THIRD),
             Lines(
                 "Tasks an hour",
                 Aim("At the pace of the last hour. Aim for yesterday's at the same time of day."),

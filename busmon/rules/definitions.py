@@ -14,8 +14,6 @@ from busmon.errors import RulesError
 from busmon.rules.thresholds import DURATIONS, Thresholds, Value, document
 
 DIRECTORY = Path(__file__).with_name("groups")
-TIERS = ("P1", "P2", "P3", "none")
-"""Who is woken: at once, in working hours, nobody. `none` is for the Watchdog."""
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 
@@ -41,7 +39,8 @@ class Alert:
         name: the alert's, and its runbook's.
         expr: PromQL; what it gives is firing.
         durations: `for` and `keep_firing_for`, those that it has.
-        labels: `tier`, `service` and its own.
+        labels: `tier` (`P1` wakes somebody at once, `P2` waits for working hours, `P3` wakes nobody; the Watchdog has
+            `none`), `service` and its own.
         annotations: `summary`, `description`, `runbook_url`, `dashboard_url`.
     """
 

@@ -13,28 +13,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import pytest
 
-from .test_telemetry import ONE_SHARD, QUEUE, a_telemetry, arrived, total
-from .topologies import Client, Place
+from .test_telemetry import a_telemetry, arrived, total
+from .topologies import ONE_SHARD, QUEUE, Client, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SMALL = 65_536
 DROPPED = "busmon_publisher_dropped_total"
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
-
-
-@pytest.fixture
-def client(place: Place) -> Iterator[Client]:
-    with Client(place.amqp_url) as client:
-        yield client
 
 
 def observed(taken: list[Any]) -> int:

@@ -14,26 +14,12 @@ import pytest
 
 from busmon.cli import main
 
-from .topologies import Client, Place
+from .topologies import QUEUE, Client, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-ONE_SHARD = ("shards = 4", "shards = 1")
-QUEUE = "telemetry.fold.0"
 TYPES = "counter, gauge, histogram, summary"
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
-
-
-@pytest.fixture
-def client(place: Place) -> Iterator[Client]:
-    with Client(place.amqp_url) as client:
-        yield client
 
 
 def publish(place: Place, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:

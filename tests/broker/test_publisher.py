@@ -13,7 +13,7 @@ from busmon.bus.publisher import WINDOW, ConfirmedPublisher
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, PublishRefusedError
 
 from .proxy import Proxy
-from .topologies import Client, Place, Taken
+from .topologies import ONE_SHARD, TINY, Client, Place, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "test publisher"
 PERSISTENT = BasicProperties(message_id="a:1", delivery_mode=2, headers={"source": "a"})
-ONE_SHARD = ("shards = 4", "shards = 1")
-TINY = ("x-max-length = 1_000_000", "x-max-length = 1")
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
 
 
 @pytest.fixture

@@ -18,15 +18,15 @@ from busmon.bus.quarantine import Quarantine
 from busmon.cli import main
 from busmon.errors import BrokerUnreachableError
 
-from .topologies import Client, Place
+from .topologies import ONE_SHARD, Client, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 Capture = pytest.CaptureFixture[str]
 
-ONE_SHARD = ("shards = 4", "shards = 1")
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 FOLD, QUARANTINE = "telemetry.fold.0", "telemetry.quarantine"
 ENVELOPE = BasicProperties(
     message_id="analyzer-1:7",
@@ -36,24 +36,6 @@ ENVELOPE = BasicProperties(
     headers={"source": "analyzer-1", "published_at_ns": 1763794800123456789},
 )
 DIGEST_OF_BODY = "230d8358dc8e"  # printf body | sha256sum
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for variable in ("AMQP_URL", "EXCHANGE", "TOPOLOGY", "CONFIG"):
-        monkeypatch.delenv(f"BUSMON_{variable}", raising=False)
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
-
-
-@pytest.fixture
-def client(place: Place) -> Iterator[Client]:
-    with Client(place.amqp_url) as client:
-        yield client
 
 
 def properties_of_worker(reason: str = "invalid_json", **properties: Any) -> BasicProperties:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SOURCES = 60
 WAITING = "telemetry.waiting"
 FOLDS = tuple(f"telemetry.fold.{shard}" for shard in range(4))
+FULL = ("x-max-length = 1_000_000\nx-max-length-bytes = 1_073_741_824 #", "x-max-length = 1\n#")
 
 
 @pytest.fixture
@@ -125,8 +126,7 @@ def publish_one_source(client: Client) -> None:
 
 
 def test_what_a_full_shard_refuses_goes_on_waiting_and_is_named(vhost: Any, tmp_path: Path) -> None:
-    full = ("x-max-length = 1_000_000\nx-max-length-bytes = 1_073_741_824 #", "x-max-length = 1\n#")
-    place = Place.declared(vhost.amqp_url, tmp_path, full)
+    place = Place.declared(vhost.amqp_url, tmp_path, FULL)
     with Client(place.amqp_url) as client:
         with pytest.raises(NackError):
             publish_one_source(client)
@@ -210,8 +210,7 @@ def test_what_expires_while_it_waits_is_in_the_quarantine(place: Place) -> None:
 
 
 def test_a_full_shard_holds_up_no_other_shards_envelopes(vhost: Any, tmp_path: Path) -> None:
-    full = ("x-max-length = 1_000_000\nx-max-length-bytes = 1_073_741_824 #", "x-max-length = 1\n#")
-    place = Place.declared(vhost.amqp_url, tmp_path, full)
+    place = Place.declared(vhost.amqp_url, tmp_path, FULL)
     with Client(place.amqp_url) as client:
         with pytest.raises(NackError):
             publish_one_source(client)

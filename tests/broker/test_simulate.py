@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import pytest
@@ -21,25 +21,9 @@ from busmon.demo.totals import Totals
 from busmon.errors import BrokerUnreachableError, CatalogueError
 from busmon.settings import Settings
 
-from .topologies import Client, Place
+from .topologies import QUEUE, Client, Place
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ONE_SHARD = ("shards = 4", "shards = 1")
-QUEUE = "telemetry.fold.0"
 CATALOGUE = Catalogue.load()
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
-
-
-@pytest.fixture
-def client(place: Place) -> Iterator[Client]:
-    with Client(place.amqp_url) as client:
-        yield client
 
 
 def bodies(client: Client, envelopes: int) -> list[bytes]:

@@ -16,12 +16,11 @@ from busmon.bus.tap import tap
 from busmon.bus.users import grant
 from busmon.errors import BrokerRefusedError
 
-from .test_publish_command import ONE_SHARD, QUEUE, publish
-from .topologies import Client, Place
+from .test_publish_command import publish
+from .topologies import QUEUE, Client, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
 LINES = r"""
 {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 1}
@@ -29,17 +28,6 @@ LINES = r"""
 {"name": "tasks_processed_total", "labels": {"agent": "a", "status": "failure"}, "value": 3}
 {"name": "session_duration_seconds", "values": [0.5, 60]}
 """
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
-
-
-@pytest.fixture
-def client(place: Place) -> Iterator[Client]:
-    with Client(place.amqp_url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -16,27 +16,13 @@ from busmon import Telemetry
 from busmon.settings import Settings
 
 from .proxy import Proxy
-from .topologies import Client, Place, Taken
+from .topologies import ONE_SHARD, QUEUE, TINY, Client, Place, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-ONE_SHARD = ("shards = 4", "shards = 1")
-TINY = ("x-max-length = 1_000_000", "x-max-length = 1")
-QUEUE = "telemetry.fold.0"
 UNREACHABLE = "amqp://guest:guest@127.0.0.1:1/"
-
-
-@pytest.fixture
-def place(vhost: Any, tmp_path: Path) -> Place:
-    return Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD)
-
-
-@pytest.fixture
-def client(place: Place) -> Iterator[Client]:
-    with Client(place.amqp_url) as client:
-        yield client
 
 
 def a_telemetry(amqp_url: str, interval_seconds: float = 0.05, **settings: Any) -> Telemetry:

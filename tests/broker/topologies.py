@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pika
 from pika.exceptions import AMQPError
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
     from busmon.bus.topology import Topology
+
+ONE_SHARD = ("shards = 4", "shards = 1")
+"""With it, `Place.declared` declares a topology whose envelopes all reach `QUEUE`."""
+
+TINY = ("x-max-length = 1_000_000", "x-max-length = 1")
+"""With it, a shard's queue is soon full."""
+
+QUEUE = "telemetry.fold.0"
+PASSWORDS = {"publisher": "p-secret", "consumer": "c-secret", "operator": "o-secret"}
 
 
 def topology_file(directory: Path, *replacements: tuple[str, str]) -> Path:
@@ -50,6 +59,16 @@ class Place(NamedTuple):
     def arguments(self) -> list[str]:
         """What the command line needs to find it."""
         return ["--amqp-url", self.amqp_url, "--topology", str(self.path)]
+
+
+def arguments(place: Any, exchange: str = "telemetry") -> list[str]:
+    """What the command line needs to reach a node or a virtual host, and the topology there."""
+    return ["--amqp-url", place.amqp_url, "--management-url", place.management_url, "--exchange", exchange]
+
+
+def as_user(place: Any, user: str, password: str) -> str:
+    """The URL under which another user reaches it."""
+    return str(place.amqp_url.replace("guest:guest", f"{user}:{password}"))
 
 
 class Taken(NamedTuple):

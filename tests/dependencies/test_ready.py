@@ -226,7 +226,7 @@ def test_the_checks_end_with_their_block_though_one_hangs(tmp_path: Path) -> Non
     resources = Resources(tmp_path, {"memory": 0.9, "disk": 0.9, "cpu": 0.9})
     with Checks([watch], resources, 60.0) as checks:
         assert [finding.name for finding in checks.findings().dependencies] == ["hung"]
-    assert not checks.is_running
+    assert not checks._thread.is_alive()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "redis"])

@@ -45,7 +45,6 @@ class Watch:
         self._log = (directory / "watch.log").open("a", buffering=1)
         self._lock = Lock()
         self._gone: dict[int, float] = {}
-        self._outage_began: float | None = None
         self._last = Scrape()
         self._last_text = ""
         self._ended = Event()

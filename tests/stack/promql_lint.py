@@ -16,7 +16,6 @@ from tests.stack.known_metrics import Series
 SAMPLES_IN_A_RANGE = 4
 COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 GAUGE_FUNCTIONS = {"deriv", "delta", "idelta", "predict_linear"}
-COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
 MAY_MATCH_NOTHING = "$agent"
 """A variable whose All matches a label that isn't there, as fleets' series have it on purpose."""
 ANY = frozenset({"*"})

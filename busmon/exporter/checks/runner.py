@@ -60,11 +60,6 @@ class Checks:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(_END_SECONDS)
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the thread is there."""
-        return self._thread.is_alive()
-
     def findings(self) -> Findings:
         """What was found last, from any thread."""
         return Findings(tuple(watch.finding for watch in self._watches), self._usage)

@@ -155,11 +155,6 @@ class Journal:
         """
         return self._records(start, end)
 
-    @staticmethod
-    def size_of(payload: bytes) -> int:
-        """How much of the journal the record of a payload takes."""
-        return _RECORD.size + len(payload)
-
     def before(self, offset: int) -> bytes:
         """What stands last before an offset: it tells the records before it from others that may stand there later."""
         start = max(_START, offset - _TELLING_BYTES)

@@ -1,17 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
 from pika.adapters.select_connection import IOLoop
 
 from busmon.bus.gather import Gather
 from busmon.bus.surfacing import surfacing
-
-
-@pytest.fixture
-def ioloop() -> Iterator[IOLoop]:
-    ioloop = IOLoop()
-    yield ioloop
-    ioloop.close()
 
 
 def test_it_is_done_with_the_last_part_and_only_once(ioloop: IOLoop) -> None:

@@ -1,17 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
 from pika.adapters.select_connection import IOLoop
 
 from busmon.bus import retry
 from busmon.bus.retry import STEADY_SECONDS, Retry
-
-
-@pytest.fixture
-def ioloop() -> Iterator[IOLoop]:
-    ioloop = IOLoop()
-    yield ioloop
-    ioloop.close()
 
 
 @pytest.fixture

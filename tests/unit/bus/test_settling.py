@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
@@ -20,13 +19,6 @@ class FakeChannel:
 
     def basic_ack(self, delivery_tag: int, multiple: bool) -> None:  # noqa: FBT001 - as pika's
         self.acks.append((delivery_tag, multiple))
-
-
-@pytest.fixture
-def ioloop() -> Iterator[IOLoop]:
-    ioloop = IOLoop()
-    yield ioloop
-    ioloop.close()
 
 
 @pytest.fixture

@@ -36,6 +36,13 @@ def fresh_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
+def catalogue(directory: Path, text: str) -> Catalogue:
+    """The built-in catalogue, and a file of the test's own."""
+    path = directory / "own.toml"
+    path.write_text(text)
+    return Catalogue.load([path])
+
+
 def envelope(
     *samples: Any,
     tables: Any = (),

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busmon.catalogue.catalogue import Catalogue
 from busmon.registry.admission import admission as admissions
 from busmon.registry.admission.budgets import OTHER, UNBOUNDED
 
-from .registries import NOW, Registry, fresh_directory, stock
+from .registries import NOW, Registry, catalogue, fresh_directory, stock
 
 TEN = replace(UNBOUNDED, label_values=10, forget_seconds=86_400.0)
 HOUR = 3600.0
@@ -38,12 +37,6 @@ def by_label(directory: Path, name: str, label: str) -> dict[str, float]:
     for labels, value in own(directory, name).items():
         sums[dict(labels).get(label, "")] += value
     return {value: total for value, total in sums.items() if total}
-
-
-def catalogue(directory: Path, text: str) -> Catalogue:
-    path = directory / "own.toml"
-    path.write_text(text)
-    return Catalogue.load([path])
 
 
 # -- label budgets ----------------------------------------------------------------------------------------------------

@@ -6,21 +6,14 @@ from typing import Any
 
 import pytest
 
-from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import AdoptionError, RegistryError
 from busmon.registry.admission.families import FILE_NAME, MAX_ADOPTED_BUCKETS, Families
 
-from .registries import CATALOGUE, Registry
+from .registries import CATALOGUE, Registry, catalogue
 
 
 def gauge(name: str, **members: Any) -> dict[str, Any]:
     return {"name": name, "type": "gauge", "value": 1} | members
-
-
-def catalogue(directory: Path, text: str) -> Catalogue:
-    path = directory / "own.toml"
-    path.write_text(text)
-    return Catalogue.load([path])
 
 
 def test_an_unknown_metric_that_states_its_type_is_taken_up_by_the_fleet(tmp_path: Path) -> None:

@@ -6,24 +6,17 @@ from typing import Any
 
 import pytest
 
-from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import CatalogueError
 from busmon.registry.admission.budgets import UNBOUNDED, Budgets
 from busmon.settings import Settings
 
-from .registries import Registry, series, stock
+from .registries import Registry, catalogue, series, stock
 
 FORBIDDING = replace(UNBOUNDED, forbidden_labels=frozenset({"user_id", "trace_id"}))
 
 
 def vote(**labels: Any) -> dict[str, Any]:
     return {"name": "votes_cast_total", "labels": {"type": "upvote", **labels}, "value": 1}
-
-
-def catalogue(directory: Path, text: str) -> Catalogue:
-    path = directory / "own.toml"
-    path.write_text(text)
-    return Catalogue.load([path])
 
 
 def test_a_forbidden_label_is_left_out_and_counted_with_its_agent(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
+    def group(self, path: str, **files: str) -> None:
+        """A control group's files about memory, by what stands in their names after `memory.`."""
+        for name, text in files.items():
+            self.write(f"sys/fs/cgroup/{path}/memory.{name}", text)
+
     def resources(self) -> Resources:
         return Resources(self.root, THRESHOLDS, self.root, lambda: self.now)
 
@@ -40,33 +45,31 @@ def test_without_a_limit_memory_is_the_machines(machine: Machine) -> None:
 
 def test_a_container_of_version_2_counts_against_its_limit_without_pages_that_can_go(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "0::/\n")
-    machine.write("sys/fs/cgroup/memory.current", "80000\n")
-    machine.write("sys/fs/cgroup/memory.max", "100000\n")
-    machine.write("sys/fs/cgroup/memory.stat", "anon 10000\ninactive_file 20000\n")
+    machine.group("", current="80000\n", max="100000\n", stat="anon 10000\ninactive_file 20000\n")
     assert machine.ratios()["memory"] == 0.6
 
 
 def test_the_tightest_limit_around_counts(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "0::/system.slice/busmon.service\n")
-    machine.write("sys/fs/cgroup/system.slice/busmon.service/memory.current", "10000\n")
-    machine.write("sys/fs/cgroup/system.slice/busmon.service/memory.max", "max\n")
-    machine.write("sys/fs/cgroup/system.slice/memory.current", "90000\n")
-    machine.write("sys/fs/cgroup/system.slice/memory.max", "100000\n")
+    machine.group("system.slice/busmon.service", current="10000\n", max="max\n")
+    machine.group("system.slice", current="90000\n", max="100000\n")
     assert machine.ratios()["memory"] == 0.9
 
 
 def test_a_container_of_version_1_counts_against_its_limit(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "4:memory:/docker/abc\n1:name=systemd:/\n")
-    machine.write("sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "70000\n")
-    machine.write("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "100000\n")
-    machine.write("sys/fs/cgroup/memory/docker/abc/memory.stat", "inactive_file 1\ntotal_inactive_file 20000\n")
+    machine.group(
+        "memory/docker/abc",
+        usage_in_bytes="70000\n",
+        limit_in_bytes="100000\n",
+        stat="inactive_file 1\ntotal_inactive_file 20000\n",
+    )
     assert machine.ratios()["memory"] == 0.5
 
 
 def test_version_1s_number_for_no_limit_is_none(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "4:memory:/\n")
-    machine.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "70000\n")
-    machine.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    machine.group("memory", usage_in_bytes="70000\n", limit_in_bytes="9223372036854771712\n")
     assert machine.ratios()["memory"] == 0.75
 
 

@@ -1,0 +1,41 @@
+"""What `rules build` and `dashboards build` share: files made from the thresholds, written or only compared.
+
+Both take the same arguments and print the same lines; what the files hold is theirs to say.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from busmon.cli.commands import Commands, add_command
+
+
+def add_build(
+    commands: Commands, summary: str, examples: str, *, description: str, directory: str
+) -> argparse.ArgumentParser:
+    """Add a group's `build`, which writes to this directory where it isn't given another."""
+    build = add_command(commands, "build", summary, examples, description=description)
+    build.add_argument(
+        "directory",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        default=Path(directory),
+        help=f"where to (default: {directory})",
+    )
+    build.add_argument("--thresholds", metavar="FILE", type=Path, help="thresholds that differ from the built-in ones")
+    build.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file would change")
+    return build
+
+
+def write(args: argparse.Namespace, files: Mapping[str, str]) -> int:
+    """Write the files, or with --check name those that would change; the exit status."""
+    from busmon import rules
+
+    differing = rules.differences(args.directory, files)
+    if not args.check:
+        rules.write(args.directory, files)
+    for path in differing:
+        print(f"{path}: {'differs' if args.check else 'written'}")
+    print(f"{len(files)} files, {len(differing)} {'differ' if args.check else 'changed'}")
+    return 1 if args.check and differing else 0

@@ -1,0 +1,182 @@
+"""`busmon topology declare`, and what a worker does when it connects: what is missing is added, nothing is changed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pika import BasicProperties
+
+from busmon.bus.connection import open_blocking
+from busmon.bus.declare import declare, ensure
+from busmon.bus.topology import load
+from busmon.cli import main
+from busmon.errors import BrokerRefusedError, TopologyError
+
+from .topologies import PASSWORDS, Client, arguments, as_user, topology_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from busmon.demo.broker import PrivateNode
+
+Capture = pytest.CaptureFixture[str]
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+
+class TestDeclare:
+    def test_declares_everything_and_check_then_finds_nothing(
+        self, vhost: Any, exchange: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ) -> None:
+        for role, password in PASSWORDS.items():
+            monkeypatch.setenv(f"BUSMON_{role.upper()}_PASSWORD", password)
+        assert main(["topology", "declare", *arguments(vhost, exchange)]) == 0
+        out = capsys.readouterr().out
+        assert f"queue '{exchange}.fold.3': declared" in out
+        assert f"user '{exchange}-operator': permissions set in virtual host '{vhost.name}'" in out
+        assert main(["topology", "check", *arguments(vhost, exchange)]) == 0
+        assert capsys.readouterr().out == f"no difference in virtual host '{vhost.name}'\n"
+
+    def test_declaring_again_changes_nothing(self, vhost: Any, exchange: str) -> None:
+        topology = load(None, exchange)
+        first = declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        again = declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        assert again == [line.replace(": declared", ": was there") for line in first]
+
+    def test_a_user_that_exists_keeps_its_password(self, vhost: Any, exchange: str) -> None:
+        topology = load(None, exchange)
+        declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        declare(topology, vhost.amqp_url, vhost.management_url, dict.fromkeys(PASSWORDS, "another"))
+        open_blocking(as_user(vhost, f"{exchange}-consumer", "c-secret"), "test").close()
+
+    def test_a_user_that_exists_gets_the_tags_it_lacks_and_keeps_its_own(
+        self, vhost: Any, node: PrivateNode, exchange: str
+    ) -> None:
+        name = f"{exchange}-operator"
+        node.management("PUT", f"/api/users/{name}", {"password": "mine", "tags": "monitoring"})
+        declare(load(None, exchange), vhost.amqp_url, vhost.management_url, {})
+        assert json.loads(node.management("GET", f"/api/users/{name}"))["tags"] == ["management", "monitoring"]
+        open_blocking(as_user(vhost, name, "mine"), "test").close()
+
+    def test_without_a_password_no_user_is_created_and_it_says_so(
+        self, vhost: Any, exchange: str, capsys: Capture
+    ) -> None:
+        assert main(["topology", "declare", *arguments(vhost, exchange)]) == 0
+        expected = (
+            f"user '{exchange}-publisher': is missing and has no password; set BUSMON_PUBLISHER_PASSWORD to create it"
+        )
+        assert expected in capsys.readouterr().out
+        assert main(["topology", "check", *arguments(vhost, exchange)]) == 1
+        assert capsys.readouterr().out.splitlines() == [f"user '{exchange}-{role}': is missing" for role in PASSWORDS]
+
+    def test_without_a_management_api_it_says_what_it_could_not_do(self, vhost: Any, capsys: Capture) -> None:
+        assert main(["topology", "declare", "--amqp-url", vhost.amqp_url]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("users and permissions: not set, for there is no")
+
+    def test_an_operator_who_is_no_administrator_declares_all_but_users(self, vhost: Any, exchange: str) -> None:
+        topology = load(None, exchange)
+        declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        operator = f"{exchange}-operator:o-secret"
+        lines = declare(
+            topology,
+            vhost.amqp_url.replace("guest:guest", operator),
+            vhost.management_url.replace("guest:guest", operator),
+            PASSWORDS,
+        )
+        assert lines[-1].endswith("401 Not administrator user")
+        assert lines[-1].startswith("users and permissions: not set: ")
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (("x-max-length = 1_000_000", "x-max-length = 5"), "queue 'telemetry.fold.0': x-max-length is 1000000 on"),
+            (
+                ("x-delivery-limit = 100 ", ""),
+                "queue 'telemetry.fold.0': x-delivery-limit is 100 on the broker, but none",
+            ),
+            (('"reject-publish"', '"drop-head"'), "x-overflow is reject-publish on the broker, but drop-head in"),
+            (('type = "topic"', 'type = "fanout"'), "exchange 'telemetry': type is topic on the broker, but fanout in"),
+        ],
+    )
+    def test_what_exists_with_another_argument_is_named(
+        self, vhost: Any, tmp_path: Path, capsys: Capture, change: tuple[str, str], said: str
+    ) -> None:
+        declare(load(None, "telemetry"), vhost.amqp_url, None, {})
+        file = topology_file(tmp_path, change)
+        assert main(["topology", "declare", "--amqp-url", vhost.amqp_url, "--topology", str(file)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+        assert str(file) in line
+        assert "docs/topology.md" in line
+
+    def test_a_durable_ring_of_an_earlier_version_is_named_and_left(self, vhost: Any, capsys: Capture) -> None:
+        declare(load(None, "telemetry"), vhost.amqp_url, None, {})
+        with Client(vhost.amqp_url) as client:
+            client.channel.exchange_delete("telemetry.shards")
+            client.channel.exchange_declare("telemetry.shards", "x-consistent-hash", durable=True)
+        assert main(["topology", "declare", "--amqp-url", vhost.amqp_url]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "exchange 'telemetry.shards': durable is true on the broker, but false in" in line
+        assert "docs/topology.md" in line
+
+    def test_an_argument_that_rabbitmq_does_not_take_is_named(
+        self, vhost: Any, tmp_path: Path, capsys: Capture
+    ) -> None:
+        file = topology_file(tmp_path, ("x-max-length = 1_000_000", "x-max-length = -1"))
+        assert main(["topology", "declare", "--amqp-url", vhost.amqp_url, "--topology", str(file)]) == 2
+        assert capsys.readouterr().err.startswith(
+            "busmon: queue 'telemetry.fold.0': PRECONDITION_FAILED - invalid arg 'x-max-length'"
+        )
+
+    def test_what_amqp_does_not_tell_the_management_api_does(self, vhost: Any, capsys: Capture) -> None:
+        declare(load(None, "telemetry"), vhost.amqp_url, None, {})
+        with Client(vhost.amqp_url) as client:
+            client.channel.queue_bind("telemetry.fold.0", "telemetry", "agent.#")
+        assert main(["topology", "declare", *arguments(vhost)]) == 1
+        said = "still different: binding 'telemetry' → queue 'telemetry.fold.0' with key 'agent.#': should not be there"
+        assert said in capsys.readouterr().out
+
+    def test_a_user_who_may_not_declare_is_told_so_in_one_line(self, vhost: Any, exchange: str) -> None:
+        declare(load(None, exchange), vhost.amqp_url, vhost.management_url, PASSWORDS)
+        with pytest.raises(BrokerRefusedError, match=r"ACCESS_REFUSED .* takes an operator's permissions$"):
+            declare(load(None, "other"), as_user(vhost, f"{exchange}-consumer", "c-secret"), None, {})
+
+
+class TestEnsure:
+    def test_declares_what_is_missing(self, vhost: Any) -> None:
+        topology = load(None, "telemetry")
+        assert "queue 'telemetry.fold.0': declared" in ensure(topology, vhost.amqp_url)
+        assert ensure(topology, vhost.amqp_url) == []
+
+    def test_makes_a_binding_again_that_somebody_removed(self, vhost: Any) -> None:
+        topology = load(None, "telemetry")
+        ensure(topology, vhost.amqp_url)
+        with Client(vhost.amqp_url) as client:
+            client.channel.exchange_unbind("telemetry.shards", "telemetry", "#")
+            ensure(topology, vhost.amqp_url)
+            client.publish(b"{}", BasicProperties(headers={"source": "a"}))
+
+    def test_a_user_who_only_consumes_is_enough_where_nothing_is_missing(self, vhost: Any, exchange: str) -> None:
+        topology = load(None, exchange)
+        declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        assert ensure(topology, as_user(vhost, f"{exchange}-consumer", "c-secret")) == []
+
+    def test_without_a_ring_it_finds_nothing_missing_and_whoever_may_makes_it(self, vhost: Any, exchange: str) -> None:
+        topology = load(None, exchange)
+        declare(topology, vhost.amqp_url, vhost.management_url, PASSWORDS)
+        ring = f"{exchange}.shards"
+        with Client(vhost.amqp_url) as client:
+            client.channel.exchange_delete(ring)
+            assert ensure(topology, as_user(vhost, f"{exchange}-publisher", "p-secret")) == []
+            assert ensure(topology, vhost.amqp_url) == []
+            client.publish(b"{}", BasicProperties(headers={"source": "a"}), ring)
+
+    def test_a_user_who_only_consumes_is_told_the_next_command(self, vhost: Any, exchange: str) -> None:
+        declare(load(None, exchange), vhost.amqp_url, vhost.management_url, PASSWORDS)
+        with Client(vhost.amqp_url) as client:
+            client.channel.queue_delete(f"{exchange}.quarantine")
+        said = rf"^queue '{exchange}\.quarantine' is missing, and user .* run `busmon topology declare` as an operator$"
+        with pytest.raises(TopologyError, match=said):
+            ensure(load(None, exchange), as_user(vhost, f"{exchange}-consumer", "c-secret"))
