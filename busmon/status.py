@@ -39,7 +39,6 @@ class ShardStatus:
     cause: str = ""
     queue_depth: int | None = None
     last_commit_at: float | None = None
-    last_delivery_at: float | None = None
 
 
 @dataclass(slots=True)

@@ -160,7 +160,7 @@ class Lane:
         self._measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
         self._shard.fold.count("busmon_batches_total", (trigger,))
         self._shard.commit(now)
-        self.status.last_delivery_at = self.status.last_commit_at = now
+        self.status.last_commit_at = now
         batch, refused = self._batch, self._refused
         self._begin(time.perf_counter() - began)
         for delivery, refusal in refused:

@@ -69,7 +69,7 @@ def test_an_open_batch_knows_when_it_was_opened_whatever_becomes_of_the_clock(
         worker.lane.close("interval")
         opened_at.append(worker.lane.opened_at)
         assert opened_at == [5.0, None]
-        assert worker.lane.status.last_commit_at == worker.lane.status.last_delivery_at == NOW - 3600
+        assert worker.lane.status.last_commit_at == NOW - 3600
 
 
 def test_what_arrives_together_is_in_order(tmp_path: Path) -> None:
