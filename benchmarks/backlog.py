@@ -1,7 +1,7 @@
 """A backlog that every consumer under measurement drains: the same envelopes, in the same order, on a quorum queue."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -13,18 +13,30 @@ OBSERVED_EVERY = 5
 """One sample in so many is a histogram's observation, the others are counters' increments."""
 
 
-def envelopes(count: int, samples: int, form: str) -> Iterator[tuple[bytes, pika.BasicProperties]]:
+Pick = Callable[[int], int]
+"""Which series a sample is of, by its number."""
+
+
+def in_turn(number: int) -> int:
+    """A hundred series, one after the other."""
+    return number % SERIES
+
+
+def envelopes(
+    count: int, samples: int, form: str, pick: Pick = in_turn
+) -> Iterator[tuple[bytes, pika.BasicProperties]]:
     """Bodies with their properties, as the SDK sends them.
 
     Args:
         count: how many.
         samples: in each.
         form: `tables`, as the SDK has it, or `samples`, as one writes it by hand.
+        pick: the samples' series.
     """
     run = time.time_ns()
     for number in range(count):
         source, sequence = f"agent-{run}-{number % SOURCES}", number // SOURCES + 1
-        picked = [(number * samples + index) % SERIES for index in range(samples)]
+        picked = [pick(number * samples + index) for index in range(samples)]
         content = _tables(picked) if form == "tables" else _samples(picked)
         body = orjson.dumps({"v": 1, "source": source, "agent": "analyzer", "ts": time.time(), **content})
         yield (
@@ -69,12 +81,12 @@ def _samples(picked: list[int]) -> dict[str, object]:
     }
 
 
-def publish(amqp_url: str, exchange: str, count: int, samples: int, form: str) -> None:
+def publish(amqp_url: str, exchange: str, backlog: Iterable[tuple[bytes, pika.BasicProperties]]) -> None:
     """Put the backlog into the broker, and wait until it is all there."""
     connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
     channel = connection.channel()
     channel.tx_select()
-    for body, properties in envelopes(count, samples, form):
+    for body, properties in backlog:
         channel.basic_publish(exchange, "analyzer.task", body, properties)
     channel.tx_commit()
     connection.close()

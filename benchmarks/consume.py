@@ -11,7 +11,8 @@
 
 Each program runs in processes of its own, all of them in turn in every round, on quorum queues of a private RabbitMQ
 node. Throughput counts from the first delivery to the last ack; CPU is the consumers' own, user and system, over that
-span, beside the broker's on the same cores. Printed are medians over the rounds; ratios are of the same run.
+span, beside the broker's on the same cores; how many of these were busy, with whatever, is the last column. Printed are
+medians over the rounds; ratios are of the same run.
 """
 
 import argparse
@@ -22,11 +23,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import backlog
 import pika
@@ -38,6 +41,7 @@ from busmon.demo.broker import PrivateNode
 from busmon.settings import Settings, load
 
 HERE = Path(__file__).parent
+LOOK_SECONDS = 0.01
 PAIR = "busmon x2"
 C = "C"
 
@@ -67,27 +71,36 @@ class Bench:
         declare(topologies.load(settings.topology, settings.exchange), settings.amqp_url, None, {})
         return settings
 
-    def run(self, program: str, envelopes: int, samples: int, form: str, **changed: Any) -> Figures:
-        """Publish a backlog, have the program drain it with changed settings, and return wall and CPU seconds."""
-        settings = replace(self._sides[2 if program == PAIR else 1], **changed)
-        backlog.publish(settings.amqp_url, settings.exchange, envelopes, samples, form)
+    def run(
+        self,
+        program: str,
+        envelopes: int,
+        samples: int,
+        form: str,
+        pick: backlog.Pick = backlog.in_turn,
+        **changed: Any,
+    ) -> Figures:
+        """Publish a backlog, have the program drain it with changed settings, and return what that took."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as registry_dir:
-            ended = [process.communicate()[0] for process in self._started(program, settings, registry_dir, envelopes)]
+            settings = replace(
+                self._sides[2 if program == PAIR else 1], **{"registry_dir": Path(registry_dir), **changed}
+            )
+            filled = backlog.envelopes(envelopes, samples, form, pick)
+            backlog.publish(settings.amqp_url, settings.exchange, filled)
+            return self._drained(program, settings, envelopes)
+
+    def _drained(self, program: str, settings: Settings, envelopes: int) -> Figures:
+        with Cores() as cores:
+            ended = [process.communicate()[0] for process in self._started(program, settings, envelopes)]
         figures: list[Figures] = [
             next(json.loads(line) for line in printed.splitlines() if line.startswith(b"{")) for printed in ended
         ]
-        wall = max(each["end"] for each in figures) - min(each["begin"] for each in figures)
-        return {"wall": wall, "cpu": sum(each["cpu"] for each in figures)}
+        begin, end = min(each["begin"] for each in figures), max(each["end"] for each in figures)
+        sums = {what: sum(each.get(what, 0.0) for each in figures) for what in ("cpu", "bytes")}
+        return {"wall": end - begin, "cores": cores.busy(begin, end), **sums}
 
-    def _started(
-        self, program: str, settings: Settings, registry_dir: str, envelopes: int
-    ) -> list["subprocess.Popen[bytes]"]:
-        environment = {
-            **os.environ,
-            **settings.environment(),
-            "BUSMON_REGISTRY_DIR": registry_dir,
-            "BUSMON_LOG_LEVEL": "error",
-        }
+    def _started(self, program: str, settings: Settings, envelopes: int) -> list["subprocess.Popen[bytes]"]:
+        environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
         return [
             subprocess.Popen(self._command(program, settings, queue, count), env=environment, stdout=subprocess.PIPE)
             for queue, count in _filled(settings, envelopes)
@@ -101,6 +114,33 @@ class Bench:
             return [str(self._c), *where, queue, str(count)]
         name = "busmon" if program == PAIR else program
         return [*self.under, sys.executable, str(HERE / "drains.py"), name, queue, str(count)]
+
+
+class Cores:
+    """How many cores of the machine are busy, with whatever, from its start to its end."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, float]] = []
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watch.join()
+
+    def busy(self, begin: float, end: float) -> float:
+        """The mean between two times, in seconds since the epoch."""
+        (first, idle), (last, idle_then) = (min(self._seen, key=lambda seen: abs(seen[0] - at)) for at in (begin, end))
+        return (os.cpu_count() or 1) - (idle_then - idle) / max(last - first, LOOK_SECONDS)
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            idle, waiting = Path("/proc/stat").read_text().split(maxsplit=6)[4:6]  # of all cores, as proc(5) has it
+            self._seen.append((time.time(), (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")))
 
 
 def _filled(settings: Settings, envelopes: int) -> Iterator[tuple[str, int]]:
@@ -133,12 +173,21 @@ def report(figures: Mapping[str, Sequence[Figures]], envelopes: int, samples: in
     cpu = {name: statistics.median(f["cpu"] for f in runs) / envelopes * 1e6 for name, runs in figures.items()}
     rate = {name: envelopes / statistics.median(f["wall"] for f in runs) for name, runs in figures.items()}
     print(f"\n{samples} samples an envelope, {envelopes} envelopes, medians of {len(figures['floor'])} rounds")
-    heads: list[Any] = ["envelopes/s", "samples/s", "CPU µs/env.", "CPU ÷ floor", "rate ÷ naive", "rate ÷ C"]
+    heads: list[Any] = [
+        "envelopes/s",
+        "samples/s",
+        "CPU µs/env.",
+        "CPU ÷ floor",
+        "rate ÷ naive",
+        "rate ÷ C",
+        "cores busy",
+    ]
     print(f"{'':10}" + "".join(f"{head:>14}" for head in heads))
     for name in figures:
         of_c = f"{rate[name] / rate[C]:.2f}" if C in rate else "-"
         row = [f"{rate[name]:,.0f}", f"{rate[name] * samples:,.0f}", f"{cpu[name]:.1f}"]
         row += [f"{cpu[name] / cpu['floor']:.2f}", f"{rate[name] / rate['naive']:.1f}", of_c]
+        row += [f"{statistics.median(f['cores'] for f in figures[name]):.1f}"]
         print(f"{name:10}" + "".join(f"{cell:>14}" for cell in row))
 
 

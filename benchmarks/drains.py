@@ -3,16 +3,19 @@
     python benchmarks/drains.py PROGRAM QUEUE ENVELOPES
 
 Where the broker is comes from the settings. Printed is one JSON object: `begin` and `end` in seconds since the epoch,
-from the first delivery to the last ack, and `cpu`, the process's own seconds of user and system time in between.
+from the first delivery to the last ack, `cpu`, the process's own seconds of user and system time in between, and
+`bytes`, what it has in memory in the end.
 """
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -53,7 +56,9 @@ class Stopwatch:
 
     def stop(self) -> Figures:
         """The figures."""
-        return {"begin": self.begin, "end": time.time(), "cpu": time.process_time() - self.cpu}
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        cpu = time.process_time() - self.cpu
+        return {"begin": self.begin, "end": time.time(), "cpu": cpu, "bytes": pages * resource.getpagesize()}
 
 
 class Counted:
