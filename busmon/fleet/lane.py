@@ -9,22 +9,18 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import accumulate, chain, compress
 from operator import attrgetter
-from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from busmon.bus.delivery import Delivery
-from busmon.catalogue.family import Family
 from busmon.errors import BusmonError, EnvelopeError
 from busmon.fleet.measured import Measured
 from busmon.fleet.suspects import Suspects, identity, survives
 from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
-from busmon.registry.upkeep import removal, requests
 from busmon.status import ShardStatus
 from busmon.wire.envelope import Envelope
 from busmon.wire.formats import Formats
@@ -68,7 +64,6 @@ class Lane:
         self._batch_size = batch_size
         self._formats = formats
         self._kept: list[Delivery] = []
-        self._unexposed: list[Family] = []
         self._begin(None)
 
     def _begin(self, commit_seconds: float | None) -> None:
@@ -168,97 +163,7 @@ class Lane:
             self.settlement.quarantine(self.status.queue, delivery, self._quarantine_headers(delivery, refusal, now))
         self.settlement.settle(self.status.queue, [delivery.delivery_tag for delivery in batch])
 
-    # -- a batch that can't be committed --------------------------------------------------------------------------
-
-    def _undo(self, unfolded: Sequence[Delivery] = ()) -> None:
-        """Roll the open batch back, and keep its deliveries and those that should have followed."""
-        self._shard.rollback()
-        kept = [*self._batch, *unfolded]
-        self._begin(None)
-        self._kept = kept
-
-    def _single_out(self, fault: Exception) -> None:
-        """Commit each of the kept deliveries alone, as one of them can't be counted; that one is refused.
-
-        A commit of none of them comes first: if that can't be made either, it isn't their fault, and the worker ends.
-        """
-        self._shard.commit(time.time())
-        suspects, self._kept = self._kept, []
-        rest = iter(suspects)
-        try:
-            for delivery in rest:
-                if len(suspects) == 1:
-                    self._refuse_uncountable(delivery, fault)
-                else:
-                    self._take([delivery], "size")
-        except OSError:
-            self._kept += rest
-            raise
-
-    def _refuse_uncountable(self, delivery: Delivery, fault: Exception) -> None:
-        _log.error("lane.fault_met", queue=self.status.queue, error=f"{type(fault).__name__}: {fault}"[:200])
-        self._batch.append(delivery)
-        self._refuse(delivery, EnvelopeError("uncountable", f"counting it failed: {type(fault).__name__}"))
-        try:
-            self._commit("size")
-        except OSError:
-            self._undo()
-            raise
-
-    # -- what isn't a batch ---------------------------------------------------------------------------------------
-
-    def expire(self, before: float) -> None:
-        """Take out the gauges of sources silent since `before`.
-
-        Raises:
-            OSError: the commit failed; they are taken out with the next one.
-        """
-        if self._shard.expire(before) and not self._batch:
-            self._shard.commit(time.time())
-
-    def follow(self, families: Iterable[Family]) -> None:
-        """Go by other families from here on; `expose` makes their bounded series."""
-        self._unexposed = list(families)
-
-    def expose(self) -> None:
-        """Make the bounded series of the families that are followed, in the next commit.
-
-        Raises:
-            OSError: the files can't take one; it and those behind it are for another time.
-        """
-        while self._unexposed:
-            self._shard.expose_at_zero(self._unexposed[:1])
-            del self._unexposed[0]
-
-    def write_exemplars(self) -> None:
-        """Let scrapes see the exemplars that are new; one that can't be written now may be the next time."""
-        with suppress(OSError):
-            self._shard.write_exemplars()
-
-    def clean(self, registry_dir: Path) -> None:
-        """Remove the series that a person asked to have removed, and those whose label values lost their places.
-
-        The open batch is closed before, as its cells are the files' as they were.
-
-        Raises:
-            OSError: the files can't be rewritten; what was asked for is asked for still.
-        """
-        asked, now = requests.pending(registry_dir, self.status.shard), time.time()
-        if not asked and not removal.is_due(self._shard):
-            return
-        self.close("drain")
-        for request in asked:
-            removed = removal.drop(self._shard, request.family, request.labels, now)
-            requests.answer(registry_dir, request, self.status.shard, removed)
-            _log.info("lane.series_dropped", shard=self.status.shard, family=request.family, series=removed)
-        if forgotten := removal.tidy(self._shard, now):
-            _log.info("lane.series_forgotten", shard=self.status.shard, series=forgotten)
-
-    # -- one delivery ---------------------------------------------------------------------------------------------
-
-    def _refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:
-        self._refused.append((delivery, refusal))
-        self._measured.refused[refusal.reason] += 1
+    # -- what arrived together ------------------------------------------------------------------------------------
 
     def _fold_all(self, run: Sequence[Delivery], now: float) -> None:
         """Fold deliveries together, or one by one where one of them may be a killer."""
@@ -317,6 +222,12 @@ class Lane:
         finally:
             self._suspects.clear()
 
+    # -- what is no envelope --------------------------------------------------------------------------------------
+
+    def _refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:
+        self._refused.append((delivery, refusal))
+        self._measured.refused[refusal.reason] += 1
+
     def _quarantine_headers(self, delivery: Delivery, refusal: EnvelopeError, now: float) -> dict[str, str]:
         agent = delivery.properties.app_id or UNKNOWN_AGENT
         if isinstance(agent, bytes):  # it isn't UTF-8
@@ -329,3 +240,40 @@ class Lane:
             "queue": self.status.queue,
             "quarantined_at": repr(now),
         }
+
+    # -- a batch that can't be committed --------------------------------------------------------------------------
+
+    def _undo(self, unfolded: Sequence[Delivery] = ()) -> None:
+        """Roll the open batch back, and keep its deliveries and those that should have followed."""
+        self._shard.rollback()
+        kept = [*self._batch, *unfolded]
+        self._begin(None)
+        self._kept = kept
+
+    def _single_out(self, fault: Exception) -> None:
+        """Commit each of the kept deliveries alone, as one of them can't be counted; that one is refused.
+
+        A commit of none of them comes first: if that can't be made either, it isn't their fault, and the worker ends.
+        """
+        self._shard.commit(time.time())
+        suspects, self._kept = self._kept, []
+        rest = iter(suspects)
+        try:
+            for delivery in rest:
+                if len(suspects) == 1:
+                    self._refuse_uncountable(delivery, fault)
+                else:
+                    self._take([delivery], "size")
+        except OSError:
+            self._kept += rest
+            raise
+
+    def _refuse_uncountable(self, delivery: Delivery, fault: Exception) -> None:
+        _log.error("lane.fault_met", queue=self.status.queue, error=f"{type(fault).__name__}: {fault}"[:200])
+        self._batch.append(delivery)
+        self._refuse(delivery, EnvelopeError("uncountable", f"counting it failed: {type(fault).__name__}"))
+        try:
+            self._commit("size")
+        except OSError:
+            self._undo()
+            raise

@@ -7,7 +7,6 @@ a second. The consumer's state and the commit's error are two facts; the shard's
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -74,13 +73,6 @@ class Pace:
             commit()
         except OSError as error:
             self._fail(error)
-
-    def beat(self, silent_since: float, registry_dir: Path) -> None:
-        """Once a second: what the clock and other processes may have changed."""
-        self.run(partial(self._lane.expire, silent_since))
-        self.run(partial(self._lane.clean, registry_dir))
-        self.run(self._lane.expose)
-        self._lane.write_exemplars()
 
     def _age(self) -> None:
         """Close the batch that has become old enough, or look again when it will have."""

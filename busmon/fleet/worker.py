@@ -27,6 +27,7 @@ from busmon.fleet.lane import Lane
 from busmon.fleet.pace import Pace
 from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
+from busmon.fleet.upkeep import Upkeep
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
 from busmon.registry.shard.dealt import dealt_since
@@ -78,6 +79,7 @@ class Worker:
         self._suspects: list[Suspects] = []
         self._lanes: dict[str, Lane] = {}
         self._paces: dict[str, Pace] = {}
+        self._upkeeps: list[Upkeep] = []
         self._drops: DropCount | None = None
         self._dealt_at = self._noted_deal(time.time())
         self._ioloop = IOLoop()
@@ -127,6 +129,7 @@ class Worker:
         )
         later = self._ioloop.call_later
         pace = self._paces[state.queue] = Pace(lane, later, self._settings.flush_interval_seconds)
+        self._upkeeps.append(Upkeep(shard, lane, pace))
         if number == DROPS_SHARD:
             self._drops = DropCount(shard, pace, self._topology.dropped, later)
 
@@ -212,8 +215,8 @@ class Worker:
             return
         self._name_refused(self._families.reload(self._catalogue))
         self._reroute()
-        for lane in self._lanes.values():
-            lane.follow(self._catalogue.families.values())
+        for upkeep in self._upkeeps:
+            upkeep.follow(self._catalogue.families.values())
         _log.info("worker.catalogue_reloaded", families=len(self._catalogue.families))
 
     def _name_refused(self, refused: Iterable[str]) -> None:
@@ -233,8 +236,8 @@ class Worker:
         if self._families.generation != self._routed_generation:
             self._reroute()
         silent_since = time.time() - self._settings.presence_ttl_seconds
-        for pace in self._paces.values():
-            pace.beat(silent_since, self._settings.registry_dir)
+        for upkeep in self._upkeeps:
+            upkeep.beat(silent_since, self._settings.registry_dir)
         for suspects in self._suspects:
             suspects.forget(time.time())
         for state in self._status.shards:

@@ -10,7 +10,9 @@ from pika.spec import Basic
 
 from busmon.bus.delivery import Delivery
 from busmon.fleet.lane import Lane
+from busmon.fleet.pace import Pace
 from busmon.fleet.suspects import Suspects
+from busmon.fleet.upkeep import Upkeep
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings.kinds import FormatRule
 from busmon.status import ShardStatus
@@ -84,6 +86,11 @@ class Worker:
         )
         self.lane.settlement = self.broker
         self._directory = directory
+
+    def expire(self, silent_since: float) -> None:
+        """What a beat does to sources that weren't heard since then."""
+        pace = Pace(self.lane, lambda *_: None, 1.0)
+        Upkeep(self.registry.shard, self.lane, pace).beat(silent_since, self._directory)
 
     def __enter__(self) -> Self:
         return self

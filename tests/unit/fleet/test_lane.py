@@ -145,10 +145,10 @@ def test_each_source_of_a_body_lives_by_itself(clock: SimpleNamespace, tmp_path:
         worker.lane.close("interval")
         clock.now += 100
         worker.lane.deliver([delivery(2, both, message_id=None)])
-        worker.lane.expire(NOW + 50)
+        worker.expire(NOW + 50)
         worker.lane.close("interval")
         assert [worker.shows("up_since", host=host) for host in "ab"] == [1, 2]
-        worker.lane.expire(NOW + 150)
+        worker.expire(NOW + 150)
         assert [worker.shows("up_since", host=host) for host in "ab"] == [0, 0]
 
 
@@ -266,15 +266,16 @@ def test_a_batch_whose_commit_failed_may_be_voided(tmp_path: Path, monkeypatch: 
 def test_silent_sources_leave_and_the_open_batch_stays_open(clock: SimpleNamespace, tmp_path: Path) -> None:
     agents = {"name": "active_agents", "labels": {"type": "planner"}, "value": 1}
     with Worker(tmp_path) as worker:
+        worker.expire(NOW - 50)  # the first beat tidies, too
         worker.lane.deliver([delivery(1, body(agents, source="old"), message_id="old:1")])
         worker.lane.close("interval")
         clock.now += 100
         worker.lane.deliver([delivery(2, body(agents, source="new"), message_id="new:1")])
-        worker.lane.expire(NOW + 50)
+        worker.expire(NOW + 50)
         assert worker.broker.settled == [1]
         worker.lane.close("interval")
         assert worker.shows("active_agents") == 1
-        worker.lane.expire(NOW + 150)
+        worker.expire(NOW + 150)
         assert worker.broker.settled == [1, 2]
         assert worker.shows("active_agents") == 0
 

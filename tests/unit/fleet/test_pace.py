@@ -13,6 +13,7 @@ import pytest
 from busmon.catalogue.catalogue import Catalogue
 from busmon.fleet import pace as paces
 from busmon.fleet.pace import Pace
+from busmon.fleet.upkeep import Upkeep
 from busmon.registry.admission.families import Families
 from busmon.registry.shard.journal import Journal
 
@@ -125,12 +126,13 @@ def test_a_new_catalogue_on_a_full_disk_is_followed_later(
     worker: Worker, pace: Pace, later: Later, clock: SimpleNamespace, tmp_path: Path
 ) -> None:
     votes = Catalogue.load().families["votes_cast_total"]
+    upkeep = Upkeep(worker.registry.shard, worker.lane, pace)
     with full_disk():
-        worker.lane.follow([votes])
-        pace.beat(clock.now - 50, tmp_path)
+        upkeep.follow([votes])
+        upkeep.beat(clock.now - 50, tmp_path)
         assert state(worker) == ("failing", FULL)
     later.pass_(1)
-    pace.beat(clock.now - 50, tmp_path)
+    upkeep.beat(clock.now - 50, tmp_path)
     worker.lane.retry()
     assert state(worker) == ("consuming", "")
     assert 'votes_cast_total{type="downvote"} 0.0' in worker.registry.text()
@@ -140,14 +142,15 @@ def test_a_shard_without_traffic_goes_on_failing(
     worker: Worker, pace: Pace, later: Later, clock: SimpleNamespace, tmp_path: Path
 ) -> None:
     gauge = b'{"v": 1, "source": "s", "samples": [{"name": "queue_size", "labels": {"queue": "a"}, "value": 5}]}'
+    upkeep = Upkeep(worker.registry.shard, worker.lane, pace)
     pace.deliver([delivery(1, gauge)])
     pace.close("drain")
     with full_disk():
         for _ in range(4):
-            pace.beat(clock.now + 50, tmp_path)
+            upkeep.beat(clock.now + 50, tmp_path)
             assert state(worker) == ("failing", FULL)
             later.pass_(0.75)
     later.pass_(1)
-    pace.beat(clock.now + 50, tmp_path)
+    upkeep.beat(clock.now + 50, tmp_path)
     assert state(worker) == ("consuming", "")
     assert worker.shows("queue_size") == 0
