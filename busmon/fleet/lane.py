@@ -29,6 +29,9 @@ from busmon.wire.json_v1 import UNKNOWN_AGENT
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Bodies stay in memory until their batch is closed, so many of them close it."""
 
+MAX_RUN_BYTES = 64 * 1024
+"""Bodies that are decoded before the first of them is folded; of more, the first are out of the processor's cache."""
+
 _body_of, _is_redelivered, _parts_of = attrgetter("body"), attrgetter("redelivered"), attrgetter("parts")
 
 _log = structlog.get_logger(__name__)
@@ -119,7 +122,7 @@ class Lane:
         taken = 0
         try:
             while taken < len(deliveries):
-                run = self._fitting(deliveries, taken)
+                run = self._next_run(deliveries, taken)
                 taken += len(run)
                 self._batch += run
                 self._fold_all(run, time.time())
@@ -138,12 +141,13 @@ class Lane:
         if self._batch and self.opened_at is None:
             self.opened_at = time.monotonic()
 
-    def _fitting(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
-        """The deliveries from `start` on that fill the batch, as far as they do."""
+    def _next_run(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
+        """The deliveries from `start` on that are folded next: at most those that fill the batch."""
         run = deliveries[start : start + self._batch_size - len(self._batch)]
         ends = [*accumulate(map(len, map(_body_of, run)), initial=self._batch_bytes)]
-        if ends[-1] >= MAX_BATCH_BYTES:
-            run = run[: bisect_left(ends, MAX_BATCH_BYTES)]
+        most = min(MAX_BATCH_BYTES, self._batch_bytes + MAX_RUN_BYTES)
+        if ends[-1] >= most:
+            run = run[: bisect_left(ends, most)]
         self._batch_bytes = ends[len(run)]
         return run
 

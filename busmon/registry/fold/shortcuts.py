@@ -92,7 +92,7 @@ def _count(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]
     for row in rows:
         try:
             value = row.pop()
-            if (type(value) is int or type(value) is float) and 0 <= value <= LARGEST:
+            if value >= 0 if type(value) is int else type(value) is float and 0 <= value <= LARGEST:
                 increments[cells[tuple(row)]] += value
                 continue
             row.append(value)
