@@ -151,7 +151,7 @@ class Counter(Instrument):
         self, exception: type[BaseException] | tuple[type[BaseException], ...] = Exception
     ) -> ExceptionCounter:
         """Count the exceptions of these types that leave a block or a function."""
-        return ExceptionCounter(self, exception)
+        return ExceptionCounter(self.inc, exception)
 
 
 class Gauge(Instrument):
@@ -194,7 +194,7 @@ class Gauge(Instrument):
         """
         if self._pending is None:
             self._without_labels()
-        self._series.read_before_take(self, function)
+        self._series.read_before_take(self, self.set, function)
 
     def time(self) -> Timer["Gauge"]:
         """Set the value to how long a block or a function ran, in seconds."""
@@ -202,7 +202,7 @@ class Gauge(Instrument):
 
     def track_inprogress(self) -> InprogressTracker:
         """Add 1 while a block or a function runs."""
-        return InprogressTracker(self)
+        return InprogressTracker(self.inc, self.dec)
 
     def _operate(self, amount: float, *, is_set: bool) -> None:
         if not -inf < amount < inf:

@@ -1,12 +1,10 @@
 """Batch jobs: that a run began, and that it ended well or failed. Any thread; a context manager, or a decorator."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from busmon.publish.definitions import Definitions
 from busmon.publish.timing import Around
-
-if TYPE_CHECKING:
-    from busmon.publish.telemetry import Telemetry
 
 _LABELS = ("job_name",)
 
@@ -15,17 +13,17 @@ class Job(Around):
     """Counts the runs of a batch job.
 
     Args:
-        telemetry: what publishes them.
+        definitions: make what it is counted by.
         name: the job's.
     """
 
     __slots__ = ("_completed", "_failed", "_started", "_succeeded_at")
 
-    def __init__(self, telemetry: "Telemetry", name: str) -> None:
-        self._started = telemetry.counter("batch_jobs_started_total", "", _LABELS, domain="task").labels(name)
-        self._completed = telemetry.counter("batch_jobs_completed_total", "", _LABELS, domain="task").labels(name)
-        self._failed = telemetry.counter("batch_jobs_failed_total", "", _LABELS, domain="task").labels(name)
-        last_success = telemetry.gauge("batch_job_last_success_timestamp_seconds", "", _LABELS, domain="task")
+    def __init__(self, definitions: Definitions, name: str) -> None:
+        self._started = definitions.counter("batch_jobs_started_total", "", _LABELS, domain="task").labels(name)
+        self._completed = definitions.counter("batch_jobs_completed_total", "", _LABELS, domain="task").labels(name)
+        self._failed = definitions.counter("batch_jobs_failed_total", "", _LABELS, domain="task").labels(name)
+        last_success = definitions.gauge("batch_job_last_success_timestamp_seconds", "", _LABELS, domain="task")
         self._succeeded_at = last_success.labels(name)
 
     def __enter__(self) -> Self:

@@ -6,11 +6,10 @@ up, since they share a series. A pool is not kept alive by being watched. On the
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import ref
 
-if TYPE_CHECKING:
-    from busmon.publish.telemetry import Telemetry
+from busmon.publish.definitions import Definitions
 
 _UNBOUNDED = 2**31
 """redis-py's own default, which is no bound."""
@@ -26,9 +25,9 @@ class Use(NamedTuple):
 class Pools:
     """The pools of one process; `read` sets their gauges."""
 
-    def __init__(self, telemetry: "Telemetry") -> None:
-        self._size = telemetry.gauge("connection_pool_size", labelnames=["type"], domain="system")
-        self._active = telemetry.gauge("connection_pool_active", labelnames=["type"], domain="system")
+    def __init__(self, definitions: Definitions) -> None:
+        self._size = definitions.gauge("connection_pool_size", labelnames=["type"], domain="system")
+        self._active = definitions.gauge("connection_pool_active", labelnames=["type"], domain="system")
         self._pools: list[tuple[str, Callable[[], Any], Callable[[Any], Use]]] = []
 
     def add(self, pool: object, type_: str | None) -> None:

@@ -9,13 +9,10 @@ import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from busmon.publish.batch import LIFECYCLE
-
-if TYPE_CHECKING:
-    from busmon.publish.instruments import Counter
-    from busmon.publish.telemetry import Telemetry
+from busmon.publish.definitions import Definitions
+from busmon.publish.instruments import Counter
 
 HEARTBEAT_SECONDS = 15.0
 """How often a source gives a sign of life: one may be lost and AgentSilent still trust it, and tell within a minute."""
@@ -24,16 +21,17 @@ _MARK = ".runs"
 
 
 class Presence:
-    """The life of a telemetry's source.
+    """The life of an agent's source.
 
     Args:
-        telemetry: whose.
+        definitions: make what it is counted by.
+        agent: the agent's name.
         directory: where the agent's runs leave their marks.
     """
 
-    def __init__(self, telemetry: "Telemetry", directory: Path) -> None:
-        def count(name: str) -> "Counter":
-            return telemetry.counter(name, labelnames=["agent"], domain=LIFECYCLE).labels(telemetry.agent)
+    def __init__(self, definitions: Definitions, agent: str, directory: Path) -> None:
+        def count(name: str) -> Counter:
+            return definitions.counter(name, labelnames=["agent"], domain=LIFECYCLE).labels(agent)
 
         self._starts, self._stops = count("agent_starts_total"), count("agent_stops_total")
         self._restarts, self._beats = count("agent_restarts_total"), count("agent_heartbeats_total")

@@ -5,13 +5,11 @@ publishing thread; a forked child goes on with figures of its own.
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from busmon.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from busmon.publish.instruments import Counter
-    from busmon.publish.telemetry import Telemetry
+from busmon.publish.definitions import Definitions
+from busmon.publish.instruments import Counter
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -19,7 +17,7 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 class Growth:
     """A total that somebody else counts, as increments of a counter of ours; a total that fell began anew."""
 
-    def __init__(self, counter: "Counter", total: float = 0.0) -> None:
+    def __init__(self, counter: Counter, total: float = 0.0) -> None:
         self._counter = counter
         self._total = total
 
@@ -35,34 +33,37 @@ class Process:
     """The figures of the process that it is read in.
 
     Args:
-        telemetry: what publishes them, under its agent's name.
+        definitions: make what it is counted by.
+        agent: the name under which it is.
         network: count the bytes of the network namespace, too. They are this agent's only where it is alone in there.
 
     Raises:
         MissingExtraError: psutil isn't installed.
     """
 
-    def __init__(self, telemetry: "Telemetry", *, network: bool) -> None:
+    def __init__(self, definitions: Definitions, agent: str, *, network: bool) -> None:
         try:
             import psutil  # noqa: PLC0415 - an extra, for those who use it
         except ImportError as error:
             raise MissingExtraError("watch_process needs psutil: pip install busmon-telemetry[process]") from error
         self._psutil: Any = psutil
-        self._telemetry = telemetry
+        self._definitions = definitions
+        self._agent = agent
         self._network = network
-        self._memory = telemetry.gauge("agent_memory_usage_bytes", labelnames=["agent"], domain="system")
-        self._limit = telemetry.gauge("agent_memory_limit_bytes", labelnames=["agent"], domain="system")
+        self._memory = definitions.gauge("agent_memory_usage_bytes", labelnames=["agent"], domain="system").labels(
+            agent
+        )
+        self._limit = definitions.gauge("agent_memory_limit_bytes", labelnames=["agent"], domain="system").labels(agent)
         self._begin()
 
     def read(self) -> None:
         """Look at the process."""
         if os.getpid() != self._pid:
             self._begin()
-        agent = self._telemetry.agent
         times = self._process.cpu_times()
         self._cpu.reach(times.user + times.system)
-        self._memory.labels(agent).set(self._process.memory_info().rss)
-        self._limit.labels(agent).set(self._memory_limit())
+        self._memory.set(self._process.memory_info().rss)
+        self._limit.set(self._memory_limit())
         if self._disk is not None:
             used = self._process.io_counters()
             self._disk[0].reach(used.read_bytes)
@@ -85,8 +86,8 @@ class Process:
             self._received = Growth(self._counter("agent_network_receive_bytes_total"), bytes_.bytes_recv)
             self._sent = Growth(self._counter("agent_network_transmit_bytes_total"), bytes_.bytes_sent)
 
-    def _counter(self, name: str) -> "Counter":
-        return self._telemetry.counter(name, labelnames=["agent"], domain="system").labels(self._telemetry.agent)
+    def _counter(self, name: str) -> Counter:
+        return self._definitions.counter(name, labelnames=["agent"], domain="system").labels(self._agent)
 
     def _memory_limit(self) -> int:
         """The lowest of what the container, the process' own limit and the machine allow."""

@@ -6,13 +6,10 @@ Instruments add series from any thread, without a lock; one thread takes.
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from busmon.publish.batch import Row, Table
 from busmon.publish.pending import Discard, Pending, Shared
-
-if TYPE_CHECKING:
-    from busmon.publish.instruments import Gauge, Instrument
 
 MAX_SERIES = 10_000
 
@@ -33,8 +30,8 @@ class Series:
         self._bound: list[_Bound] = []
         self._ending: set[Pending] = set()
         self._watches: list[_Watch] = []
-        self._functions: dict[Instrument, tuple[Callable[[float], None], Callable[[], float]]] = {}
-        self._failing: set[Instrument] = set()
+        self._functions: dict[object, tuple[Callable[[float], None], Callable[[], float]]] = {}
+        self._failing: set[object] = set()
         self._is_full = False
 
     def has_room(self) -> bool:
@@ -50,14 +47,14 @@ class Series:
         """Take this series' samples from now on."""
         self._bound.append(_Bound(table, labelvalues, pending))
 
-    def remove(self, instrument: "Instrument", pending: Pending) -> None:
+    def remove(self, instrument: object, pending: Pending) -> None:
         """Take the samples of this instrument's series once more, and then never again."""
         self._functions.pop(instrument, None)
         self._ending.add(pending)
 
-    def read_before_take(self, gauge: "Gauge", function: Callable[[], float]) -> None:
+    def read_before_take(self, gauge: object, set_: Callable[[float], None], function: Callable[[], float]) -> None:
         """Set the gauge to what the function returns, at each take."""
-        self._functions[gauge] = gauge.set, function
+        self._functions[gauge] = set_, function
 
     def watch(self, look: Callable[[], None], interval_seconds: float) -> None:
         """Call a function on the publishing thread before a take, at most this often."""

@@ -81,7 +81,7 @@ class Telemetry(Definitions):
         self._pools: Pools | None = None
         self._presence: Presence | None = None
         if lifecycle:
-            self._presence = Presence(self, self._settings.spool_dir / agent)
+            self._presence = Presence(self, agent, self._settings.spool_dir / agent)
             self._series.watch(self._presence.beat, min(HEARTBEAT_SECONDS, shared.resend_seconds))
         self._sender = Sender(agent, self._series, self._settings, confirmed)
         if self._presence is not None:
@@ -117,7 +117,7 @@ class Telemetry(Definitions):
         Raises:
             MissingExtraError: psutil isn't installed.
         """
-        self.watch(Process(self, network=network).read, interval_seconds=interval_seconds)
+        self.watch(Process(self, self.agent, network=network).read, interval_seconds=interval_seconds)
 
     def watch_pool(self, pool: object, type_: str | None = None) -> None:
         """Publish how many connections a pool may hold and has in use.

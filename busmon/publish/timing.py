@@ -9,14 +9,20 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
-
-if TYPE_CHECKING:
-    from busmon.publish.instruments import Counter, Gauge, Instrument
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
-InstrumentT = TypeVar("InstrumentT", bound="Instrument")
+
+
+class Labelled(Protocol):
+    """What has a series for each of its label values."""
+
+    def labels(self, *values: object, **named: object) -> Self:
+        """The series with these."""
+
+
+LabelledT = TypeVar("LabelledT", bound=Labelled)
 
 
 class Around:
@@ -54,7 +60,7 @@ class Around:
         return self
 
 
-class Timer(Around, Generic[InstrumentT]):
+class Timer(Around, Generic[LabelledT]):
     """Records how long its block ran, in seconds.
 
     Attributes:
@@ -63,7 +69,7 @@ class Timer(Around, Generic[InstrumentT]):
 
     __slots__ = ("_instrument", "_record", "_started", "duration")
 
-    def __init__(self, instrument: InstrumentT, record: Callable[[InstrumentT, float], None]) -> None:
+    def __init__(self, instrument: LabelledT, record: Callable[[LabelledT, float], None]) -> None:
         self._instrument = instrument
         self._record = record
         self._started = 0.0
@@ -90,32 +96,33 @@ class Timer(Around, Generic[InstrumentT]):
 class ExceptionCounter(Around):
     """Counts the exceptions that leave its block."""
 
-    __slots__ = ("_counter", "_kinds")
+    __slots__ = ("_count", "_kinds")
 
-    def __init__(self, counter: "Counter", kinds: type[BaseException] | tuple[type[BaseException], ...]) -> None:
-        self._counter = counter
+    def __init__(self, count: Callable[[], None], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> None:
+        self._count = count
         self._kinds = kinds
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, self._kinds):
-            self._counter.inc()
+            self._count()
 
 
 class InprogressTracker(Around):
-    """Adds 1 to a gauge while its block runs."""
+    """Counts a block as running while it runs."""
 
-    __slots__ = ("_gauge",)
+    __slots__ = ("_begin", "_end")
 
-    def __init__(self, gauge: "Gauge") -> None:
-        self._gauge = gauge
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self._begin = begin
+        self._end = end
 
     def __enter__(self) -> Self:
-        self._gauge.inc()
+        self._begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._gauge.dec()
+        self._end()

@@ -22,11 +22,9 @@ RESTARTS, BEATS = ("agent_restarts_total", "analyzer"), ("agent_heartbeats_total
 class Life:
     """A bench in place of a telemetry, and its presence."""
 
-    agent = "analyzer"
-
     def __init__(self, directory: Path) -> None:
         self.bench = Bench()
-        self.presence = Presence(self, directory)  # type: ignore[arg-type]
+        self.presence = Presence(self, "analyzer", directory)  # type: ignore[arg-type]
 
     def counter(self, name: str, labelnames: list[str], domain: str) -> Any:
         assert domain == "lifecycle"
@@ -89,8 +87,8 @@ def telemetry(tmp_path: Path) -> Any:
     telemetry.close(0.1)
 
 
-def cells(telemetry: Telemetry) -> dict[tuple[str, ...], Any]:
-    rows, _ = telemetry._series.take(1000.0)
+def cells(telemetry: Telemetry, now: float = 1000.0) -> dict[tuple[str, ...], Any]:
+    rows, _ = telemetry._series.take(now)
     return {(row.table.name, *row.labelvalues): row.cell for row in rows}
 
 
@@ -101,6 +99,12 @@ class TestJobs:
         ended = cells(telemetry)
         assert ended.pop(("batch_job_last_success_timestamp_seconds", "backup")) > 1e9
         assert ended == {("batch_jobs_completed_total", "backup"): 1}
+
+    def test_a_success_is_never_said_again_as_one_of_later(self, telemetry: Telemetry) -> None:
+        with telemetry.job("backup"):
+            telemetry.gauge("queue_size", "", ["queue"]).labels("tasks").set(7)
+        cells(telemetry)
+        assert cells(telemetry, now=1e12) == {("queue_size", "tasks"): 7}
 
     def test_a_failure_is_counted_and_goes_on(self, telemetry: Telemetry) -> None:
         @telemetry.job("backup")
