@@ -7,7 +7,7 @@ has room for it, is for others to say. Pure; any thread, any process.
 from collections.abc import Sequence
 
 from busmon.catalogue import naming
-from busmon.catalogue.family import DEFAULT_BUCKETS, DEFAULT_TTL_SECONDS, GAUGE, HISTOGRAM, MERGES, TYPES, Family
+from busmon.catalogue.family import DEFAULT_BUCKETS, GAUGE, HISTOGRAM, MERGES, TYPES, Family, default_ttl_seconds
 from busmon.errors import AdoptionError
 
 HELP = "Not in the catalogue: taken up from a publisher that stated its type."
@@ -32,5 +32,5 @@ def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str) -> Fam
     if fault := naming.label_names_fault(labelnames):
         raise AdoptionError("invalid_label", f"{name!r}: {fault}")
     buckets = DEFAULT_BUCKETS if type_ == HISTOGRAM else ()
-    ttl_seconds = DEFAULT_TTL_SECONDS.get(type_)
+    ttl_seconds = default_ttl_seconds(type_)
     return Family(name, type_, HELP, tuple(labelnames), buckets, merge=merge, ttl_seconds=ttl_seconds)

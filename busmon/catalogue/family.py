@@ -18,8 +18,7 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 
 MAX_BOUNDED_SERIES = 1000
 
-DEFAULT_TTL_SECONDS: Mapping[str, float] = {GAUGE: 300.0}
-"""By type; series of the others stay in the scrape for ever."""
+_GAUGE_TTL_SECONDS = 300.0
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     COUNTER: ("", "_total", "_created"),
@@ -41,6 +40,7 @@ class Family:
         quantiles: a summary's, each in (0, 1).
         merge: how a gauge's sources become one value: `latest`, `sum`, `min`, `max`, or `add` for a gauge that
             accumulates increments and takes no `set`.
+        outlives_source: a gauge's value stays when the source that said it has ended, until a later one comes.
         values: enumerated label values, by label name: a hint for series at 0 from the start, not a closed set.
         internal: measured by busmon itself; refused from publishers.
         ttl_seconds: how long after its last update a series stands in the scrape; None for ever.
@@ -61,6 +61,7 @@ class Family:
     ttl_seconds: float | None = None
     budgets: Mapping[str, int] = field(default_factory=dict, hash=False)
     aggregate_away: tuple[str, ...] = ()
+    outlives_source: bool = False
 
     @property
     def metric_name(self) -> str:
@@ -86,3 +87,8 @@ class Family:
         enumerated = [self.values.get(label, ()) for label in self.labelnames]
         if self.type != GAUGE and prod(map(len, enumerated)) <= MAX_BOUNDED_SERIES:
             yield from product(*enumerated)
+
+
+def default_ttl_seconds(type_: str, *, outlives_source: bool = False) -> float | None:
+    """How long a silent series stays in the scrape where nobody says: for ever, unless it is a source's reading."""
+    return _GAUGE_TTL_SECONDS if type_ == GAUGE and not outlives_source else None

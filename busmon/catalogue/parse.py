@@ -17,13 +17,13 @@ from busmon.catalogue import naming
 from busmon.catalogue.family import (
     COUNTER,
     DEFAULT_BUCKETS,
-    DEFAULT_TTL_SECONDS,
     GAUGE,
     HISTOGRAM,
     MERGES,
     SUMMARY,
     TYPES,
     Family,
+    default_ttl_seconds,
 )
 from busmon.catalogue.mapping import MappingRule
 from busmon.errors import CatalogueError
@@ -32,7 +32,7 @@ _RULES = "mappings"
 _COMMON_KEYS = ("help", "labels", "values", "budgets", "aggregate_away", "ttl_seconds", "internal")
 _KEYS = {
     COUNTER: _COMMON_KEYS,
-    GAUGE: (*_COMMON_KEYS, "merge"),
+    GAUGE: (*_COMMON_KEYS, "merge", "outlives_source"),
     HISTOGRAM: (*_COMMON_KEYS, "buckets"),
     SUMMARY: (*_COMMON_KEYS, "quantiles"),
 }
@@ -127,9 +127,10 @@ class _Table:
             buckets=self._bounds("buckets", DEFAULT_BUCKETS) if self.type == HISTOGRAM else (),
             quantiles=self._quantiles() if self.type == SUMMARY else (),
             merge=(merge := self._one_of("merge", MERGES)),
+            outlives_source=(outlives_source := self._outlives_source(merge)),
             values=self._values(labels),
-            internal=self._internal(),
-            ttl_seconds=self._ttl_seconds(),
+            internal=self._flag("internal"),
+            ttl_seconds=self._ttl_seconds(default_ttl_seconds(self.type, outlives_source=outlives_source)),
             budgets=self._budgets(labels),
             aggregate_away=self._aggregate_away(labels, merge),
         )
@@ -183,8 +184,14 @@ class _Table:
             raise self.wrong(f"other labels: {both[0]!r} is one that the family keeps", "aggregate_away")
         return names
 
-    def _ttl_seconds(self) -> float | None:
-        ttl = self.fields.get("ttl_seconds", DEFAULT_TTL_SECONDS.get(self.type, 0))
+    def _outlives_source(self, merge: str) -> bool:
+        outlives_source = self._flag("outlives_source")
+        if outlives_source and merge != "latest":
+            raise self.wrong("no such key, or merge 'latest': what stays is the last that was said", "outlives_source")
+        return outlives_source
+
+    def _ttl_seconds(self, default: float | None) -> float | None:
+        ttl = self.fields.get("ttl_seconds", default or 0)
         if not _is_finite(ttl) or ttl < 0:
             raise self.wrong("a number of seconds; 0 for ever", "ttl_seconds")
         return float(ttl) or None
@@ -219,11 +226,11 @@ class _Table:
             raise self.wrong(" or ".join(map(repr, words)), key)
         return str(word)
 
-    def _internal(self) -> bool:
-        internal = self.fields.get("internal", False)
-        if not isinstance(internal, bool):
-            raise self.wrong("true or false", "internal")
-        return internal
+    def _flag(self, key: str) -> bool:
+        flag = self.fields.get(key, False)
+        if not isinstance(flag, bool):
+            raise self.wrong("true or false", key)
+        return flag
 
 
 def _is_finite(number: Any) -> bool:

@@ -12,12 +12,15 @@ from busmon.catalogue import example
 from busmon.catalogue.catalogue import MEASURED_BY_WORKER, Catalogue
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, TYPES, Family
 
+_OUTLIVING = "outlives its source"
+
 _MERGES = {
     "latest": ", the latest value of any source",
     "sum": ", the sum over live sources",
     "min": ", the least of live sources",
     "max": ", the greatest of live sources",
     "add": ", all increments added up",
+    f"latest, {_OUTLIVING}": ": the latest value of any source, ended ones too",
 }
 
 PARTICULARS = {COUNTER: "", GAUGE: "merge", HISTOGRAM: "buckets", SUMMARY: "quantiles"}
@@ -40,7 +43,7 @@ def signature(family: Family) -> str:
 def particulars(family: Family) -> str:
     """The value of what only its type has."""
     if family.type == GAUGE:
-        return family.merge
+        return f"{family.merge}, {_OUTLIVING}" if family.outlives_source else family.merge
     return ", ".join(f"{bound:.15g}" for bound in family.buckets or family.quantiles)
 
 

@@ -26,7 +26,7 @@ examples:
   busmon publish - < samples.jsonl
 
 A counter's value is an increment, a histogram's or summary's one observation. A gauge's counts for as long as a silent
-agent's does (BUSMON_PRESENCE_TTL_SECONDS).
+agent's does (BUSMON_PRESENCE_TTL_SECONDS), or until a later one if its family outlives its source.
 
 Lines of standard input are samples as the wire format has them:
   {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 42}

@@ -23,7 +23,7 @@ from busmon.publish.instruments import (
     Summary,
     sampled_histogram,
 )
-from busmon.publish.pending import Counts, Distribution, Held, Pending, Shared, Sum, Values
+from busmon.publish.pending import Counts, Distribution, Held, Lasting, Pending, Shared, Sum, Values
 from busmon.publish.series import Series
 
 InstrumentT = TypeVar("InstrumentT", bound=Instrument)
@@ -78,7 +78,8 @@ class Definitions:
         table = self._table(name, GAUGE, labelnames, domain)
         if table.op == "add":
             return self._only(AccumulatingGauge, table, documentation, Sum)
-        return self._only(Gauge, table, documentation, Held)
+        family = self._catalogue.families.get(table.name)
+        return self._only(Gauge, table, documentation, Lasting if family and family.outlives_source else Held)
 
     def histogram(  # noqa: PLR0913 - prometheus_client's, and two of our own
         self,

@@ -142,7 +142,7 @@ class Held(Pending):
         items = self._drawn()
         if items:
             self._apply(_combined(items))
-        elif self.sent_at > self.shared.now - self.shared.resend_seconds:
+        elif not self._is_due():
             return None
         else:
             # The agent says now that it still is so: a reading of long ago would leave the scrape as stale.
@@ -156,6 +156,9 @@ class Held(Pending):
         self.value = None
         self.at = self.sent_at = 0.0
 
+    def _is_due(self) -> bool:
+        return self.sent_at <= self.shared.now - self.shared.resend_seconds
+
     def _apply(self, operation: Operation) -> None:
         amount, at, is_set = operation
         value = amount if is_set else (self.value or 0.0) + amount
@@ -167,6 +170,18 @@ class Held(Pending):
     def _fold(self) -> None:
         length = len(self.items)
         self.items[:length] = (_combined(self.items[:length]),)
+
+
+class Lasting(Held):
+    """The value of a gauge that outlives its source, taken when a call touched it.
+
+    Never again: the fleet keeps it anyway, and said anew it would be later than what other processes said meanwhile.
+    """
+
+    __slots__ = ()
+
+    def _is_due(self) -> bool:
+        return False
 
 
 def _combined(operations: Sequence[Operation]) -> Operation:

@@ -1,5 +1,6 @@
-"""Who is there: gauges of a source that stops or falls silent leave the scrape without any delivery."""
+"""Who is there: gauges of a source that stops or falls silent leave without any delivery, but those that outlive it."""
 
+import time
 from pathlib import Path
 
 import orjson
@@ -11,6 +12,8 @@ from busmon import Telemetry
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, properties, publish
 from tests.fleet.real_fleet import RealFleet, wait_until
+
+SUCCESS = "batch_job_last_success_timestamp_seconds"
 
 
 def agents(fleet: RealFleet) -> dict[str, float]:
@@ -30,12 +33,14 @@ def heartbeat(source: str, agent: str, *, final: bool = False) -> tuple[bytes, p
 def test_a_silent_sources_gauges_leave_without_any_delivery(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url, BUSMON_PRESENCE_TTL_SECONDS="3") as fleet:
         reading = {"name": "active_agents", "labels": {"type": "reviewer"}, "value": 4}
-        bodies = [envelope("r-1", 1, [reading]), heartbeat("p-1", "planner"), heartbeat("p-2", "planner")]
+        success = {"name": SUCCESS, "labels": {"job_name": "backup"}, "value": 1000}
+        bodies = [envelope("r-1", 1, [reading, success]), heartbeat("p-1", "planner"), heartbeat("p-2", "planner")]
         publish(vhost.amqp_url, bodies)
         wait_until(lambda: agents(fleet).items() >= {"reviewer": 4, "planner": 2}.items(), "all agents")
         consumed = fleet.totals()["busmon_envelopes_consumed_total"]
         wait_until(lambda: not agents(fleet), "the silent ones to leave")
         assert fleet.totals()["busmon_envelopes_consumed_total"] == consumed
+        assert fleet.totals()[SUCCESS] == 1000
 
 
 @pytest.mark.timeout(180)
@@ -44,10 +49,13 @@ def test_a_source_that_stops_leaves_at_once(tmp_path: Path, vhost: Vhost) -> Non
         publish(vhost.amqp_url, [heartbeat("p-1", "planner")])
         with Telemetry("planner", vhost.amqp_url) as telemetry:
             telemetry.gauge("queue_size", labelnames=["queue"]).labels("tasks").set(7)
+            with telemetry.job("backup"):
+                started_at = time.time()
             assert telemetry.flush()
             wait_until(lambda: agents(fleet) == {"planner": 2}, "both planners")
             assert fleet.totals()["queue_size"] == 7
         wait_until(lambda: agents(fleet) == {"planner": 1}, "one to leave")
         assert "queue_size" not in fleet.totals()
+        assert fleet.totals()[SUCCESS] >= started_at
         publish(vhost.amqp_url, [heartbeat("p-1", "planner", final=True)])
         wait_until(lambda: agents(fleet) == {}, "the other to leave")

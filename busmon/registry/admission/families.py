@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.catalogue.family import DEFAULT_TTL_SECONDS, HISTOGRAM, Family
+from busmon.catalogue.family import HISTOGRAM, Family, default_ttl_seconds
 from busmon.catalogue.mapping import Mappings
 from busmon.errors import AdoptionError, RegistryError
 from busmon.registry.shard import disk
@@ -180,8 +180,9 @@ class Families:
             return
         adopted = definition.pop("adopted")
         tuples = {key: tuple(value) for key, value in definition.items() if isinstance(value, list)}
-        ttl_seconds = DEFAULT_TTL_SECONDS.get(str(definition["type"]))
-        family = Family(**{**definition, **tuples, "ttl_seconds": ttl_seconds})  # type: ignore[arg-type]
+        family = Family(**{**definition, **tuples})  # type: ignore[arg-type]
+        ttl_seconds = default_ttl_seconds(family.type, outlives_source=family.outlives_source)
+        family = replace(family, ttl_seconds=ttl_seconds)
         self._frozen[family.name] = family
         self._occupied |= dict.fromkeys(family.exposed, family.name)
         if adopted:
@@ -196,7 +197,7 @@ class Families:
 
 def meaning(family: Family) -> tuple[object, ...]:
     """What the series in the files depend on; help and enumerated values may change."""
-    return family.type, family.labelnames, family.buckets, family.merge
+    return family.type, family.labelnames, family.buckets, family.merge, family.outlives_source
 
 
 def _definition(family: Family, *, adopted: bool) -> dict[str, object]:
@@ -208,6 +209,7 @@ def _definition(family: Family, *, adopted: bool) -> dict[str, object]:
         "buckets": family.buckets,
         "quantiles": family.quantiles,
         "merge": family.merge,
+        "outlives_source": family.outlives_source,
         "internal": family.internal,
         "adopted": adopted,
     }

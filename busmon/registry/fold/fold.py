@@ -23,6 +23,7 @@ from busmon.registry.fold.columns import SKETCH, Column, Group
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.points import Points, of_point, point_time
 from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
+from busmon.registry.fold.shares import NOBODY
 from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
 from busmon.wire.envelope import Envelope, Observed, Part, Point
@@ -99,7 +100,7 @@ class Fold:
         """Set a gauge of busmon's own, which no source holds; nothing is set where there is no place for it."""
         with suppress(RejectedError):
             column, cell = self._own(name, labelvalues)
-            column.shares.set(cell, "", value, at)
+            column.shares.set(cell, NOBODY, value, at)
 
     def _own(self, name: str, labelvalues: tuple[str, ...]) -> tuple[Column, int]:
         group = self._routes.own(name)
@@ -201,7 +202,7 @@ class Fold:
             at = event_time(ts, now)
         route = self._routes.find(table, tuple(labels), of_table)
         others = rows
-        if route.order is None and not route.accumulates:
+        if route.is_usual:
             others = shortcuts.rows(route.group, rows, source, at)
             self._folded[route.type] += len(rows) - len(others)
             way = labels, shortcuts.of_rows(route.group), route.group, route.type
@@ -240,7 +241,7 @@ class Fold:
 
     def _note_way(self, name: str, labels: Mapping[str, Any], route: Route) -> None:
         """Let the next samples of this statement take the short way, if they can."""
-        if route.order is None and not route.accumulates and route.type != SUMMARY:
+        if route.is_usual and route.type != SUMMARY:
             group = route.group
             way = group.cells, group.column, route.type, group.family.buckets, group.sum
             _note(self._routes.ways, (name, *labels), way)
@@ -270,7 +271,7 @@ class Fold:
         elif route.accumulates:
             _add(group.column, cell, change, at)
         else:
-            group.column.shares.set(cell, source, change, at)
+            group.column.shares.set(cell, NOBODY if group.family.outlives_source else source, change, at)
         self._folded[type_] += 1
         return labelvalues
 

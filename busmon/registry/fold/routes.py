@@ -33,6 +33,7 @@ class Route(NamedTuple):
         width: how many labels the sample has.
         forbidden: those of them that are left out because no family should have them.
         accumulates: a gauge's values are added, not set.
+        is_usual: the shortcuts know what to do with it.
     """
 
     group: Group
@@ -41,6 +42,7 @@ class Route(NamedTuple):
     width: int
     forbidden: tuple[str, ...]
     accumulates: bool
+    is_usual: bool
 
 
 Way = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
@@ -153,7 +155,9 @@ class Routes:
         if fault := _mismatch(group.family, type_, op, names_kept):
             return fault
         order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
-        return Route(group, group.family.type, order, len(names), forbidden, group.family.merge == "add")
+        accumulates = group.family.merge == "add"
+        is_usual = order is None and not accumulates and not group.family.outlives_source
+        return Route(group, group.family.type, order, len(names), forbidden, accumulates, is_usual)
 
     def _is_aggregated(self, family: Family | None, label: str) -> bool:
         """Whether the catalogue has the label added up over, unless the family was written with it."""

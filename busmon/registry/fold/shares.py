@@ -1,12 +1,16 @@
 """Set gauges per series and source, and their merge over the sources that are live.
 
 A source's share of a series is its latest value by event time, ties to the larger value. Shares that are derived from
-the source's presence count only in a series of which no source says anything itself. What an open batch sets is kept
-apart until `commit`, and `rollback` forgets it. Pure: the shard persists the shares and writes the merged values.
+the source's presence count only in a series of which no source says anything itself. What outlives its source is
+nobody's: one share of a series, whoever said it. What an open batch sets is kept apart until `commit`, and `rollback`
+forgets it. Pure: the shard persists the shares and writes the merged values.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+NOBODY = ""
+"""Stands in the place of a source that never leaves; none has this name."""
 
 DERIVE_AGAIN_SECONDS = 60.0
 """So that a derived gauge's time shows that it is looked after, at no cost for most envelopes."""

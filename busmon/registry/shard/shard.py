@@ -25,7 +25,7 @@ from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import COLUMNS, SKETCH, Column, Group, column_of, file_name
 from busmon.registry.fold.fold import Fold
 from busmon.registry.fold.ledger import FORGET_AFTER_SECONDS, Ledger
-from busmon.registry.fold.shares import Share
+from busmon.registry.fold.shares import NOBODY, Share
 from busmon.registry.numbers import LARGEST, go_float
 from busmon.registry.shard import compaction, disk
 from busmon.registry.shard.compaction import Doomed, Draft
@@ -132,7 +132,7 @@ class Shard:
             source
             for column in self._columns.values()
             for source in column.shares.sources()
-            if source and self.ledger.heard_at(source) < before
+            if source != NOBODY and self.ledger.heard_at(source) < before
         }
         self.fold.leave(silent)
         return len(silent)

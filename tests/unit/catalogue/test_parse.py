@@ -32,6 +32,10 @@ def test_a_family_is_read_whole(path: Path) -> None:
         merge = "max"
         ttl_seconds = 60
 
+        [gauge.index_last_backup_timestamp_seconds]
+        help = "Time of an index's last backup"
+        outlives_source = true
+
         [histogram.search_duration_seconds]
         help = "Time to answer a search"
         buckets = [0.1, 1, 10]
@@ -56,6 +60,9 @@ def test_a_family_is_read_whole(path: Path) -> None:
                 aggregate_away=("pod",),
             ),
             Family("index_age_seconds", "gauge", "Age of the oldest index", merge="max", ttl_seconds=60.0),
+            Family(
+                "index_last_backup_timestamp_seconds", "gauge", "Time of an index's last backup", outlives_source=True
+            ),
             Family("search_duration_seconds", "histogram", "Time to answer a search", buckets=(0.1, 1.0, 10.0)),
             Family("index_duration_seconds", "histogram", "Time to index a document", buckets=DEFAULT_BUCKETS),
             Family("hits", "summary", "Hits of a search", quantiles=(0.5, 0.99)),
@@ -85,6 +92,9 @@ WRONG = {
     "[counter.x]\nhelp='A'\nlabels=['a']\nvalues.b=['1']": "counter.x.values: expected a list of values for each",
     "[counter.x]\nhelp='A'\nlabels=['a']\nvalues.a=[1]": "counter.x.values.a: expected a list of strings",
     "[counter.x]\nhelp='A'\nlabels=['a']\nvalues.a=['']": "values.a: expected a list of strings, none of them empty",
+    "[counter.x]\nhelp='A'\noutlives_source=true": "counter.x.outlives_source: expected one of the keys of a counter",
+    "[gauge.x]\nhelp='A'\noutlives_source=1": "gauge.x.outlives_source: expected true or false",
+    "[gauge.x]\nhelp='A'\nmerge='sum'\noutlives_source=true": "expected no such key, or merge 'latest'",
     "[counter.x]\nhelp='A'\ninternal=1": "counter.x.internal: expected true or false",
     "[counter.x]\nhelp='A'\nlabels=['a']\nbudgets.b=1": "counter.x.budgets: expected a number for each of these labels",
     "[counter.x]\nhelp='A'\nlabels=['a']\nbudgets.a=-1": "counter.x.budgets.a: expected a whole number of values",

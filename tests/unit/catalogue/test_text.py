@@ -32,6 +32,7 @@ def test_a_family_in_full_says_all_that_it_means() -> None:
     ("name", "part"),
     [
         ("user_online_count", "sum, the sum over live sources"),
+        ("batch_job_last_success_timestamp_seconds", "latest, outlives its source"),
         ("task_duration_seconds", "0.1, 0.5, 1, 2, 5, 10"),
         ("request_size_bytes", "0.5, 0.9, 0.95, 0.99"),
         ("message_latency_seconds", "busmon's workers observe it, too"),

@@ -21,6 +21,7 @@ AGENTS = {"name": "active_agents", "labels": {"type": "planner"}, "value": 2}
 QUEUE = {"name": "queue_size", "labels": {"queue": "q"}, "value": 42}
 WAITS = {"name": "waits", "type": "histogram", "buckets": {"1": 2, "+Inf": 1}, "sum": 7.5}
 SIZES = {"name": "request_size_bytes", "value": 512}
+SUCCESS = {"name": "batch_job_last_success_timestamp_seconds", "labels": {"job_name": "backup"}}
 OPEN_FILES = {"name": "open_files", "type": "gauge", "op": "add", "value": -3}
 
 LAP = WINDOW.step_seconds * (WINDOW.steps + 1)
@@ -36,6 +37,17 @@ def batch(second: float, *deliveries: tuple[str, str | None, Sequence[Any]]) -> 
         for source, message_id, samples in deliveries:
             registry.deliver(message_id, *samples, source=source, now=NOW + second)
         registry.commit(NOW + second)
+
+    return operate
+
+
+def job(second: float, source: str) -> Operation:
+    """Fold what a short-lived process says, and its farewell, and commit."""
+
+    def operate(registry: Registry) -> None:
+        at = NOW + second
+        registry.deliver(f"{source}:1", SUCCESS | {"value": at}, source=source, now=at, final=True)
+        registry.commit(at)
 
     return operate
 
@@ -75,8 +87,10 @@ OPERATIONS: list[Operation] = [
         ("c", "c-1", [OPEN_FILES, VOTES]),
         ("b", "b:2", [VOTES, AGENTS | {"value": 3}, SIZES]),
     ),
+    job(3, "j-1"),
     batch(70, ("a", "a:4", [WAITS, VOTES | {"labels": {"type": "v" * 900}}]), ("d", "d:9", [QUEUE | {"value": 7}])),
     expiry(71),
+    job(71.5, "j-2"),
     totals(72, 5, Observed(3, 6.5, {1.0: 2})),
     totals(73, 7, Observed(4, 7.5, {1.0: 3})),
     totals(74, 2, Observed(1, 0.5, {1.0: 1})),
