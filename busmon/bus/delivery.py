@@ -17,7 +17,7 @@ _MILLISECONDS = 1e3
 
 
 class Delivery(NamedTuple):
-    """One body as the broker delivered it.
+    """One body as the broker delivered it. The peeling and the lane go by the order of its fields.
 
     Attributes:
         delivery_tag: what `Consumer.settle` takes; never given twice by one consumer and queue, so that a tag of an
@@ -73,7 +73,7 @@ class Delivery(NamedTuple):
 
 
 def _text(value: Any) -> Any:
-    """Text of what pika left as bytes, as it isn't UTF-8; no two different ids become the same."""
+    """Text of what pika left as bytes, as it isn't UTF-8."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 

@@ -29,7 +29,7 @@ _TEXTS_BEFORE = sum(_TEXTS)
 _MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
 _MORE_FLAGS = 1
 _STRING = ord("S")
-_INTEGER = ord("l")
+_INTEGERS = {ord("l"): _LONG, ord("I"): Struct(">i")}
 
 # What the SDK sends: these flags, this content type, the table of these two headers; delivery mode, message id, app id.
 _USUAL_FLAGS = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | BasicProperties.FLAG_APP_ID
@@ -98,7 +98,7 @@ def _text(encoded: bytes, at: int) -> tuple[str, int]:
 
 
 def _table(encoded: bytes, at: int, end: int) -> dict[str, Any] | None:
-    """A table of strings and 64-bit integers, as publishers of envelopes send; None if there is anything else in it."""
+    """A table of strings and integers as pika sends them; None if there is anything else in it."""
     table: dict[str, Any] = {}
     while at < end:
         name, at = _text(encoded, at)
@@ -107,9 +107,9 @@ def _table(encoded: bytes, at: int, end: int) -> dict[str, Any] | None:
             start = at + 1 + _LENGTH.size
             at = start + _LENGTH.unpack_from(encoded, at + 1)[0]
             table[name] = encoded[start:at].decode()
-        elif kind == _INTEGER:
-            table[name] = _LONG.unpack_from(encoded, at + 1)[0]
-            at += 1 + _LONG.size
+        elif shape := _INTEGERS.get(kind):
+            table[name] = shape.unpack_from(encoded, at + 1)[0]
+            at += 1 + shape.size
         else:
             return None
     return table if at == end <= len(encoded) else None

@@ -3,8 +3,9 @@
 Bytes in, batches of deliveries out, all else to pika: deliveries of three whole frames on a channel that has an
 entrance are taken apart by one `struct` call, made for frames of just these lengths. Every other frame, and every
 delivery that isn't of that plain form (a body of no frame or of several, a frame without its end, odd properties), goes
-to pika as it is, in its order, one frame at a time. So pika's checks and errors hold, and its count of bytes by which
-it judges heartbeats. On the thread of the loop.
+to pika as it is, in its order, one frame at a time. So pika's checks and errors hold, though one in the first frames of
+a delivery is raised once all of it is there, and so does its count of bytes by which it judges heartbeats. On the
+thread of the loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from pika import spec
 from pika.adapters.select_connection import SelectConnection
 
+from busmon.bare import bare
 from busmon.bus.delivery import Delivery
 from busmon.bus.peeled_properties import told
 
@@ -32,15 +34,14 @@ _BODY = Struct(">BBH")  # the end of the frame before, the start of a frame but 
 _SIZE = slice(_START.size + 4, _START.size + 12)  # of a header frame: the body's
 
 _OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
-_BEFORE_NAMES = _METHOD.size + 9 - _START.size  # with tag and bits
-_BEFORE_PROPERTIES = 12
+_BEFORE_NAMES = _METHOD.size + 9 - _START.size  # 8 of the tag, 1 of bits
+_BEFORE_PROPERTIES = 12  # class, weight, size of the body
 _END = spec.FRAME_END
 _FRAMES = 3
 _MAX_REMEMBERED = 1000
 """Forms, and names: publishers choose what is in them, and how long it is."""
 
 _unpack_start = _START.unpack_from
-_tuple = tuple.__new__  # a named tuple made by it takes half the time
 
 
 class _Form(NamedTuple):
@@ -105,7 +106,7 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
         """Deliver what stands plain and whole at the start of the buffer; whether the rest waits for more bytes."""
         buffer, entrances = self._frame_buffer, self._entrances
         peeled: dict[int, list[Delivery]] = {number: [] for number in entrances}
-        end = self._peel(buffer, peeled)
+        end = self._take_apart(buffer, peeled)
         waits = end == len(buffer) or self._is_awaited(buffer, end)
         self._frame_buffer = buffer[end:]
         self.bytes_received += end
@@ -115,7 +116,7 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
                 entrances[number][1](deliveries)
         return waits or not self._frame_buffer
 
-    def _peel(self, buffer: bytes, peeled: dict[int, list[Delivery]]) -> int:
+    def _take_apart(self, buffer: bytes, peeled: dict[int, list[Delivery]]) -> int:
         """Take apart what stands plain and whole at the start of the buffer, by channel; where the rest begins."""
         forms, routing_keys, position = self._forms, self._routing_keys, 0
         try:
@@ -132,7 +133,7 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
                     method != plain_method
                     or header != plain_header
                     or body != plain_body
-                    or length != size
+                    or not 0 < length == size
                     or buffer[end] != _END
                     or properties is None
                 ):
@@ -141,7 +142,7 @@ class PeelingConnection(SelectConnection):  # type: ignore[misc]  # pika isn't t
                 if routing_key is None:
                     routing_key = self._routing_key(names)
                 fields = buffer[start:end], base + tag, bits & 1 == 1, routing_key, *properties, encoded
-                peeled[number].append(_tuple(Delivery, fields))
+                peeled[number].append(bare(Delivery, fields))
                 position = end + 1
         except (IndexError, KeyError, StructError, UnicodeDecodeError):
             pass  # it isn't whole yet, or isn't plain

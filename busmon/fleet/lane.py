@@ -8,8 +8,8 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, chain, compress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, compress, groupby
 from operator import attrgetter
 from typing import Protocol
 
@@ -30,7 +30,10 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Bodies stay in memory until their batch is closed, so many of them close it."""
 
 MAX_RUN_BYTES = 64 * 1024
-"""Bodies that are decoded before the first of them is folded; of more, the first are out of the processor's cache."""
+"""Bodies, as delivered, that are decoded before the first of them is folded: while it is in the processor's cache."""
+
+MAX_RUN = 1000
+"""Deliveries that are looked at together, however small."""
 
 _body_of, _is_redelivered, _parts_of = attrgetter("body"), attrgetter("redelivered"), attrgetter("parts")
 
@@ -143,7 +146,7 @@ class Lane:
 
     def _next_run(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
         """The deliveries from `start` on that are folded next: at most those that fill the batch."""
-        run = deliveries[start : start + self._batch_size - len(self._batch)]
+        run = deliveries[start : start + min(self._batch_size - len(self._batch), MAX_RUN)]
         ends = [*accumulate(map(len, map(_body_of, run)), initial=self._batch_bytes)]
         most = min(MAX_BATCH_BYTES, self._batch_bytes + MAX_RUN_BYTES)
         if ends[-1] >= most:
@@ -170,20 +173,52 @@ class Lane:
     # -- what arrived together ------------------------------------------------------------------------------------
 
     def _fold_all(self, run: Sequence[Delivery], now: float) -> None:
-        """Fold deliveries together, or one by one where one of them may be a killer."""
-        if self._suspects.blamed or any(map(_is_redelivered, run)):
-            for delivery in run:
-                self._fold_warily(delivery, now)
-        else:
-            self._fold(run, now)
+        """Fold deliveries together, but for those that may be killers."""
+        may_kill = self._may_kill if self._suspects.blamed else _is_redelivered
+        for suspected, together in groupby(run, may_kill):
+            if suspected:
+                for delivery in together:
+                    self._fold_warily(delivery, now)
+            else:
+                self._fold([*together], now)
+
+    def _may_kill(self, delivery: Delivery) -> bool:
+        return delivery.redelivered or identity(delivery.message_id, delivery.body) in self._suspects.blamed
 
     def _fold(self, run: Sequence[Delivery], now: float) -> None:
-        """Decode deliveries, look their ids up, fold and measure them: each step for all of them."""
+        """Decode deliveries and count them."""
         bodies, _, _, routing_keys, content_types, content_encodings, message_ids, _, _ = zip(*run, strict=True)
         envelopes = self._formats.decode_all(bodies, routing_keys, content_types, content_encodings, message_ids)
-        if envelopes is None:
-            run, envelopes = self._decoded(run)
-            message_ids = [each.message_id or envelope.identity for each, envelope in zip(run, envelopes, strict=True)]
+        if envelopes is not None:
+            self._count(run, envelopes, message_ids, now)
+            return
+        for decoded in self._decoded(run):
+            run, envelopes = ([*column] for column in zip(*decoded, strict=True))
+            self._count(run, envelopes, [each.message_id or envelope.identity for each, envelope in decoded], now)
+
+    def _decoded(self, run: Iterable[Delivery]) -> Iterator[list[tuple[Delivery, Envelope]]]:
+        """The deliveries that are envelopes, and the envelopes; the others are refused.
+
+        An envelope may take a thousand times the memory of a compressed body, so no two of these are held at a time.
+        """
+        decoded: list[tuple[Delivery, Envelope]] = []
+        for delivery in run:
+            try:
+                envelope = self._formats.decode(delivery)
+            except EnvelopeError as refusal:
+                self._refuse(delivery, refusal)
+                continue
+            decoded.append((delivery, envelope))
+            if delivery.content_encoding or envelope.parts:
+                yield decoded
+                decoded = []
+        if decoded:
+            yield decoded
+
+    def _count(
+        self, run: Sequence[Delivery], envelopes: Sequence[Envelope], message_ids: Iterable[str | None], now: float
+    ) -> None:
+        """Look the envelopes' ids up, fold them and measure them: each step for all of them."""
         ledger, fold, clock = self._shard.ledger, self._shard.fold.envelope, time.time
         verdicts = ledger.admit_all([envelope.source for envelope in envelopes], message_ids, now)
         if verdicts.count(Verdict.NEW) < len(verdicts):
@@ -196,18 +231,6 @@ class Lane:
             ledger.hear(part.source, now)
         self._measured.take(run, envelopes, now)
 
-    def _decoded(self, run: Iterable[Delivery]) -> tuple[list[Delivery], list[Envelope]]:
-        """The deliveries that are envelopes, and the envelopes; the others are refused."""
-        decoded: list[Delivery] = []
-        envelopes: list[Envelope] = []
-        for delivery in run:
-            try:
-                envelopes.append(self._formats.decode(delivery))
-                decoded.append(delivery)
-            except EnvelopeError as refusal:
-                self._refuse(delivery, refusal)
-        return decoded, envelopes
-
     def _fold_warily(self, delivery: Delivery, now: float) -> None:
         """Note a delivery that may have killed its worker before, or try it first if it has been blamed for that."""
         who = identity(delivery.message_id, delivery.body)
@@ -217,9 +240,6 @@ class Lane:
                 self._refuse(delivery, EnvelopeError("kills_worker", "decoding or folding it ended its worker"))
                 return
             self._suspects.acquit(who)
-        elif not delivery.redelivered:
-            self._fold([delivery], now)
-            return
         self._suspects.note(who)
         try:
             self._fold([delivery], now)

@@ -5,7 +5,6 @@ They are part of the batch's own commit, so they are as exact as what they count
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
 
 from busmon.bus.delivery import Delivery
 from busmon.registry.fold.fold import Fold
@@ -18,7 +17,6 @@ _COUNTED_AS: Mapping[Verdict, str] = {
     Verdict.UNIDENTIFIED: "busmon_envelopes_unidentified_total",
     Verdict.UNVERIFIABLE: "busmon_envelopes_unverifiable_total",
 }
-
 
 BELIEVED_SECONDS = 30 * 86_400.0
 """Nothing waits in a queue for longer; one stamp of 1970 would be a latency that outweighs all others for good."""
@@ -55,9 +53,14 @@ class Measured:
             self._attend(envelopes, now)
         else:
             self._present.update(zip(sources, agents, strict=True))
-        for format_ in {*formats}:
-            told_so = map(format_.__eq__, formats)
-            self._sizes[format_] += [len(delivery.body) for delivery in compress(deliveries, told_so)]
+        for format_, delivery in zip(formats, deliveries, strict=True):
+            self._sizes[format_].append(len(delivery.body))
+        self._time(deliveries, agents, times, now)
+
+    def _time(
+        self, deliveries: Iterable[Delivery], agents: Iterable[str], times: Iterable[float | None], now: float
+    ) -> None:
+        """Note the latencies; of a time that can't be, 0, and that the agent's clock is wrong."""
         published = [delivery.published_at or ts for delivery, ts in zip(deliveries, times, strict=True)]
         earliest = now - BELIEVED_SECONDS
         believed = [now - at for at in published if at is not None and earliest <= at <= now]

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from busmon.bare import bare
 from busmon.errors import EnvelopeError
 from busmon.wire.body import plain
 from busmon.wire.envelope import Envelope
@@ -26,7 +27,6 @@ _USUAL = ("v", "source", "agent", "ts", "tables")
 """The members that the SDK sends."""
 _MEMBERS = (*_USUAL, "samples", "final")
 _usual_members = itemgetter(*_USUAL)
-_tuple = tuple.__new__  # a named tuple made by it takes half the time
 
 _SAFE_DIGITS = 18
 """Whole numbers of so many digits fit 64 bits; longer ones are floats, as orjson has it."""
@@ -74,9 +74,9 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
         raise EnvelopeError("invalid_envelope", f"expected an object, got {_kind(document)}")
     try:
         version, source, agent, ts, tables = _usual_members(document)
-        samples, final = (
-            ([], None) if len(document) == len(_USUAL) else (document.get("samples"), document.get("final"))
-        )
+        samples = final = None
+        if len(document) > len(_USUAL):
+            samples, final = document.get("samples"), document.get("final")
     except KeyError:
         version, source, agent, ts, tables, samples, final = map(document.get, _MEMBERS)
     if version != VERSION or type(version) is not int:
@@ -96,7 +96,7 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
     if type(tables) is not list:
         tables = _none(tables, "tables")
     is_final = final is not None and _flag(final, "final")
-    return _tuple(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT))
+    return bare(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT))
 
 
 def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:

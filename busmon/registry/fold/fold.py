@@ -203,9 +203,10 @@ class Fold:
         route = self._routes.find(table, tuple(labels), of_table)
         others = rows
         if route.is_usual:
-            others = shortcuts.rows(route.group, rows, source, at)
+            shortcut = shortcuts.of_rows(route.group)
+            others = shortcut(route.group, rows, source, at)
             self._folded[route.type] += len(rows) - len(others)
-            way = labels, shortcuts.of_rows(route.group), route.group, route.type
+            way = labels, shortcut, route.group, route.type
             _note(self._routes.table_ways, table["name"], way)
         for row in others:
             try:

@@ -1,7 +1,8 @@
 """The common case of the fold, with no call for a sample: single numbers of series that are known.
 
 The label values as they stand find the cell, so they need no check. What isn't as common, or isn't right, is given back
-unchanged, for the fold to look at with care. Pure but for the open batch; one thread.
+unchanged, for the fold to look at with care: a row gives its value away, as a copy of its labels would cost as much as
+all the rest, and gets it back where it isn't folded. Pure but for the open batch; one thread.
 """
 
 from bisect import bisect_left
@@ -18,13 +19,8 @@ _PLAIN_MEMBERS = 3
 """Of a sample that is nothing but `name`, `labels` and `value`, and of a table with `rows`."""
 
 
-def rows(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
-    """Fold the rows of a table whose labels are in the family's order; give back the others."""
-    return of_rows(group)(group, rows, source, at)
-
-
 def of_rows(group: Group) -> Shortcut:
-    """What folds the rows of this family's tables and gives back the others."""
+    """What folds the rows of this family's tables, their labels in its order, and gives back the others."""
     return _BY_TYPE.get(group.family.type, _none)
 
 
@@ -92,7 +88,8 @@ def _count(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]
     for row in rows:
         try:
             value = row.pop()
-            if value >= 0 if type(value) is int else type(value) is float and 0 <= value <= LARGEST:
+            # JSON's whole numbers have 64 bits.
+            if (type(value) is int and value >= 0) or (type(value) is float and 0 <= value <= LARGEST):
                 increments[cells[tuple(row)]] += value
                 continue
             row.append(value)

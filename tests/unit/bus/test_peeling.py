@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -195,6 +196,43 @@ def test_what_arrives_together_is_delivered_together_channel_by_channel() -> Non
     connection.peel(OTHER, 1000, lambda got: heard.append((OTHER, [each.delivery_tag for each in got])))
     connection._on_data_available(b"".join(delivery(number, PLAIN, b"{}") for number in (CONSUMED, OTHER, CONSUMED)))
     assert heard == [(CONSUMED, [3, 3]), (OTHER, [1003])]
+
+
+def test_a_channels_new_base_is_of_its_deliveries_from_then_on() -> None:
+    connection = Socketless(peeling=True)
+    tags: list[int] = []
+    for base in (0, 1000):
+        connection.peel(CONSUMED, base, lambda got: tags.extend(each.delivery_tag for each in got))
+        connection.feed([delivery(CONSUMED, PLAIN, b"{}")])
+    assert tags == [3, 1003]
+
+
+def test_what_is_remembered_of_publishers_is_bounded() -> None:
+    connection = Socketless(peeling=True)
+    for number in range(1280):
+        method = spec.Basic.Deliver("busmon", 1, redelivered=False, exchange="x", routing_key=f"{number}".zfill(240))
+        named = copy(PLAIN)
+        named.message_id = "i" * (number % 250)
+        named.app_id = "a" * (number // 250 + 1)
+        frames = frame.Method(CONSUMED, method), frame.Header(CONSUMED, 2, named), frame.Body(CONSUMED, b"{}")
+        connection.feed([b"".join(each.marshal() for each in frames)])
+    assert connection.peeled == 1280
+    assert len(connection._forms) <= 1000
+    assert len(connection._routing_keys) <= 1000
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_body_frame_of_another_size_than_the_header_says_is_pikas(size: int) -> None:
+    frames = delivery(CONSUMED, PLAIN, b"{}").rpartition(frame.Body(CONSUMED, b"{}").marshal())[0]
+    stream = frames + frame.Body(CONSUMED, b"x" * size).marshal() + frame.Heartbeat().marshal()
+    assert Socketless(peeling=True).feed([stream]) == Socketless(peeling=False).feed([stream])
+
+
+@pytest.mark.parametrize("stamp", [0, -5, 7, 2**40])
+def test_a_stamp_is_read_as_pika_reads_it(stamp: int) -> None:
+    original = copy(PLAIN)
+    original.headers = {"source": "a", "published_at_ns": stamp}
+    assert told(b"".join(original.encode())) == _told(original)
 
 
 def test_deliveries_of_a_channel_that_an_entrance_has_ended_are_left_to_come_again() -> None:

@@ -183,6 +183,21 @@ def test_rows_in_another_order_of_labels_are_the_same_series(tmp_path: Path) -> 
         assert registry.text() == 'tasks_processed_total{agent="a",status="b"} 3.0\n'
 
 
+def test_tables_of_one_name_and_other_orders_of_labels_are_told_apart_each_time(tmp_path: Path) -> None:
+    def table(labels: list[str], *row: object) -> dict[str, object]:
+        return {"name": "messages_published_total", "labels": labels, "rows": [[*row]]}
+
+    usual, other = ["exchange", "routing_key"], ["routing_key", "exchange"]
+    with Registry(tmp_path) as registry:
+        for each in (table(usual, "e", "k", 1), table(usual, "k", "e", 1), table(other, "k", "e", 1)):
+            registry.fold(tables=[each])
+        registry.commit()
+        assert registry.text("messages_published_total").splitlines() == [
+            'messages_published_total{exchange="e",routing_key="k"} 2.0',
+            'messages_published_total{exchange="k",routing_key="e"} 1.0',
+        ]
+
+
 def test_an_envelopes_time_is_its_samples_unless_they_say_their_own(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         registry.fold(QUEUE | {"value": 1}, ts=NOW - 10)

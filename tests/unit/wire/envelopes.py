@@ -29,6 +29,7 @@ _BUCKETS = {"0.1": 1, "0.5": 0, "1": 0, "2": 3, "5": 0, "10": 0, "+Inf": 1}
 
 
 ENVELOPES = [
+    Case("null tables alone", {"v": 1, "source": "s", "agent": "a", "ts": 5, "tables": None}, valid=False),
     Case("a source that stops", _envelope(final=True), valid=True),
     Case("a source that goes on", _envelope(final=False), valid=True),
     Case("a source that doesn't say", _envelope(final=None), valid=True),
