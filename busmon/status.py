@@ -85,6 +85,7 @@ class SupervisorStatus:
         restarts: by worker number, or `exporter`, how often the process died and was replaced.
         config_reloads: how often the catalogue was read again, by result, `success` or `failure`.
         refusing: processes that last ended of how they are set up, and are tried again.
+        stopping: it ends the fleet in order.
     """
 
     pid: int
@@ -94,6 +95,7 @@ class SupervisorStatus:
     restarts: dict[str, int] = field(default_factory=dict)
     config_reloads: dict[str, int] = field(default_factory=dict)
     refusing: list[str] = field(default_factory=list)
+    stopping: bool = False
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

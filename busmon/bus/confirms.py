@@ -16,10 +16,14 @@ from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
 from pika.frame import Method
 from pika.spec import Basic
 
-from busmon.bus.connection import PIKA_ERRORS, parameters, translated, unopened
+from busmon.bus.connection import ACCESS_REFUSED, NOT_FOUND, PIKA_ERRORS, advised, parameters, translated, unopened
 from busmon.bus.reading import ReadingConnection
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError
 
+_HINTS = {
+    ACCESS_REFUSED: "publishing takes the right to write to it",
+    NOT_FOUND: "run `busmon topology declare`, which makes it",
+}
 _CLOSE_SECONDS = 1.0
 _WAKE_SECONDS = 0.2
 """How often a wait looks whether its deadline was brought forward by another thread."""
@@ -150,13 +154,13 @@ class Confirms:
 
     def _on_channel_closed(self, _channel: Channel, reason: Exception) -> None:
         if not isinstance(reason, ChannelClosedByClient):
-            self._fail(translated(reason))
+            self._fail(advised(reason, _HINTS))
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
         while self._failure is None and not is_done():
             now = monotonic()
             if now - self._heard_at >= self._timeout_seconds or now >= self.ends_at:
-                silence = f"no answer within {min(self._timeout_seconds, now - self._heard_at):g} s"
+                silence = f"no answer within {round(min(self._timeout_seconds, now - self._heard_at), 1):g} s"
                 self._fail(BrokerUnreachableError(f"{silence}: RabbitMQ is stalled or has a resource alarm"))
                 break
             self._poll(_WAKE_SECONDS)

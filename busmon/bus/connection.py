@@ -5,9 +5,10 @@ again may help and `BrokerRefusedError` where it won't, never with a password in
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pika
@@ -28,6 +29,9 @@ from busmon.bus import tls
 from busmon.bus.reading import ReadingConnection
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
 from busmon.settings import mask
+
+ACCESS_REFUSED = 403
+NOT_FOUND = 404
 
 PIKA_ERRORS = (AMQPError, AMQPConnectorException, OSError)
 
@@ -120,12 +124,19 @@ def deadline(connection: pika.BlockingConnection, seconds: float) -> Iterator[No
 
 
 @contextmanager
-def translating() -> Iterator[None]:
-    """Whatever pika raises inside leaves as a `BusError`."""
+def translating(hints: Mapping[int, str] = MappingProxyType({})) -> Iterator[None]:
+    """Whatever pika raises inside leaves as a `BusError`; `hints` as for `advised`."""
     try:
         yield
     except PIKA_ERRORS as error:
-        raise translated(error) from error
+        raise advised(error, hints) from error
+
+
+def advised(error: BaseException, hints: Mapping[int, str]) -> BusError:
+    """As `translated`, and with what helps, where the broker closed the channel with one of these codes."""
+    root, found = _root(error), translated(error)
+    hint = hints.get(root.reply_code) if isinstance(root, ChannelClosed) else None
+    return type(found)(f"{found}; {hint}") if hint else found
 
 
 def translated(error: BaseException) -> BusError:
@@ -140,7 +151,7 @@ def translated(error: BaseException) -> BusError:
     if hidden := _HIDDEN_CLOSE.search(str(root)):
         return _closed(int(hidden[1]), hidden[2])
     refused = isinstance(root, AMQPError) and not isinstance(root, AMQPConnectionError)
-    return (BrokerRefusedError if refused else BrokerUnreachableError)(_words(root))
+    return (BrokerRefusedError if refused else BrokerUnreachableError)(words(root))
 
 
 def reconnect_waits() -> Iterator[float]:
@@ -185,6 +196,17 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).removesuffix(" For details see the broker logfile.")
 
 
+def words(error: BaseException) -> str:
+    """What the exception says, on one line and without an error's number."""
+    if isinstance(error, ChannelClosed):
+        return one_line(error.reply_text)
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(error.strerror)
+    text = one_line(", ".join(map(str, error.args)))
+    hidden = _HIDDEN_LOSS.fullmatch(text)
+    return (hidden[1] if hidden else text) or type(error).__name__
+
+
 def _external(said: dict[str, str]) -> bool:
     """Whether the query asks for authentication by the client's certificate; the mechanism is taken out of it."""
     mechanism = said.pop("auth_mechanism", "plain").lower()
@@ -203,13 +225,3 @@ def _root(error: BaseException) -> BaseException:
 def _closed(code: int, text: str) -> BusError:
     kind = BrokerRefusedError if code in _REFUSING_CODES else BrokerUnreachableError
     return kind(one_line(text) or f"closed with code {code}")
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, ChannelClosed):
-        return one_line(error.reply_text)
-    if isinstance(error, OSError) and error.strerror:
-        return one_line(error.strerror)
-    text = one_line(", ".join(map(str, error.args)))
-    hidden = _HIDDEN_LOSS.fullmatch(text)
-    return (hidden[1] if hidden else text) or type(error).__name__

@@ -20,7 +20,7 @@ from pika.connection import Connection
 from busmon.bus.causes import Cause
 from busmon.bus.connection import parameters
 from busmon.bus.delivery import Delivery, Listener
-from busmon.bus.depths import Depths
+from busmon.bus.depths import Depth, Depths
 from busmon.bus.forwarding import Forwarder
 from busmon.bus.gather import Gather
 from busmon.bus.link import CLOSE_SECONDS, Link
@@ -157,8 +157,8 @@ class Consumer:
         settler = self._channels[queue].settler
         return 0 if settler is None else settler.held
 
-    def depth(self, queue: str, callback: Callable[[int | None], None]) -> None:
-        """Call back with the number of messages ready in the queue; with None if it's missing or can't be asked now."""
+    def depth(self, queue: str, callback: Callable[[Depth], None]) -> None:
+        """Call back with the queue's depth, unknown if it's missing or can't be asked now."""
         self._depths.ask(self._link.connection, queue, surfacing(self._ioloop, callback))
 
     def cancel(self, on_done: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""How many messages are ready in a queue.
+"""How many messages are ready in a queue, and how many consume from it.
 
 Asked for on a channel of its own, since the broker closes the channel that asks for a missing queue; so nothing here
 disturbs one that consumes. On the thread of the loop. Every question gets one answer.
@@ -6,10 +6,26 @@ disturbs one that consumes. On the thread of the loop. Every question gets one a
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from pika.channel import Channel
 from pika.connection import Connection
 from pika.frame import Method
+
+
+class Depth(NamedTuple):
+    """One queue's, None where it can't be known now.
+
+    Attributes:
+        ready: messages.
+        consumers: of a queue with a single active consumer only that one.
+    """
+
+    ready: int | None = None
+    consumers: int | None = None
+
+
+Answer = Callable[[Depth], None]
 
 
 class Depths:
@@ -17,12 +33,12 @@ class Depths:
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
-        self._asked: dict[str, list[Callable[[int | None], None]]] = {}
+        self._asked: dict[str, list[Answer]] = {}
 
-    def ask(self, connection: Connection | None, queue: str, answer: Callable[[int | None], None]) -> None:
-        """Call `answer` with the number of messages ready, or with None if that can't be known now."""
+    def ask(self, connection: Connection | None, queue: str, answer: Answer) -> None:
+        """Call `answer` with the queue's depth."""
         if connection is None:
-            answer(None)
+            answer(Depth())
             return
         answers = self._asked.setdefault(queue, [])
         answers.append(answer)
@@ -41,11 +57,11 @@ class Depths:
 
     def _on_declared(self, queue: str, frame: Method) -> None:
         for answer in self._asked.pop(queue, ()):
-            answer(frame.method.message_count)
+            answer(Depth(frame.method.message_count, frame.method.consumer_count))
 
     def _on_close(self, _channel: Channel, _reason: Exception) -> None:
         self._channel = None
         asked, self._asked = self._asked, {}
         for answers in asked.values():
             for answer in answers:
-                answer(None)
+                answer(Depth())

@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from busmon.bus.connection import one_line
+from busmon.bus.connection import one_line, words
 from busmon.bus.tls import Tls, taken
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, SettingsError
 
@@ -54,8 +54,7 @@ class Management:
             response = connection.getresponse()
             return self._answer(response.status, response.read())
         except (OSError, HTTPException, ValueError) as error:
-            words = one_line(str(error)) or type(error).__name__
-            raise BrokerUnreachableError(f"management API at {host}:{port}: {words}") from error
+            raise BrokerUnreachableError(f"management API at {host}:{port}: {words(error)}") from error
         finally:
             connection.close()
 

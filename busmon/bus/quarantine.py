@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from pika.adapters.blocking_connection import BlockingChannel
 
-from busmon.bus.connection import PIKA_ERRORS, translated, translating
+from busmon.bus.connection import ACCESS_REFUSED, NOT_FOUND, PIKA_ERRORS, translated, translating
 from busmon.bus.publisher import ConfirmedPublisher
 from busmon.bus.quarantined import Quarantined, quarantined
 from busmon.bus.session import Session
@@ -20,6 +20,10 @@ from busmon.errors import BrokerUnreachableError
 
 _PATIENCE_SECONDS = 5
 _MAX_PREFETCH = 65_535
+_HINTS = {
+    ACCESS_REFUSED: "the quarantine takes an operator's permissions",
+    NOT_FOUND: "run `busmon topology declare`, which makes it",
+}
 
 Chosen = Callable[[Quarantined], bool]
 
@@ -60,7 +64,7 @@ class Quarantine:
 
     def total(self) -> int:
         """How many bodies there are to be looked at."""
-        with translating():
+        with translating(_HINTS):
             declared = self._session.call(lambda channel: channel.queue_declare(self._queue, passive=True))
         return int(declared.method.message_count)
 
@@ -93,23 +97,23 @@ class Quarantine:
         for tag, step in self._deliveries():
             settled = chosen(step.body)
             if settled:
-                with translating():
+                with translating(_HINTS):
                     self._settle(tag)
             yield step._replace(settled=settled)
 
     def delete_all(self) -> int:
         """Delete everything; how many that was."""
-        with translating():
+        with translating(_HINTS):
             purged = self._session.call(lambda channel: channel.queue_purge(self._queue))
         return int(purged.method.message_count)
 
     def _deliveries(self) -> Iterator[tuple[int, Step]]:
         """Each delivery's tag and body; what comes in meanwhile, a replayed body among it, is left for later."""
         total = self.total()
-        with translating():
+        with translating(_HINTS):
             self._session.call(lambda channel: channel.basic_qos(prefetch_count=min(total, _MAX_PREFETCH)))
         for position in range(1, total + 1):
-            with translating():
+            with translating(_HINTS):
                 method, properties, body = self._session.call(self._next)
             if method is None:
                 return

@@ -32,14 +32,14 @@ class Retry:
         return self._timer is not None
 
     def failed(self) -> float:
-        """Plan the next try; returns the seconds until then."""
+        """Plan the next try; returns the seconds until then, as a log shows them."""
         if monotonic() - self._worked_at >= STEADY_SECONDS:
             self._waits = reconnect_waits()
         self._worked_at = math.inf
         self.cancel()
         wait = next(self._waits)
         self._timer = self._ioloop.call_later(wait, self._try)
-        return wait
+        return round(wait, 2)
 
     def worked(self) -> None:
         """Note that the last try succeeded."""

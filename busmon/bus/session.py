@@ -11,11 +11,9 @@ from typing import Self, TypeVar
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
-from busmon.bus.connection import PIKA_ERRORS, deadline, open_blocking
+from busmon.bus.connection import NOT_FOUND, PIKA_ERRORS, deadline, open_blocking
 
 Answer = TypeVar("Answer")
-
-_NOT_FOUND = 404
 
 
 class Session:
@@ -89,7 +87,7 @@ class Session:
         try:
             self.call(declare_passively)
         except ChannelClosedByBroker as error:
-            if error.reply_code == _NOT_FOUND:
+            if error.reply_code == NOT_FOUND:
                 return False
             raise
         return True

@@ -6,12 +6,15 @@ The queue drops its oldest when the reader is slow, so it never refuses a publis
 import secrets
 from collections.abc import Generator
 
-from busmon.bus.connection import translating
+from busmon.bus.connection import ACCESS_REFUSED, translating
 from busmon.bus.delivery import Delivery
 from busmon.bus.session import Session
 
 MAX_LENGTH = 1000
 """Deliveries that wait for a slow reader."""
+
+
+_HINTS = {ACCESS_REFUSED: "looking at what passes takes an operator's permissions"}
 
 
 def tap(amqp_url: str, exchange: str, *, pause_seconds: float = 0.5) -> Generator[Delivery | None, None, None]:
@@ -22,7 +25,7 @@ def tap(amqp_url: str, exchange: str, *, pause_seconds: float = 0.5) -> Generato
         BrokerUnreachableError: there is no broker, or it went away.
     """
     queue = f"{exchange}.tail.{secrets.token_hex(4)}"
-    with Session(amqp_url, "busmon tail") as session, translating():
+    with Session(amqp_url, "busmon tail") as session, translating(_HINTS):
         channel = session.call(lambda channel: channel)
         channel.queue_declare(
             queue, exclusive=True, auto_delete=True, arguments={"x-max-length": MAX_LENGTH, "x-overflow": "drop-head"}

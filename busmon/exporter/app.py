@@ -92,9 +92,9 @@ class App:
         return Response(await self._scrape.page(form, compressed=compressed, names=names), headers=headers)
 
     async def health(self, _: Request) -> Response:
-        """Alive or dead."""
+        """Alive, stopping or dead."""
         document = self._liveness()
-        return _judged(document, good=document["status"] == "alive")
+        return _judged(document, good=document["status"] != "dead")
 
     async def ready(self, _: Request) -> Response:
         """Ready or not, and why."""
@@ -103,7 +103,7 @@ class App:
 
     async def healthy(self, _: Request) -> Response:
         """Prometheus' own form of `/health`."""
-        alive = self._liveness()["status"] == "alive"
+        alive = self._liveness()["status"] != "dead"
         return _plain("busmon is Healthy.\n" if alive else "busmon is not Healthy.\n", good=alive)
 
     async def plainly_ready(self, _: Request) -> Response:

@@ -6,6 +6,7 @@ exporter. Single-threaded.
 
 import http.client
 import json
+import ssl
 from base64 import b64encode
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -71,13 +72,22 @@ class Client:
             response = connection.getresponse()
             return response.status, response.read(_MAX_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            line = (
-                f"no exporter answers at {self.address}: start one with `busmon up`, or name it with "
-                "--listen HOST:PORT or --exporter-url URL"
-            )
-            raise ExporterUnreachableError(line) from error
+            raise ExporterUnreachableError(f"no exporter answers at {self.address}: {self._why(error)}") from error
         finally:
             connection.close()
+
+    def _why(self, error: Exception) -> str:
+        """What went wrong and what to do about it, in words."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            remedy = "name its CA with ?cacertfile=… in the URL, and a host that it is for"
+            return f"its certificate isn't trusted ({error.verify_message.rstrip('.')}): {remedy}"
+        if isinstance(error, ssl.SSLError):
+            said = (error.reason or "no reason given").replace("_", " ").lower()
+            return "it speaks http, not https" if said == "wrong version number" else f"no TLS with it ({said})"
+        if self._tls is None and isinstance(error, ConnectionResetError | http.client.BadStatusLine):
+            return "it ends the connection; if it speaks https, name it with --exporter-url https://HOST:PORT"
+        said = (error.strerror or str(error)) if isinstance(error, OSError) else "what answers there speaks no HTTP"
+        return f"{said}; start one with `busmon up`, or name it with --listen HOST:PORT or --exporter-url URL"
 
     def _from_url(self, url: str) -> None:
         parts, said = urlsplit(url), dict(parse_qsl(urlsplit(url).query))

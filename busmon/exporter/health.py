@@ -31,10 +31,11 @@ class Reason(NamedTuple):
 
 
 def liveness(roll: RollCall, version: str, started_at: float) -> Document:
-    """The `/health` document: `status` is `alive` or `dead`.
+    """The `/health` document: `status` is `alive`, `stopping` or `dead`.
 
-    Dead means that what counts has stopped: the supervisor, or every worker. An exporter that runs alone, with no
-    status of a supervisor or worker in its registry directory, is alive when it answers: it serves what the files hold.
+    Stopping means that the supervisor ends the fleet in order. Dead means that what counts has stopped: the supervisor,
+    or every worker. An exporter that runs alone, with no status of a supervisor or worker in its registry directory, is
+    alive when it answers: it serves what the files hold.
 
     Args:
         roll: the roll call.
@@ -44,7 +45,7 @@ def liveness(roll: RollCall, version: str, started_at: float) -> Document:
     began = roll.supervisor.started_at if roll.supervisor else started_at
     causes = list(_deaths(roll))
     document: Document = {
-        "status": "dead" if causes else "alive",
+        "status": _liveness_word(roll, dead=bool(causes)),
         "timestamp": _timestamp(roll.at),
         "version": version,
         # No clock began before the epoch, whatever a status file says.
@@ -73,6 +74,9 @@ def readiness(roll: RollCall, findings: Findings = NOTHING_FOUND) -> Document:
 
 def fleet_reasons(roll: RollCall) -> Iterator[Reason]:
     """What keeps the fleet itself from counting everything: all of it blocks."""
+    if roll.stopping:
+        yield Reason("the fleet is stopping", blocks=True)
+        return
     if not roll.shards:
         yield Reason("no worker holds a shard", blocks=True)
     elif roll.missing_workers:
@@ -105,11 +109,18 @@ def is_connected(roll: RollCall) -> bool:
     return any(shard.state not in UNCONNECTED for shard in roll.shards)
 
 
+def _liveness_word(roll: RollCall, *, dead: bool) -> str:
+    if dead:
+        return "dead"
+    return "stopping" if roll.stopping else "alive"
+
+
 def _deaths(roll: RollCall) -> Iterator[str]:
     if roll.supervisor and not roll.supervisor_up:
         yield f"the supervisor has not beaten for {roll.at - roll.supervisor.beat_at:.0f} s"
     fleet_expected = bool(roll.workers or roll.supervisor)
-    if fleet_expected and not roll.starting and not any(worker.up for worker in roll.workers):
+    may_be_none = roll.starting or roll.stopping
+    if fleet_expected and not may_be_none and not any(worker.up for worker in roll.workers):
         yield f"no worker has beaten for {BEAT_LIMIT_SECONDS:.0f} s"
 
 

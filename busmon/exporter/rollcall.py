@@ -63,6 +63,7 @@ class RollCall:
         supervisor: what it last said; None where there is none.
         supervisor_up: it beats.
         starting: the supervisor began so recently that its workers may not have beaten yet.
+        stopping: the supervisor ends its fleet in order.
         expected_workers: how many there are to be: the supervisor's number, else those that are known.
         shards: each once, by number.
         skipped: status files that were left out, with reasons.
@@ -72,6 +73,7 @@ class RollCall:
     supervisor: SupervisorStatus | None
     supervisor_up: bool
     starting: bool
+    stopping: bool
     expected_workers: int
     workers: list[WorkerRow]
     shards: list[ShardRow]
@@ -93,6 +95,7 @@ def call(status: FleetStatus, now: float) -> RollCall:
         supervisor=supervisor,
         supervisor_up=supervisor_up,
         starting=supervisor is not None and supervisor_up and _beats(supervisor.started_at, now),
+        stopping=supervisor is not None and supervisor_up and supervisor.stopping,
         expected_workers=supervisor.workers if supervisor else len(workers),
         workers=[_worker_row(worker, supervisor, now) for worker in workers],
         shards=_shard_rows(workers, now),

@@ -1,15 +1,15 @@
 """The terminal's view of an overview: one frame that fits 80 columns and 24 lines for a fleet of up to eight shards.
 
-A taller terminal shows agents, families and dependencies below it. Pure: an overview goes in, something for rich to
-print comes out. Colour only repeats what words say. No text of an overview can steer the terminal: all of it is made
-printable as it comes in, before anything is laid out.
+Dependencies, agents and families stand below it as far as there is room; a narrow terminal gets narrower gaps. Pure: an
+overview goes in, something for rich to print comes out. Colour only repeats what words say. No text of an overview can
+steer the terminal: all of it is made printable as it comes in, before anything is laid out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,13 +21,20 @@ from busmon.exporter.overview import AgentRow, Overview
 NONE = "–"  # noqa: RUF001 - an en dash is the typographer's sign for "no figure"
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_SPARK_WIDTH = 60
+_SPARK_WIDTH = 52
+_FIGURE_WIDTH = len("1,000,000")
 _STATE_STYLES = {"consuming": "green", "connecting": "yellow", "draining": "yellow", "blocked": "yellow"}
 _SEVERITY_STYLES = {GOOD: "green", FAIR: "yellow", BAD: "red"}
 _SEVERITY_MARKS = {GOOD: "●", FAIR: "▲", BAD: "■"}
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
-_FRAME_LINES = 16
-"""What a frame takes beside its shards, its losses and what stands below."""
+_FRAME_LINES = 11
+"""What a frame takes beside its shards, its losses and what stands below, the hint included."""
+
+_WIDE = 78
+"""Columns from which on shards and workers have wide gaps between their columns, and workers their process ids."""
+
+_WIDE_FOR_NAMES = 98
+"""Columns from which on families have their scarcest label."""
 
 
 def frame(overview: Overview, notice: str = "", lines: int = 24) -> RenderableType:
@@ -45,7 +52,7 @@ def frame(overview: Overview, notice: str = "", lines: int = 24) -> RenderableTy
         _cut(Text(notice, style="bold red")) if notice else _condition(overview),
         _headline(overview),
         _sparkline(overview.history.envelopes),
-        _tables(overview),
+        _Tables(overview),
         *losses,
         *_below(overview, lines - _FRAME_LINES - max(len(overview.shards), len(overview.workers)) - len(losses)),
     ]
@@ -57,9 +64,9 @@ def waiting(notice: str) -> RenderableType:
     return Padding(Group(Text("busmon", style="bold"), Text(_printable(notice), style="yellow")), (0, 1))
 
 
-def hint() -> RenderableType:
-    """How to leave, below a frame that stays."""
-    return Padding(Text("q or Ctrl-C leaves", style="dim"), (1, 0, 0, 1))
+def hint(more: str = "") -> RenderableType:
+    """How to leave, and what else there is to know, in one line below a frame that stays."""
+    return Padding(_cut(Text(f"q or Ctrl-C leaves   {_printable(more)}".rstrip(), style="dim")), (1, 0, 0, 1))
 
 
 def in_one_line(overview: Overview) -> str:
@@ -99,12 +106,13 @@ def _condition(overview: Overview) -> Text:
 
 
 def _figures(overview: Overview) -> dict[str, str]:
+    latency = overview.latency
     depths = [row.depth for row in overview.shards if row.depth is not None]
     return {
         "envelopes/s": _rate(overview.rates.envelopes),
         "samples/s": _rate(overview.rates.samples),
-        "p50 latency": _seconds(overview.latency.p50),
-        "p99 latency": _seconds(overview.latency.p99),
+        "p50 latency": _latency(latency.p50, latency.least),
+        "p99 latency": _latency(latency.p99, latency.least),
         "queued": _count(sum(depths)) if depths else NONE,
         "all samples": _count(overview.totals.samples),
     }
@@ -112,9 +120,9 @@ def _figures(overview: Overview) -> dict[str, str]:
 
 def _headline(overview: Overview) -> RenderableType:
     figures = _figures(overview)
-    table = Table.grid(expand=True)
-    for _ in figures:
-        table.add_column(ratio=1)
+    table = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    for name in figures:
+        table.add_column(ratio=max(len(name), _FIGURE_WIDTH) + 1, no_wrap=True)
     table.add_row(*(Text(name, style="dim") for name in figures))
     table.add_row(*(Text(value, style="bold") for value in figures.values()))
     return Padding(table, (1, 0, 0, 0))
@@ -124,7 +132,7 @@ def _sparkline(history: Sequence[float | None]) -> RenderableType:
     recent = [max(0.0, rate or 0.0) for rate in history[-_SPARK_WIDTH:]]
     peak = max(recent, default=0.0)
     line = Text(spark(recent).rjust(_SPARK_WIDTH), style="cyan")
-    return Padding(Text.assemble(line, (f"  peak {_rate(peak)}/s" if recent else "", "dim")), (1, 0))
+    return Padding(_cut(Text.assemble(line, (f"  peak {_rate(peak)}/s" if recent else "", "dim"))), (1, 0))
 
 
 def spark(values: Sequence[float]) -> str:
@@ -133,14 +141,22 @@ def spark(values: Sequence[float]) -> str:
     return "".join(_BLOCKS[round(value / peak * (len(_BLOCKS) - 1)) if peak > 0 else 0] for value in values)
 
 
-def _tables(overview: Overview) -> RenderableType:
-    side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
-    side_by_side.add_row(_shards(overview), _workers(overview))
-    return side_by_side
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Shards and workers side by side, as the width allows."""
+
+    overview: Overview
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= _WIDE
+        side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
+        side_by_side.add_row(_shards(self.overview, wide=wide), _workers(self.overview, wide=wide))
+        yield side_by_side
 
 
-def _shards(overview: Overview) -> Table:
-    table = _table("shard", "queued", "worker", "state", "commit", right=("shard", "queued", "worker"))
+def _shards(overview: Overview, *, wide: bool) -> Table:
+    right = ("shard", "queued", "worker")
+    table = _table("shard", "queued", "worker", "state", "commit", right=right, gap=2 if wide else 1)
     for row in overview.shards:
         table.add_row(
             str(row.shard),
@@ -152,28 +168,44 @@ def _shards(overview: Overview) -> Table:
     return table
 
 
-def _workers(overview: Overview) -> Table:
-    table = _table("worker", "pid", "up", "restarts", right=("worker", "pid", "up", "restarts"))
+def _workers(overview: Overview, *, wide: bool) -> Table:
+    columns = ("worker", "pid", "up", "restarts") if wide else ("worker", "up", "restarts")
+    table = _table(*columns, right=columns, gap=2 if wide else 1)
     for row in overview.workers:
         up = Text(_age(row.uptime_seconds)) if row.up else Text("silent", style="red")
         restarts = Text(str(row.restarts), style="yellow" if row.restarts else "")
-        table.add_row(str(row.worker), str(row.pid), up, restarts)
+        table.add_row(str(row.worker), *([str(row.pid)] if wide else []), up, restarts)
     return table
 
 
 def _below(overview: Overview, lines: int) -> Iterable[RenderableType]:
-    """Dependencies, agents and families, in so many lines."""
-    rows = lines - 5  # the dependencies with a line above, the tables' heads with a line above, and what isn't shown
-    if rows < 1:
+    """Dependencies, agents and families, in so many lines, and how many of them there is no room for."""
+    if lines < 3:  # noqa: PLR2004 - the dependencies with a line above, and what isn't shown
         return
     yield Text()
     yield _cut(_dependencies(overview))
-    side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
-    side_by_side.add_row(_agents(overview.agents[:rows]), _families(overview.families[:rows]))
-    yield Padding(side_by_side, (1, 0, 0, 0))
+    rows = max(0, lines - 5)  # the tables' heads with a line above
+    if rows:
+        yield Text()
+        yield _Names(overview.agents[:rows], overview.families[:rows])
     more = {"agents": overview.agents_known - rows, "families": overview.families_known - rows}
     if hidden := [f"{_count(number)} more {name}" for name, number in more.items() if number > 0]:
-        yield Text(" · ".join(hidden), style="dim")
+        yield _cut(Text(" · ".join(hidden), style="dim"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Agents and families side by side; where it is narrow, names are cut, and no figure."""
+
+    agents: Sequence[AgentRow]
+    families: Sequence[FamilyRow]
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
+        side_by_side.add_row(
+            _agents(self.agents), _families(self.families, labels=options.max_width >= _WIDE_FOR_NAMES)
+        )
+        yield side_by_side
 
 
 def _dependencies(overview: Overview) -> Text:
@@ -188,18 +220,19 @@ def _dependencies(overview: Overview) -> Text:
 
 
 def _agents(agents: Iterable[AgentRow]) -> Table:
-    table = _table("agent", "silent", "rejected", right=("silent", "rejected"))
+    table = _table("agent", "silent", "rejected", right=("silent", "rejected"), cut="agent")
     for row in agents:
         table.add_row(_short(row.agent, 20), _age(row.silent_seconds), _count(row.rejected))
     return table
 
 
-def _families(families: Iterable[FamilyRow]) -> Table:
-    table = _table("family", "series", "scarcest label", right=("series",))
+def _families(families: Iterable[FamilyRow], *, labels: bool) -> Table:
+    columns = ("family", "series", *(("scarcest label",) if labels else ()))
+    table = _table(*columns, right=("series",), cut="family")
     for row in families:
         label = f"{row.label} {_count(row.values)}/{_count(row.values_budget)}" if row.label else ""
         label_text = Text(label, style="yellow" if row.overflowed else "")
-        table.add_row(_short(row.name, 34), _count(row.series), label_text)
+        table.add_row(_short(row.name, 34), _count(row.series), *([label_text] if labels else []))
     return table
 
 
@@ -207,7 +240,7 @@ def _short(name: str, width: int) -> Text:
     """A name that somebody else chose, in so many columns at most."""
     line = Text(name)
     line.truncate(width, overflow="ellipsis")
-    return line
+    return _cut(line)
 
 
 def _losses(overview: Overview) -> Iterable[RenderableType]:
@@ -245,10 +278,11 @@ def _row() -> Table:
     return row
 
 
-def _table(*columns: str, right: Sequence[str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+def _table(*columns: str, right: Sequence[str], gap: int = 2, cut: str = "") -> Table:
+    """A table without lines; where it doesn't fit, the column `cut` gets narrower, whose cells aren't wrapped."""
+    table = Table(box=None, padding=(0, gap, 0, 0), header_style="dim", pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column != cut)
     return table
 
 
@@ -259,7 +293,12 @@ def _count(value: float) -> str:
 def _rate(value: float | None) -> str:
     if value is None:
         return NONE
-    return f"{value:,.1f}" if 0 < value < 10 else f"{value:,.0f}"  # noqa: PLR2004 - below ten a decimal tells something
+    return f"{value:.2g}" if 0 < value < 9.95 else f"{value:,.0f}"  # noqa: PLR2004 - below ten a decimal tells something
+
+
+def _latency(value: float | None, least: float | None) -> str:
+    """A quantile; one in the first bucket is only known to be there."""
+    return f"< {_seconds(least)}" if value is not None and least is not None and value <= least else _seconds(value)
 
 
 def _seconds(value: float | None) -> str:

@@ -4,7 +4,6 @@ One process, one event loop. SIGTERM and SIGINT end it in order, with status 0; 
 gone, SIGTERM comes by the lifeline that the two shared.
 """
 
-import os
 import resource
 import signal
 import socket
@@ -16,7 +15,6 @@ import structlog
 import uvicorn
 
 from busmon.bus.connection import certificates
-from busmon.errors import ListenError
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
 from busmon.exporter.app import App
@@ -24,14 +22,13 @@ from busmon.exporter.checks.runner import Checks
 from busmon.exporter.connection import Connection
 from busmon.exporter.memory import give_back_large_blocks
 from busmon.settings import Settings
+from busmon.settings.listening import bound
 from busmon.settings.private import require_private
 
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 3
 """How long answers that are under way may take once the exporter is to stop."""
-
-_BACKLOG = 128
 
 MAX_CONNECTIONS = 512
 """Beyond that, one that asks nothing makes room; fewer where the system grants few descriptors."""
@@ -53,7 +50,7 @@ def run(settings: Settings) -> int:
     give_back_large_blocks()
     require_private(settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}", own=False)
     access = Access(settings.web_config_file, certificates(settings.amqp_url).items())
-    with _bound(settings.listen) as listener, Checks.of(settings) as checks:
+    with bound(settings.listen) as listener, Checks.of(settings) as checks:
         _tell_who_may_read(listener, access)
         address = _address(listener)
         app = App(settings, address, checks.findings, access)
@@ -80,21 +77,6 @@ def _config(app: App, access: Access) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-
-
-def _bound(listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-        # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol, as these don't. Without
-        # it, the second part of an answer waits for the client to acknowledge the first, which takes up to 40 ms.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise ListenError(f"can't listen on {listen}: {reason}; choose another with --listen HOST:PORT") from error
-    return listener
 
 
 def _most_connections() -> int:

@@ -24,8 +24,8 @@ from busmon.exporter.overview import Overview
 REFRESH_SECONDS = 1.0
 
 
-def watch(client: Client, console: Console, leave: Callable[[], bool] = lambda: False) -> None:
-    """Show the exporter's overview until `leave` says so, or the user types q or Ctrl-C."""
+def watch(client: Client, console: Console, leave: Callable[[], bool] = lambda: False, hint: str = "") -> None:
+    """Show the exporter's overview, a hint below it, until `leave` says so, or the user types q or Ctrl-C."""
     latest: Overview | None = None
     notice = ""
     with _resizes() as resized, _keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
@@ -36,7 +36,7 @@ def watch(client: Client, console: Console, leave: Callable[[], bool] = lambda: 
             except ExporterUnreachableError as error:
                 notice = f"trying again: {error}"
             while True:
-                live.update(_picture(latest, notice, console.height), refresh=True)
+                live.update(_picture(latest, notice, console.height, hint), refresh=True)
                 seconds = asked_at + REFRESH_SECONDS - time.monotonic()
                 ready, _, _ = select.select([*keys, resized], [], [], max(0.0, seconds))
                 if keys and keys[0] in ready and os.read(keys[0], 1) in {b"q", b"Q", b"\x03"}:
@@ -46,9 +46,9 @@ def watch(client: Client, console: Console, leave: Callable[[], bool] = lambda: 
                 os.read(resized, 4096)
 
 
-def _picture(latest: Overview | None, notice: str, lines: int) -> Group:
+def _picture(latest: Overview | None, notice: str, lines: int, hint: str) -> Group:
     picture = screen.frame(latest, notice, lines) if latest else screen.waiting(notice)
-    return Group(picture, screen.hint())
+    return Group(picture, screen.hint(hint))
 
 
 @contextmanager

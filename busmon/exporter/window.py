@@ -101,10 +101,15 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds from publish to consume; None where nothing was consumed in the span."""
+    """Seconds from publish to consume; None where nothing was consumed in the span.
+
+    Attributes:
+        least: the first bucket's upper bound: a quantile up to it is only known to be no more than that.
+    """
 
     p50: float | None = None
     p99: float | None = None
+    least: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +224,7 @@ def _latency(before: Figures, after: Figures, queues: Collection[str]) -> Latenc
         growth(before.latency.get(queue, ()), after.latency[queue]) for queue in queues if queue in after.latency
     ]
     grown = together(counted)
-    return Latency(quantile(0.5, grown), quantile(0.99, grown))
+    return Latency(quantile(0.5, grown), quantile(0.99, grown), grown[0][0] if grown else None)
 
 
 def _grown(before: float, after: float) -> float:

@@ -38,6 +38,8 @@ def prepare(settings: Settings) -> None:
     path, where = settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise SettingsError(f"{where}: {path} is no directory; name another directory") from error
     except OSError as error:
         raise SettingsError(f"{where}: can't make {path}: {error.strerror}; name another directory") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):

@@ -39,7 +39,7 @@ class Supervisor:
     Args:
         settings: those of the fleet.
         workers: told to end first.
-        exporter: told to end after them, so that a last scrape sees what they drained.
+        exporter: started before them, and told to end after them, so that a last scrape sees what they drained.
         inheritance: what each child is given.
         drain_seconds: how long the children may take to end.
     """
@@ -55,7 +55,7 @@ class Supervisor:
         self._settings = settings
         self._workers = workers
         self._exporter = exporter
-        self._children = [*workers, exporter]
+        self._children = [exporter, *workers]
         self._inheritance = inheritance
         self._drain_seconds = drain_seconds
         self._on_terminal = sys.stderr.isatty()
@@ -142,6 +142,8 @@ class Supervisor:
         if not self._stopping:
             log.info("supervisor.draining", cause=cause)
             self._stopping, self._exit_status = True, exit_status
+            self._status.stopping = True
+            self._write_status()
 
     def _reload(self) -> None:
         """Have each child read the catalogue again, if it can be read.

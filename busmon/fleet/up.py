@@ -21,6 +21,7 @@ from busmon.fleet.process import Child, Inheritance
 from busmon.fleet.supervisor import Supervisor
 from busmon.registry.shard.recover import recover
 from busmon.settings import Settings
+from busmon.settings.listening import bound
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,8 @@ def run(settings: Settings) -> int:
 
     Raises:
         RegistryError: what a killed fleet left can't be finished.
-        UserError: something is set up wrong: the catalogue, the topology, the directory; or another fleet runs in it.
+        UserError: something is set up wrong: the catalogue, the topology, the directory, the address; or another
+            fleet runs in the directory.
     """
     # Until the workers have started there is no catalogue to reload: each reads it as it starts.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -42,6 +44,8 @@ def run(settings: Settings) -> int:
     prepare(settings)
     with held(settings.registry_dir) as lock, parent.lifeline() as lifeline:
         _clear(settings.registry_dir)
+        # The exporter binds it again, once workers consume: an address that can't be had is to stop the fleet before.
+        bound(settings.listen).close()
         _declare(wanted, settings)
         workers = [worker(shards) for shards in deal(wanted.shards, settings.workers)]
         inheritance = Inheritance(settings.environment(), lifeline, lock)

@@ -20,11 +20,13 @@ from busmon import status as statuses
 from busmon.bus import topology as topologies
 from busmon.bus.consumer import Consumer
 from busmon.bus.delivery import Delivery
+from busmon.bus.depths import Depth
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import CatalogueError, TopologyError
 from busmon.fleet.drops import DropCount
 from busmon.fleet.lane import Lane
 from busmon.fleet.pace import Pace
+from busmon.fleet.rivals import Rivals
 from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
 from busmon.fleet.upkeep import Upkeep
@@ -39,7 +41,7 @@ from busmon.wire.formats import Formats
 BEAT_SECONDS = 1.0
 LOCK_WAIT_SECONDS = 5.0
 DROPS_SHARD = 0
-"""The owner of this shard counts what the quarantine drops, and forwards what waited for the ring."""
+"""The owner of this shard counts what the quarantine drops, forwards what waited for the ring, and sees rivals."""
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +83,7 @@ class Worker:
         self._paces: dict[str, Pace] = {}
         self._upkeeps: list[Upkeep] = []
         self._drops: DropCount | None = None
+        self._rivals = Rivals(self._topology.dropped)
         self._dealt_at = self._noted_deal(time.time())
         self._ioloop = IOLoop()
         try:
@@ -241,7 +244,9 @@ class Worker:
         for suspects in self._suspects:
             suspects.forget(time.time())
         for state in self._status.shards:
-            self._consumer.depth(state.queue, partial(setattr, state, "queue_depth"))
+            self._consumer.depth(state.queue, partial(_note_depth, state))
+        if self._drops:
+            self._consumer.depth(self._topology.dropped, lambda depth: self._rivals.note(depth.consumers))
         self._tell()
 
     def _reroute(self) -> None:
@@ -254,10 +259,14 @@ class Worker:
         self._status.beat_at = time.time()
         self._status.reconnects = dict(self._consumer.reconnects)
         self._status.forwarded, self._status.obstacles = self._consumer.forwarded, self._consumer.obstacles
-        if self._drops and self._drops.obstacle:
-            self._status.obstacles.append(self._drops.obstacle)
+        more = (self._drops.obstacle if self._drops else "", self._rivals.obstacle)
+        self._status.obstacles += [obstacle for obstacle in more if obstacle]
         with suppress(OSError):  # a full disk; the commit says so, and the old status stands
             statuses.write(self._settings.registry_dir, self._status)
+
+
+def _note_depth(state: ShardStatus, depth: Depth) -> None:
+    state.queue_depth = depth.ready
 
 
 def _tune_collector() -> None:

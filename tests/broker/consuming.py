@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pika.channel import Channel
 
+    from busmon.bus.depths import Depth
     from busmon.bus.topology import Topology
     from busmon.demo.broker import PrivateNode
 
@@ -120,10 +121,10 @@ class Running:
         self.consumer.settle(queue or self.queue, self.heard.tags(queue or self.queue))
 
     def depth(self, queue: str = "") -> int | None:
-        answers: list[int | None] = []
+        answers: list[Depth] = []
         self.consumer.depth(queue or self.queue, answers.append)
         self.until(lambda: answers)
-        return answers[0]
+        return answers[0].ready
 
     def break_channel(self, queue: str = "") -> None:
         """Make the broker close a queue's channel, by an ack of a tag that it never gave; wait for the next one."""

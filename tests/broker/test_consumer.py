@@ -8,7 +8,9 @@ import pika
 import pytest
 from pika import BasicProperties
 
-from .consuming import Operator, Recorder, Running
+from busmon.bus.depths import Depth
+
+from .consuming import QUORUM, Operator, Recorder, Running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,17 +133,31 @@ class TestDepth:
         with Running(vhost.amqp_url, queue, prefetch=2) as running:
             running.until_delivered(2)
             assert running.depth() == 5
-            answers: list[int | None] = []
+            answers: list[Depth] = []
             for _ in range(3):
                 running.consumer.depth(queue, answers.append)
-            running.until(lambda: answers == [5, 5, 5])
+            running.until(lambda: answers == [Depth(ready=5, consumers=1)] * 3)
+
+    def test_it_counts_who_consumes_but_of_a_single_active_consumer_only_that_one(
+        self, operator: Operator, vhost: Any
+    ) -> None:
+        operator.declare("shared")
+        operator.declare("single", QUORUM | {"x-single-active-consumer": True})
+        with Running(vhost.amqp_url, "shared", "single") as one, Running(vhost.amqp_url, "shared", "single") as other:
+            one.until_consuming("shared", "single")
+            other.until_consuming("shared", "single")
+            answers: list[Depth] = []
+            for queue in ("shared", "single"):
+                one.consumer.depth(queue, answers.append)
+            one.until(lambda: len(answers) == 2)
+            assert [depth.consumers for depth in answers] == [2, 1]
 
     def test_a_missing_queue_is_unknown_and_disturbs_nobody(self, operator: Operator, running: Running) -> None:
-        answers: list[int | None] = []
+        answers: list[Depth] = []
         running.consumer.depth("missing", answers.append)
         running.consumer.depth(running.queue, answers.append)
         running.until(lambda: len(answers) == 2)
-        assert answers == [None, None]
+        assert answers == [Depth(), Depth()]
         assert running.depth() == 0
         operator.publish(running.queue, b"x")
         running.until_delivered(1)
@@ -149,8 +165,8 @@ class TestDepth:
 
     def test_it_is_unknown_without_a_connection(self, vhost: Any) -> None:
         running = Running(vhost.amqp_url, "fold")
-        answers: list[int | None] = []
+        answers: list[Depth] = []
         running.consumer.depth("fold", answers.append)
-        assert answers == [None]
+        assert answers == [Depth()]
         running.close()
         running.ioloop.close()

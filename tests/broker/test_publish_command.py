@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TYPES = "counter, gauge, histogram, summary"
+ASKED = "counter, gauge, histogram or summary"
 
 
 def publish(place: Place, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
@@ -58,7 +59,12 @@ def test_an_unknown_metric_is_stored_with_its_type(place: Place, client: Client)
         (["queue_size", "nan", "-l", "queue=q"], "queue_size: a gauge takes a finite number as 'value'"),
         (["queue_size", "1"], "queue_size: by the catalogue its labels are [queue]"),
         (["queue_size", "1", "-l", "queue"], "publish: -l 'queue': expected KEY=VALUE"),
-        (["backups", "1"], "'backups' is in no catalogue, so its type must be given: " + TYPES),
+        (["backups", "1"], "'backups' is in no catalogue: give its type: " + ASKED),
+        (["queue_siz", "1"], "'queue_siz' is in no catalogue: did you mean 'queue_size'? Else give its type: " + ASKED),
+        (
+            ["2bad", "1", "--type", "counter"],
+            "publish: '2bad': a metric's name is 1 to 200 letters, digits, '_' or ':', no digit first",
+        ),
         (["backups", "1", "--type", "kind"], "'backups': 'type' is one of " + TYPES),
         (
             ["user_online_count", "1", "--agent", "a b"],
@@ -76,6 +82,7 @@ def test_a_refusal_of_the_broker_is_one_line_and_status_1(place: Place) -> None:
     ran = publish(place, "queue_size", "1", "-l", "queue=q", "--exchange", "nowhere")
     assert ran.returncode == 1
     assert ran.stderr.startswith("busmon: NOT_FOUND - no exchange 'nowhere'")
+    assert ran.stderr.endswith("; run `busmon topology declare`, which makes it\n")
     assert ran.stderr.count("\n") == 1
 
 

@@ -173,7 +173,9 @@ class TestLooking:
 
     def test_without_a_quarantine_there_is_one_line(self, vhost: Any, capsys: Capture) -> None:
         assert main(["quarantine", "list", "--amqp-url", vhost.amqp_url]) == 1
-        assert capsys.readouterr().err.startswith("busmon: NOT_FOUND - no queue 'telemetry.quarantine'")
+        line = capsys.readouterr().err
+        assert line.startswith("busmon: NOT_FOUND - no queue 'telemetry.quarantine'")
+        assert line.endswith("; run `busmon topology declare`, which makes it\n")
 
 
 class TestReplay:

@@ -9,11 +9,13 @@ import pytest
 from pika import BasicProperties
 
 from busmon.bus.declare import declare, ensure
+from busmon.bus.publisher import ConfirmedPublisher
+from busmon.bus.quarantine import Quarantine
 from busmon.bus.topology import load
 from busmon.cli import main
 from busmon.demo import rabbitmq
 from busmon.demo.broker import PrivateNode
-from busmon.errors import TopologyError
+from busmon.errors import BrokerRefusedError, TopologyError
 
 from .topologies import ONE_SHARD, PASSWORDS, Client, Place, arguments, as_user, topology_file
 
@@ -113,6 +115,18 @@ class TestPermissions:
             self.refuses(client, lambda channel: channel.basic_publish("", f"{declared}.fold.0", b"{}"))
             self.refuses(client, lambda channel: channel.basic_consume(f"{declared}.fold.0", print))
             self.refuses(client, lambda channel: channel.queue_declare("mine"))
+
+    def test_who_lacks_a_permission_is_told_what_it_takes(self, vhost: Any, declared: str) -> None:
+        publisher = as_user(vhost, f"{declared}-publisher", "p-secret")
+        with (
+            Quarantine(publisher, load(None, declared)) as quarantine,
+            pytest.raises(BrokerRefusedError, match=r"the quarantine takes an operator's permissions$"),
+        ):
+            quarantine.delete_all()
+        publishing = ConfirmedPublisher(publisher, "test")
+        with pytest.raises(BrokerRefusedError, match=r"publishing takes the right to write to it$"):
+            publishing.publish(f"{declared}.quarantine", "", b"{}", BasicProperties())
+        publishing.close()
 
     def test_a_consumer_reads_its_queues_and_writes_to_gate_and_quarantine(self, vhost: Any, declared: str) -> None:
         with Client(as_user(vhost, f"{declared}-consumer", "c-secret")) as client:

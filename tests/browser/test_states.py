@@ -37,6 +37,15 @@ def test_a_dead_fleet_is_said_first(browser: Browser, tmp_path: Path) -> None:
         assert violations(page) == []
 
 
+def test_a_fleet_that_ends_in_order_isnt_dead(browser: Browser, tmp_path: Path) -> None:
+    stopping = replace(supervisor(workers=1), stopping=True)
+    status.write(tmp_path, replace(stopping, started_at=time.time() - 100, beat_at=time.time() + 3600))
+    with exporter(tmp_path) as (_, port), opened(browser, f"127.0.0.1:{port}") as page:
+        assert health(page) == ("Stopping", "fair")
+        assert texts(page, "#reasons li") == ["the fleet is stopping"]
+        assert violations(page) == []
+
+
 def test_a_shard_that_isnt_consumed_is_said_first_and_where_it_stands(browser: Browser, tmp_path: Path) -> None:
     invented(tmp_path, shard(0, "blocked", "the broker is short of memory"), beat_at=time.time() + 3600)
     with exporter(tmp_path) as (_, port), opened(browser, f"127.0.0.1:{port}") as page:

@@ -16,6 +16,8 @@ import bcrypt
 import pytest
 import yaml
 
+from busmon.errors import ExporterUnreachableError
+from busmon.exporter.client import Client
 from busmon.exporter.server import MAX_CONNECTIONS
 from tests.certificates import Authority
 
@@ -109,7 +111,16 @@ def test_top_watches_a_closed_exporter_with_a_password(registry_dir: Path, web: 
             )
             assert done.returncode == status, done.stderr
             assert PASSWORD not in done.stdout + done.stderr
-    assert "doesn't know you" in done.stderr
+        assert "doesn't know you" in done.stderr
+        with pytest.raises(ExporterUnreachableError, match=r"isn't trusted \(.*\): name its CA with \?cacertfile="):
+            Client("", f"https://localhost:{port}").overview()
+        with pytest.raises(ExporterUnreachableError, match="if it speaks https, name it with --exporter-url https://"):
+            Client(f"localhost:{port}").overview()
+    with (
+        exporter(registry_dir) as (_, port),
+        pytest.raises(ExporterUnreachableError, match="it speaks http, not https"),
+    ):
+        Client("", f"https://localhost:{port}").overview()
 
 
 def test_a_client_without_a_certificate_of_the_right_name_is_cut_off(

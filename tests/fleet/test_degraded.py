@@ -28,7 +28,7 @@ def topology(vhost: Vhost, node: PrivateNode) -> Iterator[Topology]:
     node.management("DELETE", f"/api/users/{topology.exchange}-consumer")
 
 
-SAID_BY_WORKERS = ("shard ", "can't make the ring ", "what waits in ", "what the quarantine drops ")
+SAID_BY_WORKERS = ("shard ", "can't make the ring ", "what waits in ", "what the quarantine drops ", "another fleet ")
 
 
 def await_named(fleet: RealFleet, *starts: str) -> None:
@@ -74,6 +74,11 @@ def test_what_the_broker_does_is_named_while_it_lasts(
         await_named(fleet)
 
         consumers = next(granted for granted in topology.users if granted.role == "consumer")
+        other_fleets = client.channel.basic_consume(f"{exchange}.quarantine.dropped", lambda *_: None)
+        await_named(fleet, f"another fleet consumes from '{exchange}.quarantine.dropped' too: ")
+        client.channel.basic_cancel(other_fleets)
+        await_named(fleet)
+
         rights = {"configure": "^$", "write": consumers.write, "read": f"^{exchange}\\.(fold\\.[1-3]|shards|gate)$"}
         node.management("PUT", f"/api/permissions/{vhost.name}/{user}", rights)
         node.rabbitmqctl("close_all_connections", "--vhost", vhost.name, "the test")

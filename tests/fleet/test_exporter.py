@@ -194,5 +194,7 @@ def test_top_prints_a_frame_without_a_terminal(registry_dir: Path) -> None:
 def test_top_names_the_address_where_nobody_answers() -> None:
     done = busmon("top", "--once", "--listen", "127.0.0.1:1")
     assert done.returncode == 1
-    assert done.stderr.startswith("busmon: no exporter answers at 127.0.0.1:1: start one with `busmon up`")
+    assert done.stderr.startswith(
+        "busmon: no exporter answers at 127.0.0.1:1: Connection refused; start one with `busmon up`"
+    )
     assert done.stderr.count("\n") == 1

@@ -147,6 +147,7 @@ def test_a_second_term_is_no_reason_to_hurry(start: Start) -> None:
     eventually(lambda: not is_alive(fleet.started("worker-1").pid))
     assert is_alive(fleet.started("worker-0").pid)
     assert is_alive(fleet.started("exporter").pid)
+    assert fleet.supervisor().stopping
 
 
 def test_a_reload_reaches_every_worker_and_the_exporter_and_is_counted(start: Start) -> None:

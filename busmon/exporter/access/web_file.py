@@ -172,34 +172,27 @@ def parse(text: bytes, path: Path) -> WebFile:
 
 def _tls(table: "_Table") -> TlsKeys:
     certificate, private_key, client_ca = (table.pem(key) for key in ("cert", "key", "client_ca"))
+    client_auth = table.word("client_auth_type", CLIENT_AUTH, CLIENT_AUTH[0])
+    names = frozenset(table.words("client_allowed_sans"))
+    versions = (table.word("min_version", VERSIONS, "TLS12"), table.word("max_version", VERSIONS, "TLS13"))
+    ciphers = tuple(CIPHERS[name] for name in table.words("cipher_suites", CIPHERS))
+    prefer = table.take("prefer_server_cipher_suites", default=True, accepts=_is_bool, expected="true or false")
+    curves = table.words("curve_preferences", CURVES)
+    # Before what is missing: a key that was misspelt is why.
+    table.finish()
     if certificate is None or private_key is None:
         raise table.refused("cert_file" if certificate is None else "key_file", "a path")
-    client_auth = table.word("client_auth_type", CLIENT_AUTH, CLIENT_AUTH[0])
     if (client_ca is None) != (client_auth == CLIENT_AUTH[0]):
         expected = f"{' or '.join(CLIENT_AUTH[1:])} with a client_ca_file, or neither"
         raise table.refused("client_auth_type", expected)
-    names = frozenset(table.words("client_allowed_sans"))
     if names and client_auth != "RequireAndVerifyClientCert":
         raise table.refused("client_allowed_sans", "client_auth_type RequireAndVerifyClientCert beside it")
-    versions = (table.word("min_version", VERSIONS, "TLS12"), table.word("max_version", VERSIONS, "TLS13"))
     if versions[0] > versions[1]:
         raise table.refused("max_version", "no older than min_version")
-    curves = table.words("curve_preferences", CURVES)
     if len(curves) > 1:
         raise table.refused("curve_preferences", "at most one curve, for OpenSSL is told one through Python")
-    keys = TlsKeys(
-        certificate,
-        private_key,
-        client_auth,
-        client_ca,
-        names,
-        versions,
-        tuple(CIPHERS[name] for name in table.words("cipher_suites", CIPHERS)),
-        table.take("prefer_server_cipher_suites", default=True, accepts=_is_bool, expected="true or false"),
-        CURVES[curves[0]] if curves else None,
-    )
-    table.finish()
-    return keys
+    curve = CURVES[curves[0]] if curves else None
+    return TlsKeys(certificate, private_key, client_auth, client_ca, names, versions, ciphers, prefer, curve)
 
 
 def _rate_limit(table: "_Table") -> RateLimit | None:

@@ -24,6 +24,13 @@ function duration(seconds) {
   return [Number(seconds.toPrecision(3)).toString(), "s"];
 }
 
+// A quantile in the histogram's first bucket is only known to be there.
+function latency(seconds, least) {
+  if (seconds == null || least == null || seconds > least) return duration(seconds);
+  const [bound, unit] = duration(least);
+  return [`< ${bound}`, unit];
+}
+
 function age(seconds) {
   if (seconds == null) return NONE;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
@@ -113,6 +120,7 @@ function draw(view) {
 }
 
 function healthOf(view) {
+  if (view.alive === "stopping") return ["fair", "Stopping"];
   if (view.alive !== "alive") return ["bad", "Dead"];
   if (!view.shards.length) return ["fair", "No fleet"];
   if (view.ready !== "ready") return ["bad", "Not ready"];
@@ -145,8 +153,9 @@ function drawStart(view) {
 }
 
 function drawTiles(view) {
-  const [p50, p50Unit] = duration(view.latency.p50);
-  const [p99, p99Unit] = duration(view.latency.p99);
+  const { least } = view.latency;
+  const [p50, p50Unit] = latency(view.latency.p50, least);
+  const [p99, p99Unit] = latency(view.latency.p99, least);
   const depths = view.shards.map((shard) => shard.depth).filter((depth) => depth != null);
   const queued = depths.length ? depths.reduce((sum, depth) => sum + depth, 0) : null;
   const past = view.history;
@@ -197,7 +206,7 @@ function drawRefused(view) {
   const { totals } = view;
   const rows = [
     ...Object.entries(totals.rejected).map(([reason, value]) => ["Sample rejected", spaced(reason), value, "fair"]),
-    ...Object.entries(totals.quarantined).map(([reason, value]) => ["Quarantined", spaced(reason), value, "bad"]),
+    ...Object.entries(totals.quarantined).map(([reason, value]) => ["Quarantined", spaced(reason), value, "fair"]),
     ...Object.entries(view.skipped).map(([file, reason]) => ["File skipped", `${file}: ${reason}`, null, "bad"]),
   ].sort((one, other) => (other[2] ?? 0) - (one[2] ?? 0));
   if (totals.publisher_dropped) rows.push(["Dropped by agent", "buffer full", totals.publisher_dropped, "fair"]);
@@ -275,7 +284,7 @@ function drawFlow(view) {
   say(byId("flow-note"), flowNote(view, lanes.length - drawn.length));
   nodes("flow-agents", [agentsNode(view)]);
   nodes("flow-exchange", [exchangeNode(view)]);
-  nodes("flow-queues", drawn.length ? drawn.map(queueNode) : [absent("no queue is consumed")]);
+  nodes("flow-queues", drawn.length ? drawn.map((lane) => queueNode(lane, view.latency.least)) : [absent("no queue is consumed")]);
   nodes("flow-workers", workers.length ? workers.map(workerNode) : [absent("no worker runs")]);
   nodes("flow-registry", [registryNode(view), ...quarantineNodes(view)]);
   nodes("flow-scrape", [scrapeNode(view)]);
@@ -302,8 +311,8 @@ function exchangeNode(view) {
   return { key: "exchange", title: view.exchange, code: true, lines };
 }
 
-function queueNode(lane) {
-  const lines = [["ready", count(lane.depth)], ["rate", `${rate(lane.rate)}/s`], ["p99", duration(lane.p99).join(" ").trim()]];
+function queueNode(lane, least) {
+  const lines = [["ready", count(lane.depth)], ["rate", `${rate(lane.rate)}/s`], ["p99", latency(lane.p99, least).join(" ").trim()]];
   return { ...lane, title: lane.name, code: true, lines, owner: lane.worker, words: lane.state };
 }
 

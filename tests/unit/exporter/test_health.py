@@ -57,6 +57,15 @@ def test_alive_is_all_else(status: FleetStatus) -> None:
     assert live(status)["status"] == "alive"
 
 
+def test_a_fleet_that_ends_in_order_is_stopping_and_not_dead() -> None:
+    for workers in ((worker(0, shard(0, "draining")),), ()):
+        stopping = fleet(replace(supervisor(workers=1), stopping=True), *workers)
+        assert live(stopping)["status"] == "stopping"
+        document = readiness(call(stopping, NOW))
+        assert (document["status"], document["degraded"]) == ("not_ready", ["the fleet is stopping"])
+    assert live(fleet(replace(supervisor(beat_age=11), stopping=True)))["status"] == "dead"
+
+
 def test_a_lone_exporters_uptime_is_its_own() -> None:
     assert live(fleet(None))["uptime"] == 50
 

@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from busmon.exporter import screen
 from busmon.exporter.dependencies import Dependency
@@ -46,8 +46,12 @@ def model(shards: int = 4) -> Overview:
 
 
 def lines(overview: Overview, notice: str = "", width: int = 80, height: int = 24) -> list[str]:
+    return lines_of(screen.frame(overview, notice, height), width)
+
+
+def lines_of(renderable: RenderableType, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(screen.frame(overview, notice, height))
+    console.print(renderable)
     return console.export_text().splitlines()
 
 
@@ -97,10 +101,60 @@ def test_a_sparkline_is_in_proportion_to_its_peak() -> None:
 def test_a_taller_terminal_is_filled_and_never_overflows(height: int) -> None:
     frame = lines(model(shards=2), width=100, height=height)
     assert len(frame) <= max(height, 24)
-    assert any("agent-0" in line for line in frame) == (height >= 30)
-    if height >= 30:
+    assert any("agent-0" in line for line in frame) == (height >= 24)
+    if height >= 24:
         assert any("● rabbitmq connected" in line for line in frame)
         assert any("more agents" in line and "more families" in line for line in frame)
+
+
+def test_80_by_24_shows_dependencies_and_some_agents_and_says_how_many_are_left_out() -> None:
+    frame = lines(quiet(model(shards=4)))
+    assert len(frame) == 24 - len(lines_of(screen.hint()))
+    text = "\n".join(frame)
+    for shown in ("● rabbitmq connected", "agent-3", "family_3", "26 more agents · 26 more families"):
+        assert shown in text
+
+
+def test_where_no_agent_fits_dependencies_are_shown_and_all_agents_counted() -> None:
+    frame = lines(quiet(model(shards=8)))
+    assert "● rabbitmq connected" in frame[-2]
+    assert "30 more agents · 30 more families" in frame[-1]
+
+
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_no_figure_and_no_state_is_cut_or_wrapped(width: int) -> None:
+    frame = lines(quiet(model(shards=4)), width=width, height=16)
+    text = "\n".join(frame)
+    assert len(frame) == 13
+    assert "…" not in text
+    assert text.count("consuming") == 5
+    assert "p99 latency queued" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_long_names_are_cut_and_their_figures_never(width: int) -> None:
+    agents = [AgentRow(f"a-very-long-agent-name-{number}", 59.0, 12_345, 0) for number in range(30)]
+    families = [FamilyRow("message_processing_duration_seconds", "histogram", 5678, 5, 100, "", 0, 0)] * 30
+    frame = lines(quiet(replace(model(), agents=agents, families=families)), width=width)
+    assert len(frame) == 22
+    figures = [line.split() for line in frame if "a-very-long" in line]
+    assert [(line[1:4], line[-1]) for line in figures] == [(["59", "s", "12,345"], "5,678")] * 4
+
+
+def test_a_latency_in_the_first_bucket_is_only_said_to_be_there() -> None:
+    text = "\n".join(lines(replace(model(), latency=Latency(0.005, 0.0099, 0.01))))
+    assert text.count("< 10 ms") == 2
+    assert "p99 latency 12.3 ms" in screen.in_one_line(replace(model(), latency=Latency(0.01, 0.0123, 0.01)))
+
+
+def test_a_small_peak_is_told_in_two_digits() -> None:
+    assert "peak 0.035/s" in "\n".join(lines(replace(model(), history=History(envelopes=[0.0, 0.0346]))))
+
+
+def quiet(overview: Overview) -> Overview:
+    """Without losses."""
+    nothing = replace(overview.totals, publisher_dropped=0, rejected={}, quarantined={})
+    return replace(overview, totals=nothing, skipped={})
 
 
 def test_a_name_that_a_publisher_made_up_cant_steer_the_terminal() -> None:

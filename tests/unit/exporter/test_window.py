@@ -99,6 +99,14 @@ def test_latency_is_of_the_span_not_of_all_time() -> None:
     assert [latency.p50, latency.p99] == pytest.approx([0.05, 0.099])
 
 
+def test_latency_tells_up_to_where_it_is_only_known_to_be_in_the_first_bucket() -> None:
+    counted = [(0.01, 10.0), (0.025, 10.0), (INF, 10.0)]
+    latency = window(figures(1), figures(2, 10, counted)).latency(QUEUES)
+    assert latency.least == 0.01
+    assert latency.p99 is not None
+    assert latency.p99 < latency.least
+
+
 def test_latency_is_of_the_shards_queues_together_and_of_no_others() -> None:
     nothing, fast, slow = (
         [(0.1, 0.0), (1.0, 0.0), (INF, 0.0)],

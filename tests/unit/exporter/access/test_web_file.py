@@ -102,6 +102,7 @@ def test_a_configuration_shows_no_secret() -> None:
         ("rate_limit: {interval: 1s}", "rate_limit.burst: expected at least 1, or nothing would be answered"),
         ("tls_server_config: {key_file: a}", "tls_server_config.cert_file: expected a path"),
         ("tls_server_config: {cert_file: a}", "tls_server_config.key_file: expected a path"),
+        ("tls_server_config: {cert_fil: a}", "tls_server_config.cert_fil: unknown key; see docs/security.md"),
         ("tls_server_config: {cert_file: a, cert: b}", "tls_server_config.cert: expected PEM text"),
         ("tls_server_config: {cert_file: 7, key_file: b}", "tls_server_config.cert_file: expected a path"),
     ],
