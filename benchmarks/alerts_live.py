@@ -11,6 +11,7 @@ agent's value changes, or a process is killed, to the webhook's request.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -235,6 +236,7 @@ def main() -> None:
 def play(stack: ExitStack, counts: dict[str, int], spread: float, seed: int) -> tuple[list[Fault], Told]:
     """Start everything, have the faults happen, and wait until all are told."""
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="busmon-live-")))
+    os.environ["BUSMON_SPOOL_DIR"] = str(directory / "spool")  # of agents here and of those that are started
     quiet = ("--agents", "1", "--rate", "0.2", "--deploys", "0")
     monitoring = stack.enter_context(NativeStack(directory, all_settings.load(), say, quiet))
     told = Told()

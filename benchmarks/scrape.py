@@ -249,18 +249,22 @@ def table(cases: Sequence[Case]) -> str:
 def plot(cases: Sequence[Case], path: Path) -> None:
     """CPU by series, for the cases with the most shards."""
     from matplotlib import pyplot as plt  # noqa: PLC0415 - of the group `benchmarks`, which only this needs
+    from matplotlib.ticker import FuncFormatter  # noqa: PLC0415 - as above
 
     most = max(case.shards for case in cases if case.stock)
     shown = [case for case in cases if case.shards == most and case.stock]
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     across = [case.series for case in shown]
-    axes.plot(across, [case.stock["cold"][0] for case in shown if case.stock], "o-", label="prometheus_client")
+    axes.plot(across, [case.stock["cold"][0] * 1e3 for case in shown if case.stock], "o-", label="prometheus_client")
     for name, label in (("cold", "busmon, cold"), ("0.1", "busmon, 10 % changed"), ("0.0", "busmon, nothing changed")):
-        axes.plot(across, [case.ours[name][0] for case in shown], "o-", label=label)
-    axes.set(xscale="log", yscale="log", xlabel=f"series, each in {most} shards", ylabel="CPU seconds a scrape")
+        axes.plot(across, [case.ours[name][0] * 1e3 for case in shown], "o-", label=label)
+    axes.set(xscale="log", yscale="log", title="What a scrape costs", xlabel=f"series, each in {most} shards")
+    axes.set_ylabel("CPU time a scrape")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda series, _: f"{series:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:,g} ms"))
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 def write(cases: Sequence[Case]) -> None:

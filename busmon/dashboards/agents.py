@@ -163,6 +163,7 @@ BOARD = Board(
                 {"{{agent}}": f"sort_desc(topk(8, {_SILENCE}))"},
                 "s",
                 span=THIRD,
+                top=levels.SILENCE_SECONDS.red,
             ),
         ),
         "Resources": (

@@ -128,7 +128,7 @@ BOARD = Board(
                 "Points added to circulation an hour",
                 Aim("Earned less spent. Aim for a little above zero."),
                 {"net": f"3600 * ({recorded(_EARNED)} - {recorded(_SPENT)})"},
-                "points/h",
+                "short",
                 span=THIRD,
             ),
             Ranking(

@@ -23,13 +23,14 @@ class Levels:
 
     def steps(self, thresholds: Thresholds) -> list[Threshold]:
         """As Grafana has them: the lowest colour first, which has no value."""
-        yellow, red = _value(self.yellow, thresholds), _value(self.red, thresholds)
+        yellow, red = value(self.yellow, thresholds), value(self.red, thresholds)
         if yellow <= red:
             return [Threshold(None, "green"), Threshold(yellow, "yellow"), Threshold(red, "red")]
         return [Threshold(None, "red"), Threshold(red, "yellow"), Threshold(yellow, "green")]
 
 
-def _value(bound: Bound, thresholds: Thresholds) -> float:
+def value(bound: Bound, thresholds: Thresholds) -> float:
+    """The number that a bound stands for."""
     if isinstance(bound, tuple):
         alert, key = bound
         return float(thresholds.tables[alert][key])

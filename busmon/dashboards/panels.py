@@ -15,7 +15,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from busmon.dashboards.levels import ANY, Levels
+from busmon.dashboards import colours as colouring
+from busmon.dashboards.levels import ANY, Bound, Levels, value
 from busmon.rules import Thresholds
 
 DATASOURCE = looks.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -80,6 +81,7 @@ class Lines:
         stacked: whether they add up to a whole.
         top: the axis' end, where there is a natural one.
         colours: of series by legend, where they mean something.
+        dashed: legends of lines that may lie on another, and let it be seen.
     """
 
     title: str
@@ -90,6 +92,7 @@ class Lines:
     stacked: bool = False
     top: float | None = None
     colours: Mapping[str, str] = field(default_factory=dict)
+    dashed: tuple[str, ...] = ()
     instant: ClassVar[bool] = False
 
     def drawn(self, thresholds: Thresholds) -> graph.Panel:
@@ -102,9 +105,10 @@ class Lines:
             panel.max(self.top)
         if self.stacked:
             panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
-        for legend, colour in self.colours.items():
-            fixed = {"mode": "fixed", "fixedColor": colour}
-            panel.override_by_name(legend, [model.DynamicConfigValue("color", fixed)])
+        _coloured(panel.color_scheme(_by_name()), {**colouring.of(self.queries), **self.colours})
+        for legend in self.dashed:
+            dashes = {"fill": "dash", "dash": [10, 10]}
+            panel.override_by_name(legend, [model.DynamicConfigValue("custom.lineStyle", dashes)])
         if self.aim.levels is ANY:
             panel.axis_soft_max(1)
         if self.aim.levels:
@@ -153,7 +157,7 @@ class Ranking:
     queries: Queries
     unit: str
     span: int = HALF
-    top: float | None = None
+    top: Bound | None = None
     instant: ClassVar[bool] = True
 
     def drawn(self, thresholds: Thresholds) -> bargauge.Panel:
@@ -161,10 +165,12 @@ class Ranking:
         panel = _dressed(bargauge.Panel(), self, thresholds).unit(self.unit).span(self.span).height(_TALL).min(0)
         panel.targets([query.instant() for query in _targets(self.queries)]).reduce_options(_last())
         panel.orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
-        panel.show_unfilled(True).sizing(looks.BarGaugeSizing.MANUAL).max_viz_height(40).color_scheme(
-            _by_threshold() if self.aim.levels else _by_series()
-        )
-        return panel if self.top is None else panel.max(self.top)
+        panel.show_unfilled(True).sizing(looks.BarGaugeSizing.MANUAL).max_viz_height(40)
+        if self.aim.levels:
+            panel.color_scheme(_by_threshold())
+        else:
+            _coloured(panel.color_scheme(_alike()), colouring.of(self.queries))
+        return panel if self.top is None else panel.max(value(self.top, thresholds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +198,9 @@ class Listing:
         renamed = {"indexByName": places, "renameByName": dict(self.columns)}
         panel.with_transformation(_transformation("filterFieldsByName", {"include": {"names": list(self.columns)}}))
         panel.with_transformation(_transformation("organize", renamed))
-        value = self.columns["Value"]
-        panel.override_by_name(value, [model.DynamicConfigValue("unit", self.unit)])
-        return panel.sort_by([common.TableSortByFieldState().display_name(value).desc(True)])
+        heading = self.columns["Value"]
+        panel.override_by_name(heading, [model.DynamicConfigValue("unit", self.unit)])
+        return panel.sort_by([common.TableSortByFieldState().display_name(heading).desc(True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +240,7 @@ class States:
         """As Grafana's state timeline."""
         panel = _dressed(statetimeline.Panel(), self, thresholds).span(self.span).height(_TALL)
         words = {
-            value: model.ValueMappingResult(text=word, color=colour) for value, (word, colour) in self.names.items()
+            state: model.ValueMappingResult(text=word, color=colour) for state, (word, colour) in self.names.items()
         }
         panel.targets(list(_targets(self.queries))).mappings([model.ValueMap(options=words)]).fill_opacity(80)
         panel.show_value(looks.VisibilityMode.NEVER).row_height(0.8).merge_values(True)
@@ -284,8 +290,18 @@ def _by_threshold() -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS)
 
 
-def _by_series() -> dashboard.FieldColor:
-    return dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC)
+def _by_name() -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+
+
+def _alike() -> dashboard.FieldColor:
+    """One colour for all bars, which their labels tell apart."""
+    return dashboard.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(colouring.PALETTE[0])
+
+
+def _coloured(panel: graph.Panel | bargauge.Panel, colours: Mapping[str, str]) -> None:
+    for name, colour in colours.items():
+        panel.override_by_name(name, [model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})])
 
 
 def _tooltip() -> common.VizTooltipOptions:

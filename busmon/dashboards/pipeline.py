@@ -82,6 +82,7 @@ BOARD = Board(
                 },
                 "messages/s",
                 span=THIRD,
+                dashed=("confirmed",),
             ),
             Lines(
                 "Samples dropped by publishers",
@@ -264,6 +265,7 @@ BOARD = Board(
                 },
                 "short",
                 span=THIRD,
+                dashed=("files skipped",),
             ),
         ),
         "Alert": (
@@ -319,7 +321,7 @@ BOARD = Board(
                 "Workers replaced, connections opened again",
                 Aim("In each 5 minutes. Aim for none.", levels.ANY, ("WorkerCrashLoops", "WorkerDown")),
                 {
-                    "worker {{worker}} replaced": increase("busmon_worker_restarts_total", "worker", FLEET, "5m"),
+                    "{{worker}} replaced": increase("busmon_worker_restarts_total", "worker", FLEET, "5m"),
                     "worker {{worker}}: {{cause}}": increase("busmon_reconnects_total", "worker, cause", FLEET, "5m"),
                 },
                 "short",

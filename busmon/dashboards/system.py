@@ -200,6 +200,7 @@ BOARD = Board(
                 },
                 "short",
                 span=THIRD,
+                dashed=("rabbitmq, open",),
             ),
         ),
         "Interfaces": (
@@ -274,6 +275,7 @@ BOARD = Board(
                 {"{{result}}": or_none(recorded("service_result:config_reloads:increase5m", "result"), "result")},
                 "short",
                 span=THIRD,
+                colours={"success": "green", "failure": "red"},
             ),
         ),
     },

@@ -95,6 +95,7 @@ BOARD = Board(
                 {"submitted": per_minute(_SUBMITTED), "finished": f"60 * {chosen(*PROCESSED)}"},
                 "tasks/min",
                 span=THIRD,
+                dashed=("finished",),
             ),
             Lines(
                 "Messages in queues",

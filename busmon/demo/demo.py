@@ -87,7 +87,7 @@ class _Play:
         report = directory / "published.json"
         self._say(f"starting a simulated platform of {AGENTS} agents")
         simulator = self._start("simulator", self._simulate(report), settings, directory)
-        self._show(client, lambda: fleet.status is not None or simulator.status is not None)
+        self._show(client, lambda: fleet.status is not None or simulator.status is not None, self._joining(settings))
         fleet.check()
         if self._seconds is not None:
             return self._audit(client, simulator, report)
@@ -144,10 +144,16 @@ class _Play:
             raise DemoError(f"the fleet is not ready after {START_SECONDS:.0f} s: {missing[0]}; {fleet.last_line()}")
         self._say(f"ready: the scrape is at http://{client.address}/metrics")
 
-    def _show(self, client: Client, over: Callable[[], bool]) -> None:
+    def _joining(self, settings: Settings) -> str:
+        """What lets `busmon publish` and `busmon tail` in another terminal take part."""
+        if settings.amqp_url != self._settings.amqp_url:
+            return f"BUSMON_AMQP_URL={settings.amqp_url}"
+        return f"BUSMON_EXCHANGE={settings.exchange}"
+
+    def _show(self, client: Client, over: Callable[[], bool], hint: str) -> None:
         """The screen, or a line every few seconds where there is no terminal, until it is over or the user leaves."""
         if self._console.is_terminal:
-            watch(client, self._console, over)
+            watch(client, self._console, over, hint)
             return
         due = time.monotonic() + PROGRESS_SECONDS
         while not over():

@@ -1,7 +1,8 @@
 """The whole monitoring stack without Docker: the programs that Debian packages, with the files of `docker/`.
 
 RabbitMQ, the fleet, simulated agents, node_exporter, Alertmanager and Prometheus run in a directory of their own; of
-their files nothing is changed but the addresses. They end with the block, last come first. One thread.
+their files nothing is changed but the addresses, and Alertmanager's receivers, which take secrets: all that it tells
+goes to an inbox here. They end with the block, last come first. One thread beside the inbox'.
 """
 
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from busmon.demo import stage
+from busmon.demo import inbox, stage
 from busmon.demo.broker import PrivateNode
 from busmon.demo.children import BUSMON
 from busmon.demo.rabbitmq import LOOPBACK, environment, free_ports, script
@@ -50,6 +51,8 @@ class NativeStack:
 
     Attributes:
         addresses: host and port by program.
+        amqp_url: the broker, once the block has begun.
+        management_url: its pages.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class NativeStack:
         self._agents = agents
         self._hasten = hasten
         self._stack = ExitStack()
+        self.amqp_url = self.management_url = ""
         names = ("busmon", "rabbitmq", "node", "prometheus", "alertmanager")
         self.addresses = {name: f"{LOOPBACK}:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
 
@@ -87,13 +91,15 @@ class NativeStack:
             if shutil.which(program) is None:
                 raise UserError(f"{program} is not installed; expected: apt-get install {package}")
         settings = self._broker()
-        self._configure()
+        self._configure(self._stack.enter_context(inbox.serving()))
         self._monitoring()
         self._fleet(settings)
 
     def _broker(self) -> Settings:
         self._say("starting RabbitMQ")
         node = self._stack.enter_context(PrivateNode(self._directory / "rabbitmq"))
+        self._stack.callback(self._say, "stopping RabbitMQ")
+        self.amqp_url, self.management_url = node.amqp_url, node.management_url
         port = self.addresses["rabbitmq"].rpartition(":")[2]
         where = f'[{{ip, "{LOOPBACK}"}}, {{port, {port}}}]'
         node.rabbitmqctl(
@@ -116,11 +122,12 @@ class NativeStack:
         stage.declare(settings, self._say)
         return settings
 
-    def _configure(self) -> None:
+    def _configure(self, webhook: str) -> None:
         """Lay the files of `docker/` out, with the addresses that the programs have here."""
         for part in ("prometheus", "alertmanager"):
             if (DOCKER / part).exists():
                 shutil.copytree(DOCKER / part, self._directory / part)
+        inbox.address(self._directory / "alertmanager/alertmanager.yml", webhook)
         for job, address in self.addresses.items():
             target = self._directory / f"prometheus/targets/{job}.yml"
             target.write_text(f'- targets: ["{address}"]\n')

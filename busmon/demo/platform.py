@@ -78,6 +78,9 @@ class Agent:
         self._disk = Walk(random, 20_000 * _MEGABYTE, 60_000 * _MEGABYTE)
         self._online = Walk(random, 20, 400)
         self._open_votes = Walk(random, 0, 40)
+        # Every agent tells of the same users, so all walk alike.
+        shared = Random(f"{seed}/progress")  # noqa: S311 - as above
+        self._progress = {category: Walk(shared, 0.1, 0.9) for category in ("speed", "quality", "streak")}
 
     def start(self) -> None:
         """Report a start, and what seldom changes."""
@@ -199,9 +202,9 @@ class Agent:
 
     def _ranking(self) -> None:
         show = self._report.show
-        category = self._pick("speed", "quality", "streak")
-        self._report.count("achievements_unlocked_total", category)
-        show("achievement_progress_ratio", category, value=self._random.random())
+        self._report.count("achievements_unlocked_total", self._pick(*self._progress))
+        for category, progress in self._progress.items():
+            show("achievement_progress_ratio", category, value=progress.next())
         for rank in range(1, 11):
             show("user_ranking_points", str(rank), value=20_000 // rank + self._random.randint(0, 100))
             show("content_popularity_score", "task", str(rank), value=900 // rank + self._random.random())

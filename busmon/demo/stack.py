@@ -12,7 +12,7 @@ from busmon.errors import BusmonError
 
 PAGES = {
     "prometheus": "Prometheus: /alerts, /targets, /graph",
-    "alertmanager": "Alertmanager",
+    "alertmanager": "Alertmanager, which tells nobody",
     "busmon": "the fleet: /metrics, /health, /ready",
     "rabbitmq": "RabbitMQ: /metrics",
     "node": "node_exporter: /metrics",
@@ -27,6 +27,10 @@ def main() -> int:
         with stage.directory() as directory, NativeStack(directory, settings.load(), _say) as stack:
             for program, page in PAGES.items():
                 _say(f"http://{stack.addresses[program]}  {page}")
+            _say(f"{stack.management_url}  RabbitMQ's pages")
+            _say("in a second terminal: . .venv/bin/activate, and then")
+            _say(f"export BUSMON_AMQP_URL={stack.amqp_url} BUSMON_LISTEN={stack.addresses['busmon']}")
+            _say("busmon top; busmon tail; busmon publish tasks_processed_total 1 -l agent=me -l status=success")
             _say("Grafana isn't among Debian's packages: docs/dashboards.md shows its dashboards. Ctrl-C ends all")
             threading.Event().wait()
     except KeyboardInterrupt:

@@ -14,6 +14,8 @@ from tests.stack.test_promql import ALERTS, recording_findings
 DOCKER = Path(__file__).parents[2] / "docker"
 COMMITTED = sorted((DOCKER / "grafana/dashboards").glob("*.json"))
 KINDS_WITHOUT_UNIT = {"state-timeline", "heatmap", "table"}
+VERDICTS = {"green", "yellow", "orange", "red"}
+JUDGED = {"success", "failure", "critical", "error", "warning"}
 
 # The monitoring strategy's panels, and the titles that show each.
 STRATEGY: dict[str, dict[str, tuple[str, ...]]] = {
@@ -62,6 +64,15 @@ def document(name: str) -> dict[str, Any]:
 
 def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def fixed_colours(panel: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (override["matcher"]["options"], each["value"]["fixedColor"])
+        for override in panel["fieldConfig"].get("overrides") or []
+        for each in override["properties"]
+        if each["id"] == "color"
+    ]
 
 
 every_board = pytest.mark.parametrize("board", BOARDS, ids=lambda board: str(board.uid))
@@ -147,3 +158,34 @@ def test_titles_are_told_apart_and_panels_dont_overlap(name: str) -> None:
 
     assert len(cells) == len(set(cells))
     assert all(at["x"] + at["w"] <= 24 for at in places)
+
+
+@every_document
+def test_a_series_that_nothing_judges_has_no_colour_of_a_verdict(name: str) -> None:
+    for panel in panels(document(name)):
+        defaults = panel["fieldConfig"]["defaults"]
+        judged = len(defaults["thresholds"]["steps"]) > 1
+        if panel["type"] == "bargauge":
+            assert defaults["color"]["mode"] == ("thresholds" if judged else "fixed"), panel["title"]
+        colours = {legend: colour for legend, colour in fixed_colours(panel) if legend not in JUDGED}
+        assert not VERDICTS & set(colours.values()), panel["title"]
+
+
+def test_what_is_known_by_name_has_one_colour_on_all_dashboards() -> None:
+    of_categories = {
+        (legend, colour)
+        for path in COMMITTED
+        for panel in panels(document(path.stem))
+        for legend, colour in fixed_colours(panel)
+        if legend in {"timeout", "validation", "dependency", "resource", "internal"}
+    }
+
+    assert len(of_categories) == 5
+
+
+def test_lines_that_may_lie_on_each_other_are_told_apart_by_dashes() -> None:
+    panel = next(panel for panel in panels(document("tasks")) if panel["title"] == "Submitted and finished a minute")
+    dashed = [override for override in panel["fieldConfig"]["overrides"] if override["properties"][0]["id"] != "color"]
+
+    assert [override["matcher"]["options"] for override in dashed] == ["finished"]
+    assert dashed[0]["properties"][0] == {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}}
