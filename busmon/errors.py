@@ -74,11 +74,13 @@ class CountedError(BusmonError):
 
     Attributes:
         reason: a constant word for a label value, for example `invalid_json`.
+        detail: what is wrong, for a person.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+        self.detail = detail
 
 
 class EnvelopeError(CountedError):

@@ -28,8 +28,9 @@ from busmon.cli import (
     top,
     topology,
 )
-from busmon.cli.commands import Commands
+from busmon.cli.commands import Commands, Parser
 from busmon.errors import BusmonError
+from busmon.settings import misspelt
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
     ("run the fleet", (fleet, top)),
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: the command line itself is wrong (status 2), or asks for help or the version (status 0).
     """
     args = parser().parse_args(argv)
+    if not getattr(args, "supervised", False):
+        _warn_of_misspelt_variables()
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -71,9 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _warn_of_misspelt_variables() -> None:
+    """Once for a fleet: its children have the same environment."""
+    for name, meant in misspelt().items():
+        print(f"busmon: {name} is no setting; did you mean {meant}?", file=sys.stderr)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="busmon",
         usage="busmon [-h] [--version] COMMAND ...",
         description="Exact, crash-proof telemetry from RabbitMQ to Prometheus.",

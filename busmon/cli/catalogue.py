@@ -110,7 +110,7 @@ def _load(args: argparse.Namespace, more: Sequence[Path] = ()) -> "Catalogue":
 def _named(catalogue: "Catalogue", name: str) -> "Family":
     family = catalogue.families.get(name)
     if family is None:
-        near = difflib.get_close_matches(name, catalogue.families, n=1)
+        near = difflib.get_close_matches(name, catalogue.families, n=1, cutoff=0.8)
         hint = f"did you mean {near[0]!r}?" if near else "`busmon catalogue show` lists them all"
         raise CatalogueError(f"no metric family is named {name!r}; {hint}")
     return family

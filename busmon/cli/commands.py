@@ -4,10 +4,28 @@ What `--help` looks like is settled here and nowhere else. Imports nothing but a
 """
 
 import argparse
-from typing import TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no public name
 """What commands are added to: the whole command line's, or a group's."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and that of each command below it: what is wrong is one line, and a flag has one spelling."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what this command doesn't know, for the command line as a whole can't say which command that was."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line in place of the usage, which names every flag there is."""
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def add_command(

@@ -42,6 +42,7 @@ WORKER_SETTINGS = (
     "batch_size",
     "flush_interval_seconds",
     "max_body_bytes",
+    "formats",
     "presence_ttl_seconds",
     "max_adopted_families",
     "max_label_values",
@@ -50,6 +51,7 @@ WORKER_SETTINGS = (
     "max_series",
     "forbidden_labels",
     "fsync",
+    "plain_pika",
     "log_level",
     "log_format",
 )
@@ -82,7 +84,15 @@ EXPORTER_SETTINGS = (
     "log_level",
     "log_format",
 )
-UP_SETTINGS = ("workers", "listen", "web_config_file", "beat_timeout_seconds", *HEALTH_SETTINGS, *WORKER_SETTINGS)
+UP_SETTINGS = (
+    "workers",
+    "listen",
+    "web_config_file",
+    "management_url",
+    "beat_timeout_seconds",
+    *HEALTH_SETTINGS,
+    *WORKER_SETTINGS,
+)
 
 SUPERVISED = "end in order once standard input does, as a supervisor's pipe does when the supervisor is gone"
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from busmon.cli.commands import Commands, add_command
+from busmon.errors import UserError
 
 
 def add_build(
@@ -20,21 +21,28 @@ def add_build(
         metavar="DIR",
         nargs="?",
         type=Path,
-        default=Path(directory),
-        help=f"where to (default: {directory})",
+        help=f"where to (default: {directory}, where that is, as in a checkout)",
     )
     build.add_argument("--thresholds", metavar="FILE", type=Path, help="thresholds that differ from the built-in ones")
     build.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file would change")
+    build.set_defaults(default_directory=Path(directory))
     return build
 
 
 def write(args: argparse.Namespace, files: Mapping[str, str]) -> int:
-    """Write the files, or with --check name those that would change; the exit status."""
+    """Write the files, or with --check name those that would change; the exit status.
+
+    Raises:
+        UserError: no directory is given, and this is no checkout, which has one.
+    """
     from busmon import rules
 
-    differing = rules.differences(args.directory, files)
+    directory = args.directory or args.default_directory
+    if args.directory is None and not directory.is_dir():
+        raise UserError(f"there is no {directory}/ here: name the directory to write to, as in `… build DIR`")
+    differing = rules.differences(directory, files)
     if not args.check:
-        rules.write(args.directory, files)
+        rules.write(directory, files)
     for path in differing:
         print(f"{path}: {'differs' if args.check else 'written'}")
     print(f"{len(files)} files, {len(differing)} {'differ' if args.check else 'changed'}")

@@ -94,9 +94,13 @@ def _sample(args: argparse.Namespace, catalogue: "Catalogue") -> dict[str, Any]:
     from busmon.publish.contract import full_name, op_of
 
     family = catalogue.families.get(args.name)
+    try:
+        name = full_name(catalogue, args.name, args.type)
+    except ValueError as error:
+        raise UserError(f"publish: {error}") from error
     stated = {"type": args.type, "op": op_of(family) if family else None}
     return {
-        "name": full_name(catalogue, args.name, args.type),
+        "name": name,
         "labels": labels_from(args, "publish"),
         "value": _number(args.value),
         **{key: value for key, value in stated.items() if value is not None},

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from busmon.cli.commands import Commands, add_command, add_group
+from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import UserError
 
@@ -89,7 +90,7 @@ def add(commands: Commands) -> None:
 def _add_list(actions: Commands) -> None:
     parser = _add(actions, "list", "list the bodies, the oldest first", LIST_EXAMPLES)
     parser.add_argument(
-        "--limit", type=_positive, default=DEFAULT_LIMIT, metavar="N", help="at most so many (default: %(default)s)"
+        "--limit", type=whole(1), default=DEFAULT_LIMIT, metavar="N", help="at most so many (default: %(default)s)"
     )
     parser.add_argument("--reason", help="only the bodies with this reason")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -102,7 +103,7 @@ def _add_show(actions: Commands) -> None:
     parser.add_argument("--raw", action="store_true", help="write the body alone, as it is")
     parser.add_argument(
         "--max-bytes",
-        type=_positive,
+        type=whole(1),
         default=DEFAULT_SHOWN_BYTES,
         metavar="N",
         help="show at most so much of the body (default: %(default)s)",
@@ -119,13 +120,6 @@ def _add(actions: Commands, name: str, summary: str, examples: str) -> argparse.
     parser = add_command(actions, name, summary, examples)
     add_settings(parser, "amqp_url", "exchange", "topology")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def run_list(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ A setting's value comes from the first of: its flag, on the commands that use it
 file `busmon.toml` in the working directory, or the one that `{CONFIG_VARIABLE}` names; its default. An empty variable
 counts as unset. `busmon settings` shows each value and where it came from, with passwords masked.
 
-In the file a setting stands under its name, in its own type:
+In the file a setting stands under its name, in its own type or as the text of a variable:
 
 ```toml
 amqp_url = "amqps://fleet:secret@rabbit.example/%2F"
@@ -36,7 +36,8 @@ Whatever holds a password can be read from a file of its own, as container platf
 `BUSMON_AMQP_URL_FILE` names a file with the value of `amqp_url`, and so on.
 
 A wrong value is one line that names the setting, where the value came from and what is accepted; the command then exits
-with status 2.
+with status 2. An unknown name in the file is refused likewise; a variable whose name is nearly a setting's isn't used,
+and a command says so on stderr.
 """
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from busmon.cli.commands import Commands, add_command
+from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.demo.weather import INCIDENTS
 
@@ -46,7 +47,7 @@ def add(commands: Commands) -> None:
         description="Run a simulated agent platform that publishes every family of the built-in catalogue.",
     )
     number = simulate.add_argument
-    number("--agents", metavar="N", type=_whole(1, 1000), default=6, help="how many agents (default: 6)")
+    number("--agents", metavar="N", type=whole(1, 1000), default=6, help="how many agents (default: 6)")
     number("--rate", metavar="R", type=_positive, default=20.0, help="tasks a second of each agent (default: 20)")
     number(
         "--seconds",
@@ -55,7 +56,7 @@ def add(commands: Commands) -> None:
         default=0.0,
         help="R times S tasks of each agent; 0: until Ctrl-C (default)",
     )
-    number("--seed", metavar="K", type=_whole(0, 2**63), default=1, help="what happens to the agents (default: 1)")
+    number("--seed", metavar="K", type=whole(0, 2**63), default=1, help="what happens to the agents (default: 1)")
     number("--totals", metavar="FILE", type=Path, help="write the confirmed totals as JSON")
     _add_weather(simulate)
     simulate.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
@@ -127,15 +128,6 @@ def _live_line(args: argparse.Namespace) -> Callable[["Progress"], None]:
         print(f"{_CLEAR_LINE}{said}", end="", file=sys.stderr, flush=True)
 
     return show
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
 
 
 def _positive(text: str) -> float:

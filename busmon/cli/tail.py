@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from busmon.cli.commands import Commands, add_command
 from busmon.cli.labels import add_labels, labels_from
+from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import EnvelopeError
 
@@ -84,7 +85,7 @@ def add(commands: Commands) -> None:
     tail.add_argument("names", metavar="NAME", nargs="*", help="only metrics of these names or patterns")
     tail.add_argument("--agent", metavar="A", action="append", default=[], help="only this agent's; may be repeated")
     add_labels(tail, "only with this label; may be repeated")
-    tail.add_argument("-n", "--count", metavar="N", type=int, help="end after N samples")
+    tail.add_argument("-n", "--count", metavar="N", type=whole(1), help="end after N samples")
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
     add_settings(tail, "amqp_url", "exchange", "formats", "max_body_bytes")
     tail.set_defaults(run=run)
@@ -99,7 +100,11 @@ def run(args: argparse.Namespace) -> int:
     wanted = Wanted(args.names, args.agent, labels_from(args, "tail"))
     formats = Formats(settings.formats, "", settings.max_body_bytes)
     left = args.count
+    is_news = sys.stderr.isatty()
     for delivery in tap(settings.amqp_url, settings.exchange):
+        if delivery is None and is_news:
+            print("waiting for samples; Ctrl-C ends", file=sys.stderr)
+        is_news = False
         for line in () if delivery is None else lines(delivery, formats, wanted, as_json=args.json):
             print(line, flush=True)
             left = None if left is None else left - 1
@@ -140,7 +145,8 @@ def _of_envelope(envelope: "Envelope", at: float) -> "Iterator[Seen]":
 def _line(seen: Seen) -> str:
     at = datetime.fromtimestamp(seen.at, UTC).astimezone()
     labels = ",".join(f'{key}="{value}"' for key, value in seen.labels.items())
-    return _printable(f"{at:%H:%M:%S.%f} {seen.agent:<16} {seen.name}{{{labels}}} {_shown(seen.value)}")
+    series = f"{seen.name}{{{labels}}}" if labels else seen.name
+    return _printable(f"{at:%H:%M:%S.%f} {seen.agent:<16} {series} {_shown(seen.value)}")
 
 
 def _printable(text: str) -> str:

@@ -14,6 +14,9 @@ examples:
   busmon top --json | jq .rates         the figures, for a program
 """
 
+ALL_LINES = 10_000
+"""Without a terminal there is room for all that an overview holds."""
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(client.overview().as_json(), indent=2))
         return 0
     if args.once or not console.is_terminal:
-        console.print(screen.frame(client.overview(), lines=console.height))
+        console.print(screen.frame(client.overview(), lines=console.height if console.is_terminal else ALL_LINES))
         return 0
     try:
         watch(client, console)

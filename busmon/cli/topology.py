@@ -23,7 +23,8 @@ examples:
   busmon topology declare --management-url http://admin:…@localhost:15672
                                              users and their permissions, too; a user that exists keeps its password
 
-Declaring again changes nothing. What exists with other arguments stays as it is and is named: exit status 2.
+Declaring again changes nothing, but for the ring, which is made anew with the same shards. What exists with other
+arguments stays as it is and is named: exit status 2.
 """
 
 CHECK_EXAMPLES = """\

@@ -43,7 +43,13 @@ def family_of(catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[
 
 
 def full_name(catalogue: Catalogue, name: str, type_: str | None) -> str:
-    """The name as it is published: a counter's ends with `_total`, as prometheus_client has it."""
+    """The name as it is published: a counter's ends with `_total`, as prometheus_client has it.
+
+    Raises:
+        ValueError: no metric can be named so.
+    """
+    if fault := naming.metric_name_fault(name):
+        raise ValueError(f"{name[:80]!r}: {fault}")
     return name if type_ != COUNTER or name in catalogue.families or name.endswith("_total") else f"{name}_total"
 
 
@@ -61,4 +67,4 @@ def _unknown(catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[s
     try:
         return catalogue.adopt(name, type_, exported(labelnames))
     except AdoptionError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(error.detail) from error

@@ -7,6 +7,7 @@ machine lacks, the fleet is right. Pure; one thread.
 import re
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from math import inf, isfinite
 from typing import Any
 
@@ -77,7 +78,7 @@ class SampleChecks:
             raise SampleError("'name' is a metric's name")
         is_known = name in self._catalogue.families
         if type_ is None and not is_known:
-            raise SampleError(f"{name[:80]!r} is in no catalogue, so its type must be given: {', '.join(TYPES)}")
+            raise SampleError(f"{name[:80]!r} is in no catalogue: {self._meant(name)}")
         if type_ is not None and type_ not in TYPES:
             raise SampleError(f"{name[:80]!r}: 'type' is one of {', '.join(TYPES)}")
         try:
@@ -86,6 +87,12 @@ class SampleChecks:
             raise SampleError(str(error)) from error
         _check_op(family, op, is_known=is_known)
         return family
+
+    def _meant(self, name: str) -> str:
+        publishable = [family.name for family in self._catalogue.families.values() if not family.internal]
+        near = get_close_matches(name[:80], publishable, n=1, cutoff=0.8)
+        asked = f"{', '.join(TYPES[:-1])} or {TYPES[-1]}"
+        return f"did you mean {near[0]!r}? Else give its type: {asked}" if near else f"give its type: {asked}"
 
 
 def _check_op(family: Family, op: Any, *, is_known: bool) -> None:

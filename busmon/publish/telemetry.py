@@ -67,7 +67,7 @@ class Telemetry(Definitions):
     ) -> None:
         self.agent = word(agent, "agent")
         if settings is None:
-            settings = all_settings.load({"amqp_url": amqp_url})
+            settings = all_settings.load({"amqp_url": amqp_url}, caller="Telemetry")
         elif amqp_url is not None:
             settings = replace(settings, amqp_url=amqp_url)
         self._settings = settings

@@ -69,7 +69,7 @@ def seconds(low: float, high: float) -> Kind:
             raise ValueError(text)
         return value
 
-    return Kind(parse, f"a number of seconds from {low:g} to {high:g}", "SECONDS", (int, float))
+    return Kind(parse, f"a number of seconds from {low:.12g} to {high:.12g}", "SECONDS", (int, float))
 
 
 def ratio() -> Kind:
@@ -241,7 +241,7 @@ def _parse_labels(text: str) -> tuple[str, ...]:
 
 ADDRESS = Kind(_parse_address, f"HOST:PORT or [IPV6]:PORT, the port from 0 to {MAX_PORT}", "HOST:PORT")
 _LABELS = "label names, separated by ',' or in a TOML array, or none"
-LABELS = Kind(_parse_labels, _LABELS, "NAMES", (list,), empty="none")
+LABELS = Kind(_parse_labels, _LABELS, "NAMES", (list,), empty="none", separator=",")
 DEPENDENCIES = Kind(
     _parse_dependencies,
     "NAME=URL with http://…, https://…, tcp://HOST:PORT or tls://HOST:PORT, separated by spaces or in a TOML array, "

@@ -5,8 +5,10 @@ A variable is named `BUSMON_<NAME>`, or for a secret `BUSMON_<NAME>_FILE`, and c
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,9 @@ from busmon.settings.kinds import Kind
 from busmon.settings.schema import CONFIG_VARIABLE, SCHEMA, Setting, Settings
 
 CONFIG_FILE = Path("busmon.toml")
+_PREFIX = "BUSMON_"
+_OF_A_SERVICE = re.compile("_(?:SERVICE|PORT)(?:_|$)")
+_LIKENESS = 0.8
 
 
 class _Given(NamedTuple):
@@ -24,21 +29,44 @@ class _Given(NamedTuple):
     origin: str
 
 
-def load(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None, *, caller: str = ""
+) -> Settings:
     """Settings from flags (by setting name), environment, file and defaults, in that order.
+
+    Args:
+        flags: values by setting name; one that is None counts as not given.
+        environ: by default this process'.
+        caller: whose arguments the flags are, where they are no command line's.
 
     Raises:
         SettingsError: a value isn't accepted, the file can't be read, or it has a key that doesn't exist.
     """
     environ = os.environ if environ is None else environ
-    given = _from_file(environ) | _from_environment(environ) | _from_flags(flags or {})
+    given = _from_file(environ) | _from_environment(environ) | _from_flags(flags or {}, caller)
     values = {setting.name: _parsed(setting, given[setting.name]) for setting in SCHEMA if setting.name in given}
     return Settings(**values, origins={name: origin for name, (_, origin) in given.items()})
 
 
-def _from_flags(flags: Mapping[str, str | None]) -> dict[str, _Given]:
+def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that are no setting's but nearly are, each with the one that it resembles.
+
+    What Kubernetes gives every container for a Service, such as `BUSMON_SERVICE_HOST`, is none of them.
+    """
+    environ = os.environ if environ is None else environ
+    known = {row.variable for row in SCHEMA} | {row.file_variable for row in SCHEMA if row.secret} | {CONFIG_VARIABLE}
+    meant = {name.removeprefix(_PREFIX): name for name in known}
+    found = {}
+    for name in sorted(name for name in environ.keys() - known if name.startswith(_PREFIX)):
+        near = get_close_matches(name.removeprefix(_PREFIX).upper(), meant, n=1, cutoff=_LIKENESS)
+        if near and not _OF_A_SERVICE.search(name):
+            found[name] = meant[near[0]]
+    return found
+
+
+def _from_flags(flags: Mapping[str, str | None], caller: str) -> dict[str, _Given]:
     return {
-        setting.name: _Given(text, f"flag {setting.flag}")
+        setting.name: _Given(text, f"{caller}'s argument" if caller else f"flag {setting.flag}")
         for setting in SCHEMA
         if (text := flags.get(setting.name)) is not None
     }

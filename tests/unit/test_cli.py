@@ -83,13 +83,23 @@ def test_help_is_quick_since_it_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nonsense"], ["up", "--nonsense"], ["worker"], ["worker", "--shards", "0,0"], ["worker", "--shards", "a"]],
+    [
+        [],
+        ["nonsense"],
+        ["up", "--nonsense"],
+        ["up", "--worker", "3"],
+        ["worker"],
+        ["worker", "--shards", "0,0"],
+        ["worker", "--shards", "a"],
+    ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
-    assert "usage: busmon" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("busmon")
+    assert line.endswith(f"; see `{line.partition(':')[0]} --help`")
 
 
 @pytest.mark.parametrize("command", ["up", "worker --shards 0", "exporter", "settings"])
@@ -98,6 +108,11 @@ def test_a_wrong_setting_is_one_line_and_exits_with_2(command: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     expected = "busmon: prefetch from environment BUSMON_PREFETCH: 'many' is not a whole number from 1 to 65535\n"
     assert done.stderr == expected
+
+
+def test_a_misspelt_variable_is_told_once_and_costs_nothing() -> None:
+    done = run("settings", env=os.environ | {"BUSMON_WORKER": "4"})
+    assert (done.returncode, done.stderr) == (0, "busmon: BUSMON_WORKER is no setting; did you mean BUSMON_WORKERS?\n")
 
 
 def outcome(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> Callable[[], int]:
@@ -157,6 +172,12 @@ def test_a_flag_stands_for_its_setting_and_nothing_else() -> None:
     settings = settings_from(parser.parse_args(["declare", "--workers", "7"]))
     assert (settings.workers, settings.origin("workers")) == (7, "flag --workers")
     assert (settings.topology, settings.origin("amqp_url")) == (None, "default")
+
+
+@pytest.mark.parametrize("name", ["formats", "plain_pika", "forbidden_labels"])
+def test_what_a_worker_is_set_by_is_a_flag_of_it_and_of_the_fleet(name: str) -> None:
+    for command in (["up"], ["worker", "--shards", "0"]):
+        assert getattr(cli.parser().parse_args([*command, f"--{name.replace('_', '-')}", "x"]), name) == "x"
 
 
 def test_the_settings_are_shown_with_their_origin_and_without_their_passwords() -> None:

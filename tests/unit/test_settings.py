@@ -268,6 +268,17 @@ def test_a_secret_can_be_read_from_a_file_of_its_own(tmp_path: Path) -> None:
     assert load({}, {"BUSMON_EXCHANGE_FILE": "absent"}) == Settings()
 
 
+def test_a_variable_that_is_nearly_a_settings_is_told_with_the_one_that_was_meant() -> None:
+    wrong = {"BUSMON_WORKER": "4", "BUSMON_AMQPURL_FILE": "x", "BUSMON_confg": "x", "WORKERS": "4"}
+    others = {"BUSMON_SERVICE_HOST": "10.0.0.1", "BUSMON_PORT": "tcp://10.0.0.1:9797", "BUSMON_VERSION": "1"}
+    right = {"BUSMON_WORKERS": "4", "BUSMON_AMQP_URL_FILE": "x", "BUSMON_CONFIG": "x"}
+    assert settings.misspelt(wrong | others | right) == {
+        "BUSMON_AMQPURL_FILE": "BUSMON_AMQP_URL_FILE",
+        "BUSMON_WORKER": "BUSMON_WORKERS",
+        "BUSMON_confg": "BUSMON_CONFIG",
+    }
+
+
 def test_a_child_gets_these_very_settings_whatever_the_file_says_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
     parent = load(
         {"workers": "3", "catalogue": "a.toml:b.toml", "amqp_url": "amqp://user:secret@host"},

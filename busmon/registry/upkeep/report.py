@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.catalogue.family import Family
+from busmon.catalogue.family import GAUGE, Family
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
 from busmon.registry.admission.places import Places
@@ -110,17 +110,18 @@ def text(found: Report, now: float) -> str:
 def _shard_row(shard: ShardFiles, now: float) -> tuple[str, ...]:
     owner = "none" if shard.owner is None else str(shard.owner)
     size, used = (f"{value / _MEGABYTE:.1f} MB" for value in (shard.size_bytes, shard.used_bytes))
-    return str(shard.shard), owner, size, used, _ago(shard.committed_at, now)
+    return str(shard.shard), owner, size, used, _ago(shard.committed_at, now, "never")
 
 
 def _family_row(family: FamilyUse, now: float) -> tuple[str, ...]:
     ttl = "none" if family.ttl_seconds is None else f"{family.ttl_seconds:g} s"
     labels = ", ".join(f"{label} {use.values}/{use.budget}" for label, use in family.labels.items())
-    return family.name, family.type, str(family.series), ttl, _ago(family.updated_at, now), labels
+    updated = _ago(family.updated_at, now, "no live source" if family.type == GAUGE else "never")
+    return family.name, family.type, str(family.series), ttl, updated, labels
 
 
-def _ago(at: float | None, now: float) -> str:
-    return "never" if at is None else f"{max(0.0, now - at):.0f} s ago"
+def _ago(at: float | None, now: float, otherwise: str) -> str:
+    return otherwise if at is None else f"{max(0.0, now - at):.0f} s ago"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:

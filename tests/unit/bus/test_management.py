@@ -93,5 +93,5 @@ def test_an_option_that_does_not_exist_is_named(option: str) -> None:
 
 
 def test_where_nobody_answers_there_is_one_line() -> None:
-    with pytest.raises(BrokerUnreachableError, match=r"^management API at 127\.0\.0\.1:1: .*Connection refused$"):
+    with pytest.raises(BrokerUnreachableError, match=r"^management API at 127\.0\.0\.1:1: Connection refused$"):
         Management("http://u:secret@127.0.0.1:1").get("users")

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from busmon import cli
+from busmon.registry.admission.budgets import Budgets
 from busmon.registry.upkeep import requests
+from busmon.registry.upkeep.report import FamilyUse, Report, text
+from busmon.settings import Settings
 from tests.unit.registry.registries import NOW, Registry, series, stock
 
 
@@ -71,6 +74,13 @@ def test_a_person_sees_it_in_columns(directory: Path, capsys: pytest.CaptureFixt
     row = next(line.split() for line in lines if line.startswith("queue_size"))
     assert row[:4] == ["queue_size", "gauge", "4", "300"]
     assert row[-2:] == ["queue", "3/100"]
+
+
+def test_a_gauge_that_no_source_has_any_more_isnt_said_to_be_without_an_update() -> None:
+    families = [FamilyUse(type_, type_, 0, 0, 300.0, None, {}) for type_ in ("gauge", "counter")]
+    gauge, counter = text(Report([], families, Budgets.of(Settings())), NOW).splitlines()[3:5]
+    assert gauge.endswith("  no live source")
+    assert counter.endswith("  never")
 
 
 def test_series_are_dropped_where_nobody_owns_the_shards(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,12 @@ def test_a_value_nested_too_deep_to_be_written_ends_no_tail() -> None:
     assert shown(deep, as_json=True) == []
 
 
+def test_a_sample_without_labels_is_shown_by_its_name_alone() -> None:
+    unlabelled, labelled = shown(of_samples(GOOD, {**GOOD, "labels": {"queue": "a"}}))
+    assert unlabelled.endswith(" hits_total 1")
+    assert labelled.endswith(' hits_total{queue="a"} 1')
+
+
 def test_nothing_that_was_published_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b]0;owned\x07\x9b2J\x7f"
     body = of_samples({**GOOD, "labels": {evil: evil}})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from busmon.errors import SettingsError
 from busmon.publish import Telemetry
 from busmon.settings import Settings
 
@@ -29,8 +30,8 @@ def telemetry() -> Iterator[Telemetry]:
         (lambda t: t.gauge("tasks_processed_total", "", ["agent", "status"]), "the catalogue has it as a counter"),
         (lambda t: t.counter("tasks_processed_total", "", ["agent"]), r"its labels are \[agent, status\]"),
         (lambda t: t.counter("busmon_envelopes_consumed_total", "", ["shard"]), "busmon measures it itself"),
-        (lambda t: t.counter("busmon_own_total"), "busmon or Prometheus makes it"),
-        (lambda t: t.counter("no-name"), "a metric's name is"),
+        (lambda t: t.counter("busmon_own_total"), "^'busmon_own_total': busmon or Prometheus makes it"),
+        (lambda t: t.counter("no-name"), "^'no-name': a metric's name is"),
         (lambda t: t.histogram("seconds", "", ["le"]), "reserved"),
         (lambda t: t.gauge("size", "", ["queue", "queue"]), "given twice"),
         (lambda t: t.counter("task_duration_seconds_count"), "belongs to 'task_duration_seconds'"),
@@ -49,6 +50,11 @@ def test_an_instrument_that_the_fleet_would_refuse_is_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         make(telemetry)
+
+
+def test_a_broker_that_is_no_url_is_refused_by_the_name_of_the_argument() -> None:
+    with pytest.raises(SettingsError, match=r"^amqp_url from Telemetry's argument: 'localhost' is not a URL amqp://"):
+        Telemetry("analyzer", "localhost")
 
 
 @pytest.mark.parametrize("agent", ["", "two words", "a.b", "a" * 101, "*"])

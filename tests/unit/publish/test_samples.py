@@ -128,7 +128,8 @@ def test_what_the_fold_would_refuse_is_refused_and_nothing_else(sample: Any) -> 
 @pytest.mark.parametrize(
     ("sample", "complaint"),
     [
-        ({"name": "hits", "value": 1}, "type must be given"),
+        ({"name": "queue_siz", "value": 1}, "did you mean 'queue_size'"),
+        ({"name": "hits", "value": 1}, "give its type: counter, "),
         ({"name": "queue_size", "value": 1}, r"its labels are \[queue\]"),
         ({"name": "queue_size", "labels": {"queue": 1}, "value": 1}, "a string"),
         ({"name": "queue_size", "type": "counter", "labels": {"queue": "q"}, "value": 1}, "has it as a gauge"),

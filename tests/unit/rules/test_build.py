@@ -44,6 +44,18 @@ def test_check_writes_nothing_and_names_what_differs(tmp_path: Path, capsys: pyt
     assert (tmp_path / "platform.yml").read_text() == "groups: []\n"
 
 
+def test_nothing_is_written_where_nobody_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    for kind in ("rules", "dashboards"):
+        assert main([kind, "build"]) == 2
+        assert "name the directory to write to" in capsys.readouterr().err
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "ours.yml").write_text("groups: []\n")
 
