@@ -27,11 +27,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import yaml
 from alerts import three
 
 from busmon import Telemetry
 from busmon import settings as all_settings
+from busmon.demo import inbox
 from busmon.demo.native import NativeStack
 from busmon.demo.rabbitmq import Address
 
@@ -290,14 +290,7 @@ def _delay(fault: Fault, told: Told) -> float | None:
 
 def _route(directory: Path, alertmanager: str, webhook: str) -> None:
     """Give every receiver the webhook, and nothing else."""
-    path = directory / "alertmanager/alertmanager.yml"
-    configuration = yaml.safe_load(path.read_text())
-    hook = {"url": f"http://{webhook}", "send_resolved": True}
-    configuration["receivers"] = [
-        {"name": receiver["name"], "webhook_configs": [hook]} for receiver in configuration["receivers"]
-    ]
-    configuration["global"] = {"resolve_timeout": configuration["global"]["resolve_timeout"]}
-    path.write_text(yaml.safe_dump(configuration))
+    inbox.address(directory / "alertmanager/alertmanager.yml", f"http://{webhook}")
     reload = urllib.request.Request(f"http://{alertmanager}/-/reload", method="POST")
     urllib.request.urlopen(reload).close()  # noqa: S310 - a server of our own
 
