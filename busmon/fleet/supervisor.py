@@ -28,6 +28,9 @@ BEAT_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 """How long the children may take to end; workers promise half of it."""
 
+_TURN_SECONDS = 0.5
+"""What the exporter has to end in, though the workers took all the time there was."""
+
 _KILLED_SECONDS = 2.0
 _KILL_AT_INTERRUPTS = 2
 _INTERRUPTED = 128 + signal.SIGINT
@@ -199,7 +202,8 @@ class Supervisor:
         for children in (self._workers, [self._exporter]):
             for child in children:
                 child.tell(signal.SIGTERM)
-            while self._any_left(children) and time.monotonic() < deadline and self._interrupts < _KILL_AT_INTERRUPTS:
+            until = max(deadline, time.monotonic() + _TURN_SECONDS)
+            while self._any_left(children) and time.monotonic() < until and self._interrupts < _KILL_AT_INTERRUPTS:
                 self._attend(incoming)
         if self._interrupts >= _KILL_AT_INTERRUPTS:
             self._exit_status = _INTERRUPTED
