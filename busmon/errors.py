@@ -78,9 +78,12 @@ class CountedError(BusmonError):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class EnvelopeError(CountedError):
@@ -89,6 +92,13 @@ class EnvelopeError(CountedError):
 
 class AdoptionError(CountedError):
     """A metric that no catalogue names can't be taken up."""
+
+
+class RejectedError(CountedError):
+    """A sample can't be counted; the other samples of its envelope are.
+
+    Samples may be rejected many thousand times a second, so a detail is a constant or a text that is made once.
+    """
 
 
 class DependencyError(BusmonError):

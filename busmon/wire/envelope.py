@@ -7,10 +7,9 @@ made come as `parts`, whose points say for themselves what they are.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-NO_LABELS: Mapping[str, str] = MappingProxyType({})
+from busmon.wire.rejections import NO_LABELS, Rejections
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,14 @@ class Part(NamedTuple):
 
     Attributes:
         context: labels that a family may have and a point doesn't say: of the resource, of the job.
-        rejected: how many lines of it are no points.
+        rejections: what its decoder could make no points of; None where the format is taken whole or not at all.
     """
 
     source: str
     agent: str
     context: Mapping[str, str]
     points: Sequence[Point]
-    rejected: int = 0
+    rejections: Rejections | None = None
 
 
 class Envelope(NamedTuple):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from busmon.errors import EnvelopeError
+from busmon.errors import EnvelopeError, RejectedError
 from busmon.wire.arrival import (
     MAX_METRIC_CHARACTERS,
     MAX_PARTS,
@@ -21,8 +21,10 @@ from busmon.wire.arrival import (
 )
 from busmon.wire.body import text
 from busmon.wire.envelope import Envelope, Part, Point
+from busmon.wire.rejections import Rejections
 from busmon.wire.statsd import family_name
 
+_EXPECTED = "expected MEASUREMENT,TAG=… FIELD=… TIMESTAMP"
 _NANOSECONDS = 1e9
 _MAX_TAGS = 64
 """Of a line: each of its fields has all of them."""
@@ -45,14 +47,14 @@ def decode(arrival: Arrival) -> Envelope:
         EnvelopeError: as of `text`, or `invalid_influx`, `too_many_samples`.
     """
     by_host: dict[str, list[Point]] = {}
-    rejected = count = 0
+    rejections, count = Rejections(), 0
     for line in text(arrival.body, arrival.content_encoding, arrival.max_bytes).split("\n"):
         if not line.strip() or line.startswith("#"):
             continue
         try:
             points = list(_points(line.rstrip("\r")))
         except ValueError:
-            rejected += 1
+            rejections.add(RejectedError("invalid_influx", _EXPECTED))
             continue
         count += len(points)
         if count > MAX_POINTS:
@@ -61,18 +63,18 @@ def decode(arrival: Arrival) -> Envelope:
             by_host.setdefault(points[0].labels.get("host", ""), []).extend(points)
         if len(by_host) > MAX_PARTS:
             raise too_many_parts()
-    if not by_host and rejected:
-        raise EnvelopeError("invalid_influx", "no line of it is MEASUREMENT,TAG=… FIELD=… TIMESTAMP")
-    return _envelope(by_host, rejected, arrival)
+    if not by_host and rejections.counts:
+        raise EnvelopeError("invalid_influx", f"no good line; {_EXPECTED}")
+    return _envelope(by_host, rejections, arrival)
 
 
-def _envelope(by_host: dict[str, list[Point]], rejected: int, arrival: Arrival) -> Envelope:
+def _envelope(by_host: dict[str, list[Point]], rejections: Rejections, arrival: Arrival) -> Envelope:
     agent, default = arrival.agent, arrival.source or arrival.agent
     parts = [
         Part(arrival.source or name_of(host) or default, agent, {}, points) for host, points in by_host.items()
     ] or [Part(default, agent, {}, [])]
-    parts[0] = parts[0]._replace(rejected=rejected)
-    is_timed = not rejected and all(point.at for points in by_host.values() for point in points)
+    parts[0] = parts[0]._replace(rejections=rejections)
+    is_timed = not rejections.counts and all(point.at for points in by_host.values() for point in points)
     identity = blake2b(arrival.body, digest_size=16).hexdigest() if is_timed else None
     return Envelope(
         parts[0].source, agent, arrival.published_at, [], [], parts=parts, identity=identity, format="influx"

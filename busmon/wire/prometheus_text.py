@@ -9,13 +9,16 @@ import re
 from dataclasses import dataclass, field
 from math import isfinite
 
-from busmon.errors import EnvelopeError
+from busmon.errors import EnvelopeError, RejectedError
 from busmon.wire.arrival import MAX_POINTS, Arrival, name_of, too_many_points
 from busmon.wire.body import text
 from busmon.wire.envelope import Envelope, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
+from busmon.wire.rejections import Rejections
 
 OPENMETRICS_TYPE = "application/openmetrics-text"
+
+_EXPECTED = 'expected NAME{LABEL="…"} VALUE'
 
 # Possessive throughout: what is no sample is known in one pass, however long and odd the line is.
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(?>\{(.*)\}[ \t]*+)?+([^\s_]++)(?:[ \t]++([^\s_]++))?+[ \t]*+")
@@ -105,18 +108,18 @@ def decode(arrival: Arrival) -> Envelope:
         EnvelopeError: as of `text`, or `invalid_exposition`, `too_many_samples`.
     """
     is_openmetrics = (arrival.content_type or "").startswith(OPENMETRICS_TYPE)
-    snapshot, rejected = _Snapshot(1.0 if is_openmetrics else _MILLISECONDS), 0
+    snapshot, rejections = _Snapshot(1.0 if is_openmetrics else _MILLISECONDS), Rejections()
     for line in text(arrival.body, arrival.content_encoding, arrival.max_bytes).split("\n"):
         if not line.strip():
             continue
         try:
             snapshot.read(line)
         except ValueError:
-            rejected += 1
+            rejections.add(RejectedError("invalid_exposition", _EXPECTED))
         if len(snapshot.series) > MAX_POINTS:
             raise too_many_points()
-    if not snapshot.series and rejected:
-        raise EnvelopeError("invalid_exposition", 'no line of it is NAME{LABEL="…"} VALUE')
+    if not snapshot.series and rejections.counts:
+        raise EnvelopeError("invalid_exposition", f"no good line; {_EXPECTED}")
     points = [
         _point(family, snapshot.types.get(family), dict(labels), series, arrival.published_at)
         for (family, labels), series in snapshot.series.items()
@@ -125,7 +128,7 @@ def decode(arrival: Arrival) -> Envelope:
     context = {label: name for label in ("job", "instance") if (name := name_of(arrival.headers.get(label)))}
     agent = name_of(arrival.app_id) or context.get("job") or UNKNOWN_AGENT
     source = arrival.source or name_of("/".join(context.values())) or agent
-    part = Part(source, agent, context, points, rejected)
+    part = Part(source, agent, context, points, rejections)
     return Envelope(source, agent, arrival.published_at, [], [], parts=[part], format="prometheus")
 
 

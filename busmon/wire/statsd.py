@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from busmon.errors import EnvelopeError
+from busmon.errors import EnvelopeError, RejectedError
 from busmon.wire.arrival import MAX_POINTS, Arrival, too_many_points
 from busmon.wire.body import text
 from busmon.wire.envelope import Envelope, Part, Point
+from busmon.wire.rejections import Rejections
 
+_EXPECTED = "expected NAME:VALUE|TYPE"
 _NUMBER = re.compile(r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 _NO_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_:]")
 _MILLISECONDS = 1e3
@@ -31,7 +33,7 @@ def decode(arrival: Arrival) -> Envelope:
     """
     points: list[Point] = []
     elements: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = {}
-    rejected = values = 0
+    rejections, values = Rejections(), 0
     for line in text(arrival.body, arrival.content_encoding, arrival.max_bytes).split("\n"):
         if not line.strip() or line.startswith(_NO_METRIC):
             continue
@@ -43,17 +45,17 @@ def decode(arrival: Arrival) -> Envelope:
                 continue
             point = _point(name, said, type_, rest)
         except ValueError:
-            rejected += 1
+            rejections.add(RejectedError("invalid_statsd", _EXPECTED))
             continue
         points.append(point)
         values += len(point.value) if isinstance(point.value, list) else 1
         if values > MAX_POINTS:
             raise too_many_points()
     points += [_gauge(name, dict(tags), len(seen)) for (name, tags), seen in elements.items()]
-    if not points and rejected:
-        raise EnvelopeError("invalid_statsd", "no line of it is NAME:VALUE|TYPE")
+    if not points and rejections.counts:
+        raise EnvelopeError("invalid_statsd", f"no good line; {_EXPECTED}")
     source = arrival.source or arrival.agent
-    part = Part(source, arrival.agent, {}, points, rejected)
+    part = Part(source, arrival.agent, {}, points, rejections)
     return Envelope(source, arrival.agent, arrival.published_at, [], [], parts=[part], format="statsd")
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from busmon.catalogue.family import GAUGE, Family
+from busmon.errors import RejectedError
 from busmon.registry.admission.budgets import OTHER, Budgets
 from busmon.registry.admission.census import Census
-from busmon.registry.admission.checks import RejectedError
 from busmon.registry.admission.families import Families, meaning
 from busmon.registry.admission.places import Place, Places
 from busmon.registry.fold.columns import Group
@@ -31,6 +31,7 @@ SWEEP_SECONDS = 60.0
 """How often places of a family are looked for that can be given back, and for how long a refusal is remembered."""
 MAX_ALIASES = 10_000
 MAX_ALIAS_CHARACTERS = 1024
+MAX_DETAIL_CHARACTERS = 300
 
 
 class Alias(NamedTuple):
@@ -95,7 +96,7 @@ class Admission:
         if alias.reason:
             if not alias.over:
                 self.counted[SERIES_OVERFLOW][metric, agent] += 1
-            raise RejectedError(alias.reason)
+            raise RejectedError(alias.reason, _detail(alias))
         return alias.labelvalues
 
     def _decide(self, group: Group, labelvalues: tuple[str, ...], now: float) -> Alias:
@@ -150,7 +151,7 @@ class Admission:
         if not self._detached:
             self._families.refresh()
             if meaning(self._families.freeze(group.family)) != meaning(group.family):
-                raise RejectedError("family_changed")
+                raise RejectedError("family_changed", "another process has written the metric in another form")
             self._places.take(self._placeless(group.family, labelvalues), now)
         group.cell(labelvalues)
         self._series += 1
@@ -302,6 +303,12 @@ class Admission:
             yield
         finally:
             os.close(descriptor)
+
+
+def _detail(alias: Alias) -> str:
+    if alias.over:
+        return f"no place is left for a new value of the label {', '.join(alias.over)}"[:MAX_DETAIL_CHARACTERS]
+    return "no place is left for a new series of the metric, or of all metrics"
 
 
 def _folded(family: Family, labelvalues: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from itertools import pairwise
 from math import inf, isfinite
 from typing import Any
 
-from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
+from busmon.errors import RejectedError
 from busmon.registry.numbers import LARGEST, is_number
 from busmon.wire.envelope import Observed
 from busmon.wire.json_v1 import is_time
@@ -21,9 +22,13 @@ LARGEST_COUNT = 2**63 - 1
 
 _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 
-
-class RejectedError(Exception):
-    """A sample that isn't counted; its argument is the reason, a constant word for a label value."""
+# Constants: a detail is not written again for each of the samples that a loop may have rejected.
+_TAKES = {COUNTER: "one number", GAUGE: "one number", HISTOGRAM: "numbers or buckets", SUMMARY: "numbers"}
+_NO_VALUE = {type_: f"a {type_} takes {takes}" for type_, takes in _TAKES.items()}
+_NO_LABEL_VALUE = f"a label's value is a text of at most {MAX_LABEL_VALUE_CHARACTERS} characters"
+_NO_TRACE_ID = f"'trace_id' is a text of at most {MAX_TRACE_ID_CHARACTERS} characters"
+_NOT_FINITE = "the value, or the sum of the values, is not finite"
+_BOUNDS_MISSING = "a bound of the metric is missing among the buckets"
 
 
 def checked(family: Family, value: Any) -> Any:
@@ -40,11 +45,11 @@ def checked(family: Family, value: Any) -> Any:
     if type(value) is Observed and type_ not in {COUNTER, GAUGE}:
         return _checked_observed(family, value)
     if type(value) not in NUMBERS:
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", _NO_VALUE[type_])
     if not is_number(value):
-        raise RejectedError("non_finite")
+        raise RejectedError("non_finite", _NOT_FINITE)
     if type_ == COUNTER and value < 0:
-        raise RejectedError("negative_increment")
+        raise RejectedError("negative_increment", "a counter's increment is 0 or more")
     return value if type_ in {COUNTER, GAUGE} else [value]
 
 
@@ -57,13 +62,13 @@ def check_total(value: Any) -> float | Observed:
     counts = (value.count, *value.buckets.values()) if type(value) is Observed else (value,)
     numbers = (*counts, value.sum) if type(value) is Observed else counts
     if not {*map(type, numbers)} <= NUMBERS:
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "the total is no number")
     if not all(map(is_number, numbers)):
-        raise RejectedError("non_finite")
+        raise RejectedError("non_finite", _NOT_FINITE)
     if min(counts) < 0:
-        raise RejectedError("negative_increment")
+        raise RejectedError("negative_increment", "a total is 0 or more")
     if type(value) is Observed and not _adds_up(value):
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "the bounds don't ascend, or the buckets hold more than the count")
     return value  # type: ignore[no-any-return]  # checked above
 
 
@@ -83,7 +88,7 @@ def event_time(ts: Any, now: float) -> float:
         RejectedError: `invalid_timestamp`: it is no positive number.
     """
     if not is_time(ts):
-        raise RejectedError("invalid_timestamp")
+        raise RejectedError("invalid_timestamp", "the time is seconds since the epoch, more than 0")
     return min(float(ts), now)
 
 
@@ -94,9 +99,9 @@ def check_labels(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> None:
         RejectedError: `label_mismatch`: their number is wrong, or `invalid_label`: one is no text, or too long.
     """
     if len(labelvalues) != len(labelnames):
-        raise RejectedError("label_mismatch")
+        raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
     if not all(type(value) is str and len(value) <= MAX_LABEL_VALUE_CHARACTERS for value in labelvalues):
-        raise RejectedError("invalid_label")
+        raise RejectedError("invalid_label", _NO_LABEL_VALUE)
 
 
 def check_trace_id(trace_id: Any) -> None:
@@ -106,7 +111,7 @@ def check_trace_id(trace_id: Any) -> None:
         RejectedError: `invalid_trace_id`: it is no text, or too long for an exemplar.
     """
     if type(trace_id) is not str or len(trace_id) > MAX_TRACE_ID_CHARACTERS:
-        raise RejectedError("invalid_trace_id")
+        raise RejectedError("invalid_trace_id", _NO_TRACE_ID)
 
 
 def bounds(value: Any) -> set[float]:
@@ -122,7 +127,7 @@ def bounds(value: Any) -> set[float]:
         return set()
     found = {float(bound) for bound in buckets if _BOUND.fullmatch(bound)}
     if len(found) != len(buckets) or -inf in found:
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "a bucket's bound is a number or +Inf, and each stands once")
     return found
 
 
@@ -134,41 +139,41 @@ def value_of(sample: Mapping[str, Any]) -> Any:
     """
     value, values, buckets = sample.get("value"), sample.get("values"), sample.get("buckets")
     if (value is not None) + (values is not None) + (buckets is not None) != 1:
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "expected one of 'value', 'values' and 'buckets'")
     if value is not None:
         if type(value) not in NUMBERS:
-            raise RejectedError("invalid_value")
+            raise RejectedError("invalid_value", "'value' is a number")
         return value
     if values is not None:
         if type(values) is not list:
-            raise RejectedError("invalid_value")
+            raise RejectedError("invalid_value", "'values' is a list of numbers")
         return values
     return {"buckets": buckets, "sum": sample.get("sum")}
 
 
 def _checked_values(values: list[Any]) -> list[float]:
     if not {*map(type, values)} <= NUMBERS:
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "'values' is a list of numbers")
     if not isfinite(sum(values)):  # an infinity or a NaN among them makes the sum one
-        raise RejectedError("non_finite")
+        raise RejectedError("non_finite", _NOT_FINITE)
     return values
 
 
 def _checked_observed(family: Family, observed: Observed) -> Observed:
     check_total(observed)
     if family.type == HISTOGRAM and observed.is_exact and not observed.buckets.keys() >= {*family.buckets}:
-        raise RejectedError("bucket_mismatch")
+        raise RejectedError("bucket_mismatch", _BOUNDS_MISSING)
     return observed
 
 
 def _checked_buckets(family: Family, value: dict[str, Any]) -> dict[str, Any]:
     buckets, total = value.get("buckets"), value.get("sum")
     if type(buckets) is not dict or type(total) not in NUMBERS:
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "'buckets' is an object of counts by bound, and 'sum' a number")
     if not all(type(count) in NUMBERS and 0 <= count <= LARGEST and count % 1 == 0 for count in buckets.values()):
-        raise RejectedError("invalid_value")
+        raise RejectedError("invalid_value", "a bucket's count is a whole number, 0 or more")
     if not is_number(total):
-        raise RejectedError("non_finite")
+        raise RejectedError("non_finite", _NOT_FINITE)
     if not bounds(value) >= {*family.buckets}:
-        raise RejectedError("bucket_mismatch")
+        raise RejectedError("bucket_mismatch", _BOUNDS_MISSING)
     return value

@@ -13,10 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
-from busmon.errors import AdoptionError
+from busmon.errors import AdoptionError, RejectedError
 from busmon.registry.admission.admission import Admission
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import RejectedError, check_labels, check_trace_id, checked, event_time, value_of
+from busmon.registry.admission.checks import check_labels, check_trace_id, checked, event_time, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold import shortcuts
 from busmon.registry.fold.columns import SKETCH, Column, Group
@@ -28,6 +28,7 @@ from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
 from busmon.wire.envelope import Envelope, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
+from busmon.wire.rejections import Rejections
 
 OWN_AGENT = "busmon"
 """Who publishes busmon's own samples."""
@@ -59,6 +60,7 @@ class Fold:
         self.streams = Streams()
         self._points = Points(families)
         self._folded: Counter[str] = Counter()
+        self._rejections = Rejections()
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
 
@@ -69,14 +71,15 @@ class Fold:
         self._now, self._agent = now, agent
         for table in shortcuts.tables(self._routes.table_ways, tables, source, at, self._folded) if tables else ():
             try:
-                self._table(table, source, agent, at, now)
-            except RejectedError as rejected:
-                self._rejected[str(rejected), agent] += _row_count(table)
+                self._table(table, source, at, now)
+            except RejectedError as error:
+                self._rejections.add(error, table, _row_count(table))
         for sample in shortcuts.samples(self._routes.ways, samples, source, at, self._folded) if samples else ():
             try:
                 self._sample(sample, source, at, now)
-            except RejectedError as rejected:
-                self._rejected[str(rejected), agent] += 1
+            except RejectedError as error:
+                self._rejections.add(error, sample)
+        self._reject(agent)
         for part in parts:
             self._part(part, at, now)
         if final:
@@ -190,14 +193,14 @@ class Fold:
 
     # -- tables ---------------------------------------------------------------------------------------------------
 
-    def _table(self, table: Any, source: str, agent: str, at: float, now: float) -> None:
+    def _table(self, table: Any, source: str, at: float, now: float) -> None:
         if type(table) is not dict or type(rows := table.get("rows")) is not list:
-            raise RejectedError("invalid_table")
+            raise RejectedError("invalid_table", "a table is an object with a list of rows")
         labels = table.get("labels")
         if labels is None:
             labels = []
         elif type(labels) is not list:
-            raise RejectedError("invalid_label")
+            raise RejectedError("invalid_label", "a table's labels are a list of names")
         if (ts := table.get("ts")) is not None:
             at = event_time(ts, now)
         route = self._routes.find(table, tuple(labels), of_table)
@@ -211,24 +214,24 @@ class Fold:
         for row in others:
             try:
                 self._row(route, row, source, at)
-            except RejectedError as rejected:
-                self._rejected[str(rejected), agent] += 1
+            except RejectedError as error:
+                self._rejections.add(error, (table, row))
 
     def _row(self, route: Route, row: Any, source: str, at: float) -> None:
         if type(row) is not list or not row:
-            raise RejectedError("invalid_row")
+            raise RejectedError("invalid_row", "a row is a list of label values and a value")
         self._value(route, tuple(row[:-1]), row[-1], source, at)
 
     # -- samples --------------------------------------------------------------------------------------------------
 
     def _sample(self, sample: Any, source: str, at: float, now: float) -> None:
         if type(sample) is not dict:
-            raise RejectedError("invalid_sample")
+            raise RejectedError("invalid_sample", "a sample is an object")
         labels = sample.get("labels")
         if labels is None:
             labels = {}
         elif type(labels) is not dict:
-            raise RejectedError("invalid_label")
+            raise RejectedError("invalid_label", "labels are an object of names to values")
         value = value_of(sample)
         if (ts := sample.get("ts")) is not None:
             at = event_time(ts, now)
@@ -253,7 +256,7 @@ class Fold:
         change = checked(group.family, value)
         if route.order is not None:
             if len(labelvalues) != route.width:
-                raise RejectedError("label_mismatch")
+                raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
             labelvalues = tuple([labelvalues[i] for i in route.order])
         try:
             cell = group.cells[labelvalues]
@@ -281,13 +284,14 @@ class Fold:
     def _part(self, part: Part, at: float, now: float) -> None:
         self._agent = part.agent
         self._points.begin(part)
-        if part.rejected:
-            self._rejected["invalid_line", part.agent] += part.rejected
         for point in part.points:
             try:
                 self._point(point, part, at, now)
-            except RejectedError as rejected:
-                self._rejected[str(rejected), part.agent] += 1
+            except RejectedError as error:
+                self._rejections.add(error, point)
+        if part.rejections is not None:
+            self._take(part.agent, part.rejections)
+        self._reject(part.agent)
 
     def _point(self, point: Point, part: Part, at: float, now: float) -> None:
         stated, at = self._points.stated(point, part), point_time(point, at, now)
@@ -301,6 +305,19 @@ class Fold:
         if total is not None:
             self.streams.advance(total)
 
+    # -- what isn't counted ---------------------------------------------------------------------------------------
+
+    def _reject(self, agent: str) -> None:
+        """Count what the fold has rejected of one source since the last call."""
+        if self._rejections.counts:
+            self._take(agent, self._rejections)
+            self._rejections.clear()
+
+    def _take(self, agent: str, rejections: Rejections) -> None:
+        """Count what a decoder or the fold has rejected of one source."""
+        for reason, amount in rejections.counts.items():
+            self._rejected[reason, agent] += amount
+
     def _derives_agents(self) -> bool:
         """Whether live agents are counted by type; not where a catalogue has that metric in another form."""
         with suppress(LookupError, AdoptionError):
@@ -310,6 +327,7 @@ class Fold:
 
     def _forget_counts(self) -> None:
         self._folded.clear()
+        self._rejections.clear()
         self._rejected.clear()
         self._left_out.clear()
         for counter in self._admission.counted.values():

@@ -12,7 +12,8 @@ from typing import Any
 from busmon.catalogue.family import GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.catalogue.mapping import label_name
 from busmon.catalogue.naming import MAX_NAME_CHARACTERS
-from busmon.registry.admission.checks import RejectedError, event_time
+from busmon.errors import RejectedError
+from busmon.registry.admission.checks import event_time
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.routes import Candidate
 from busmon.wire.arrival import MAX_METRIC_CHARACTERS
@@ -20,6 +21,8 @@ from busmon.wire.envelope import Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 AGENT_LABEL = "agent"
+_LONG_NAME = f"the name has at most {MAX_METRIC_CHARACTERS} characters"
+_LONG_LABEL = f"a label's name has at most {MAX_NAME_CHARACTERS} characters"
 
 
 class Points:
@@ -44,9 +47,9 @@ class Points:
             RejectedError: `invalid_name` or `invalid_label`: one is too long to be remembered.
         """
         if len(point.name) > MAX_METRIC_CHARACTERS:
-            raise RejectedError("invalid_name")
+            raise RejectedError("invalid_name", _LONG_NAME)
         if any(len(label) > MAX_NAME_CHARACTERS for label in point.labels):
-            raise RejectedError("invalid_label")
+            raise RejectedError("invalid_label", _LONG_LABEL)
         name, labels = point.family, {label_name(label): value for label, value in point.labels.items()}
         if (rule := self._families.mappings.find(point.name)) is not None:
             said = ChainMap(dict(point.labels), self._context)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from busmon.catalogue import naming
 from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
-from busmon.errors import AdoptionError
+from busmon.errors import AdoptionError, RejectedError
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import RejectedError, bounds, check_labels, checked, value_of
+from busmon.registry.admission.checks import bounds, check_labels, checked, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import Column, Group, column_of
 
@@ -22,7 +22,15 @@ Candidate = tuple[Sequence[Any], Any]
 Candidates = Callable[[Mapping[str, Any]], Iterator[Candidate]]
 
 _MAX_ROUTES = 10_000
+_MAX_DETAIL_CHARACTERS = 300
 _OPS = frozenset({None, "set", "add"})
+
+
+class Fault(NamedTuple):
+    """The reason for which samples of one statement are rejected, and the detail for a person."""
+
+    reason: str
+    detail: str
 
 
 class Route(NamedTuple):
@@ -72,7 +80,7 @@ class Routes:
         self._columns = columns
         self.ways: dict[tuple[Any, ...], Way] = {}
         self.table_ways: dict[str, TableWay] = {}
-        self._routes: dict[tuple[Any, ...], Route | str] = {}
+        self._routes: dict[tuple[Any, ...], Route | Fault] = {}
 
     def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:
         """The route of a sample or table.
@@ -90,13 +98,13 @@ class Routes:
         try:
             route = self._routes.get(key)
         except TypeError:
-            raise RejectedError("invalid_sample") from None
+            raise RejectedError("invalid_sample", "'name', 'type', 'op' and the labels are texts") from None
         if route is None:
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             route = self._routes[key] = self._resolved(name, type_, op, labels, candidates(stated))
-        if isinstance(route, str):
-            raise RejectedError(route)
+        if isinstance(route, Fault):
+            raise RejectedError(*route)
         return route
 
     def group(self, family: Family) -> Group:
@@ -135,10 +143,10 @@ class Routes:
 
     def _resolved(
         self, name: Any, type_: Any, op: Any, labels: tuple[Any, ...], candidates: Iterator[Candidate]
-    ) -> Route | str:
-        """The route, or the reason for which such samples are rejected."""
+    ) -> Route | Fault:
+        """Resolve a statement to a route, or to the fault for which its samples are rejected."""
         if fault := _malformed(name, type_, op, labels):
-            raise RejectedError(fault)  # not kept: it may be as large as a body
+            raise RejectedError(*fault)  # not kept: it may be as large as a body
         names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
         known = self._families.get(name)
         forbidden = tuple(label for label in names if label in self._forbidden - _labels_of(known))
@@ -151,7 +159,7 @@ class Routes:
                 return fault
             group = self.group(family)
         except AdoptionError as error:
-            return error.reason
+            return Fault(error.reason, error.detail[:_MAX_DETAIL_CHARACTERS])
         if fault := _mismatch(group.family, type_, op, names_kept):
             return fault
         order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
@@ -170,8 +178,8 @@ class Routes:
     ) -> Family:
         """A family for an unknown metric, by the first of its samples that will be folded."""
         if type_ is None:
-            raise AdoptionError("unknown_metric", f"{name!r} is in no catalogue and states no type")
-        rejected = RejectedError("invalid_value")
+            raise AdoptionError("unknown_metric", "no catalogue names the metric, and it states no type")
+        rejected = RejectedError("invalid_value", "it has no row")
         for labelvalues, value in candidates:
             try:
                 check_labels(names, labelvalues)
@@ -205,27 +213,40 @@ def _picked(labelvalues: Sequence[Any], kept: Sequence[int]) -> Sequence[Any]:
     return [labelvalues[i] for i in kept] if not kept or kept[-1] < len(labelvalues) else []
 
 
-def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> str | None:
+_INVALID_NAME = Fault("invalid_name", f"the name is a text of at most {naming.MAX_NAME_CHARACTERS} characters")
+_INVALID_LABEL = Fault(
+    "invalid_label",
+    f"labels are at most {naming.MAX_LABELS} different names of at most {naming.MAX_NAME_CHARACTERS} characters",
+)
+
+
+def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> Fault | None:
     if type(name) is not str or len(name) > naming.MAX_NAME_CHARACTERS:
-        return "invalid_name"
+        return _INVALID_NAME
     if len(labels) > naming.MAX_LABELS or not all(type(label) is str for label in labels):
-        return "invalid_label"
+        return _INVALID_LABEL
     if len({*labels}) < len(labels) or any(len(label) > naming.MAX_NAME_CHARACTERS for label in labels):
-        return "invalid_label"
+        return _INVALID_LABEL
     if type_ is not None and type_ not in TYPES:
-        return "invalid_type"
-    return None if op in _OPS else "invalid_op"
+        return Fault("invalid_type", f"the type is one of {', '.join(TYPES)}")
+    return None if op in _OPS else Fault("invalid_op", "the op is 'set' or 'add'")
 
 
-def _mismatch(family: Family, type_: str | None, op: str | None, names: tuple[str, ...]) -> str | None:
+def _mismatch(family: Family, type_: str | None, op: str | None, names: tuple[str, ...]) -> Fault | None:
     if family.internal:
-        return "reserved_name"
+        return Fault("reserved_name", "busmon makes this metric itself")
     if type_ is not None and type_ != family.type:
-        return "type_mismatch"
+        return Fault("type_mismatch", f"the metric is a {family.type}, and the sample states {type_}")
     if family.type != GAUGE and op is not None:
-        return "op_mismatch"
-    if family.type == GAUGE and (op or "set") != ("add" if family.merge == "add" else "set"):
-        return "op_mismatch"
+        return Fault("op_mismatch", f"the metric is a {family.type}, which has no op")
+    expected = "add" if family.merge == "add" else "set"
+    if family.type == GAUGE and (op or "set") != expected:
+        return Fault("op_mismatch", f"the gauge takes the op {expected!r}, and the sample has {op or 'set'!r}")
     if len(names) != len(family.labelnames) or {*names} != {*family.labelnames}:
-        return "label_mismatch"
+        detail = f"expected {_listed(family.labelnames)}; got {_listed(names)}"
+        return Fault("label_mismatch", detail[:_MAX_DETAIL_CHARACTERS])
     return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"the labels {', '.join(sorted(names))}" if names else "no labels"

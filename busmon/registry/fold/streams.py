@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from busmon.registry.admission.checks import LARGEST_COUNT, RejectedError, check_total
+from busmon.errors import RejectedError
+from busmon.registry.admission.checks import LARGEST_COUNT, check_total
 from busmon.registry.fold.points import point_time
 from busmon.wire.envelope import Observed, Point
 from busmon.wire.json_v1 import is_time
@@ -32,6 +33,7 @@ MAX_BUCKETS = 1000
 MAX_SIZE = 2_000_000
 """Of all streams, as `_size` counts them: some 200 MB. What an open batch advances may have as much."""
 
+_TOO_MANY_BUCKETS = f"a total has at most {MAX_BUCKETS} buckets"
 _BARE_SIZE = 4
 _DIGEST_BYTES = 16
 
@@ -81,7 +83,7 @@ class Streams:
         """
         value = check_total(point.value)
         if isinstance(value, Observed) and len(value.buckets) > MAX_BUCKETS:
-            raise RejectedError("bucket_mismatch")
+            raise RejectedError("bucket_mismatch", _TOO_MANY_BUCKETS)
         value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
         start = 0.0 if point.start is None else _start(point.start)
         return Total(_key(source, point), Stream(start, point_time(point, now, now), now, value))
@@ -94,13 +96,13 @@ class Streams:
                 streams as there is memory for.
         """
         if self._open_size >= MAX_SIZE and total.key not in self._open:
-            raise RejectedError("stream_budget")
+            raise RejectedError("stream_budget", "the batch has totals of as many streams as memory is meant for")
         start, at, _, value = total.stream
         known = self._open.get(total.key) or self._known.get(total.key)
         if known is None:
             return _nothing(value) if 0 < start <= self.horizon else value
         if start < known.start or (start == known.start and at <= known.at):
-            raise RejectedError("stale_total")
+            raise RejectedError("stale_total", "a total that is as late, or of a later start, is counted already")
         return value if start > known.start else _difference(value, known.total)
 
     def advance(self, total: Total) -> None:
@@ -155,7 +157,7 @@ def _start(stated: float) -> float:
         RejectedError: `invalid_timestamp`.
     """
     if not is_time(stated):
-        raise RejectedError("invalid_timestamp")
+        raise RejectedError("invalid_timestamp", "the start is seconds since the epoch, more than 0")
     return stated
 
 

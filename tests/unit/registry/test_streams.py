@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from busmon.registry.admission.checks import RejectedError
+from busmon.errors import RejectedError
 from busmon.registry.fold import streams as module
 from busmon.registry.fold.streams import Streams
 from busmon.wire.envelope import Observed, Point
@@ -37,7 +37,7 @@ def grown(points: Sequence[Point], streams: Streams | None = None) -> list[float
         try:
             found.append(advance(streams, told))
         except RejectedError as rejected:
-            found.append(None if str(rejected) == "stale_total" else nan)
+            found.append(None if rejected.reason == "stale_total" else nan)
         streams.commit()
     return found
 

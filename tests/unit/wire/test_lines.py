@@ -87,7 +87,7 @@ def test_a_line_that_is_no_statsd_is_counted_and_its_neighbours_are_folded(line:
     statsd = folded("statsd")
     statsd.take(b"good:1|c\n" + line + b"\n")
     assert statsd.value("good_total") == 1
-    assert statsd.rejected() == {"invalid_line": 1}
+    assert statsd.rejected() == {"invalid_statsd": 1}
     with pytest.raises(EnvelopeError, match="invalid_statsd"):
         DECODERS["statsd"](Arrival(line, None, None, 1000))
 
@@ -116,7 +116,7 @@ def test_a_line_that_is_no_influx_is_counted_and_its_neighbours_are_folded(line:
     influx = folded("influx")
     influx.take(b"good value=1\n" + line + b"\n")
     assert influx.value("good") == 1
-    assert influx.rejected() == {"invalid_line": 1}
+    assert influx.rejected() == {"invalid_influx": 1}
 
 
 def test_influx_lines_are_known_by_their_bytes_where_each_has_its_time() -> None:
@@ -159,7 +159,7 @@ def test_a_line_that_is_no_exposition_is_counted_and_its_neighbours_are_folded(l
     prometheus = folded("prometheus")
     prometheus.take(b"good 1\n" + line + b"\n")
     assert prometheus.value("good") == 1
-    assert prometheus.rejected() == {"invalid_line": 1}
+    assert prometheus.rejected() == {"invalid_exposition": 1}
 
 
 @pytest.mark.parametrize("format_", ["statsd", "influx", "prometheus"])
@@ -202,7 +202,7 @@ def test_an_influx_line_out_of_bounds_costs_itself(line: bytes, folded: Open) ->
     influx = folded("influx")
     influx.take(b"good value=1\n" + line)
     assert influx.value("good") == 1
-    assert influx.rejected() == {"invalid_line": 1}
+    assert influx.rejected() == {"invalid_influx": 1}
 
 
 def test_a_body_has_so_many_sources_at_most() -> None:

@@ -1,0 +1,67 @@
+"""Rejections: the samples of one source that are not counted, by reason, and the last of them.
+
+A decoder notes what it refuses in its part's rejections, and the fold notes what it refuses in rejections of its own;
+both end in the shard's `RejectedSamples`. Noting a sample is one append, however large the sample is; nothing is
+copied or formatted before the fold keeps it. Pure.
+"""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from busmon.errors import RejectedError
+
+KEPT = 5
+"""Samples kept of each reason: of one source in one body, and of one agent in a shard."""
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class Stated(NamedTuple):
+    """A rejected sample, by as much of it as is known.
+
+    Attributes:
+        name: the metric's, as its producer has it; empty where unknown.
+        labels: names to values.
+        value: a number or a text as the producer wrote it; None where unknown.
+    """
+
+    name: Any = ""
+    labels: Any = NO_LABELS
+    value: Any = None
+
+
+class Rejections:
+    """The rejected samples of one source in one body.
+
+    Attributes:
+        counts: by reason.
+        last: what was wrong and what was stated, by reason; at most `KEPT` of each.
+    """
+
+    __slots__ = ("counts", "last")
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.last: dict[str, deque[tuple[str, Any]]] = {}
+
+    def add(self, error: RejectedError, sample: Any = None, amount: int = 1) -> None:
+        """Note a sample.
+
+        Args:
+            error: the reason and the detail.
+            sample: a `Stated`, a `Point`, or a sample as the wire format has it; None where nothing of it is known.
+            amount: samples that `sample` stands for.
+        """
+        reason = error.reason
+        self.counts[reason] += amount
+        last = self.last.get(reason)
+        if last is None:
+            last = self.last[reason] = deque(maxlen=KEPT)
+        last.append((error.detail, sample))
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.counts.clear()
+        self.last.clear()
