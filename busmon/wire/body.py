@@ -6,11 +6,20 @@ Never raises anything but `EnvelopeError`. Pure.
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 
 from busmon.errors import EnvelopeError
 
 _GZIP = 31
 """zlib's window bits for a gzip header and 32 KiB of history."""
+
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+"""Characters without a width: U+200B to U+200D, U+2060, and the byte order mark. An editor shows none of them."""
+
+BLANK = f" \t\r\v\f\0\u00a0\u2007\u202f{INVISIBLE}"
+"""Characters that stand around a line and never belong to it, the NUL behind a C device's body among them."""
+
+_NO_INVISIBLE = str.maketrans("", "", INVISIBLE)
 
 
 def plain(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
@@ -46,6 +55,16 @@ def text(body: bytes, content_encoding: str | None, max_bytes: int) -> str:
         return plain(body, content_encoding, max_bytes).decode()
     except UnicodeDecodeError as error:
         raise EnvelopeError("invalid_text", f"expected UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text that aren't blank, without the blanks around each."""
+    return filter(None, [line.strip(BLANK) for line in text.split("\n")])
+
+
+def visible(name: str) -> str:
+    """Remove the characters of a name that nobody sees, and the blanks around it."""
+    return (name if name.isascii() else name.translate(_NO_INVISIBLE)).strip(BLANK)
 
 
 def _expanded(body: bytes, max_bytes: int) -> bytes:
