@@ -20,7 +20,9 @@ _logger = logging.getLogger("busmon")
 Labels = tuple[tuple[str, str], ...]
 
 
-def bridge(telemetry: Telemetry, registry: Any, *, interval_seconds: float = 1.0) -> None:
+def bridge(
+    telemetry: Telemetry, registry: Any, *, interval_seconds: float = 1.0, outlives_source: bool = False
+) -> None:
     """Publish what a registry has, from now on, with all that it has counted until now.
 
     A summary has no observations left that could be published, and a metric may be at odds with the catalogue: such a
@@ -30,20 +32,23 @@ def bridge(telemetry: Telemetry, registry: Any, *, interval_seconds: float = 1.0
         telemetry: what publishes it.
         registry: `prometheus_client.REGISTRY`, or another of its registries.
         interval_seconds: how often to look.
+        outlives_source: keep the gauges' last values in the scrape when this process has ended, as a Pushgateway does.
     """
-    watched = _Bridge(telemetry, registry)
+    watched = _Bridge(telemetry, registry, outlives_source=outlives_source)
     telemetry.watch(watched.look, interval_seconds=interval_seconds)
     os.register_at_fork(before=watched.look, after_in_child=watched.renew)
 
 
 class _Bridge:
-    def __init__(self, telemetry: Telemetry, registry: Any) -> None:
+    def __init__(self, telemetry: Telemetry, registry: Any, *, outlives_source: bool) -> None:
         self._telemetry = telemetry
         self._registry = registry
+        self._outlives_source = outlives_source
         self._lock = Lock()
         self._left_out: set[str] = set()
         self._grown: dict[tuple[str, Labels], Growth] = {}
         self._counted: dict[tuple[str, Labels], tuple[list[int], float]] = {}
+        self._set: dict[tuple[str, Labels], float] = {}
 
     def renew(self) -> None:
         """The parent's publishing thread, which may hold the lock, doesn't exist in a forked child."""
@@ -80,10 +85,18 @@ class _Bridge:
 
     def _gauge(self, family: Any) -> None:
         for sample in family.samples:
-            labels = _labels(sample)
-            gauge = self._telemetry.gauge(sample.name, family.documentation, [name for name, _ in labels])
-            if isfinite(sample.value):  # NaN is how a collector says that it doesn't know
-                _child(gauge, labels).set(sample.value)
+            key = sample.name, _labels(sample)
+            # A gauge that outlives its source must be set when its value is new, and not again.
+            if self._set.get(key) == sample.value or not isfinite(sample.value):  # NaN: the collector doesn't know
+                continue
+            gauge = self._telemetry.gauge(
+                sample.name,
+                family.documentation,
+                [name for name, _ in key[1]],
+                outlives_source=self._outlives_source,
+            )
+            _child(gauge, key[1]).set(sample.value)
+            self._set[key] = sample.value
 
     def _histogram(self, family: Any) -> None:
         buckets: defaultdict[Labels, dict[float, int]] = defaultdict(dict)

@@ -105,8 +105,17 @@ class Families:
             if name in self._frozen:
                 self._append(descriptor, {"name": name, "dropped": True})
 
-    def propose(self, name: str, type_: str, labelnames: Sequence[str], merge: str, buckets: Sequence[float]) -> Family:
-        """A family for a metric that no catalogue names; a histogram with the bounds that its first sample has.
+    def propose(  # noqa: PLR0913 - all that a sample can state of its metric
+        self,
+        name: str,
+        type_: str,
+        labelnames: Sequence[str],
+        merge: str,
+        buckets: Sequence[float],
+        *,
+        outlives_source: bool = False,
+    ) -> Family:
+        """Propose a family for a metric that no catalogue names; a histogram with the bounds that its first sample has.
 
         Raises:
             AdoptionError: its name, type, labels or number of bounds aren't acceptable, or a family of the catalogue
@@ -114,7 +123,7 @@ class Families:
         """
         if len(buckets) > MAX_ADOPTED_BUCKETS:
             raise AdoptionError("bucket_mismatch", f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}")
-        family = self._catalogue.adopt(name, type_, labelnames, merge)
+        family = self._catalogue.adopt(name, type_, labelnames, merge, outlives_source=outlives_source)
         return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets else family
 
     def reload(self, catalogue: Catalogue) -> list[str]:
