@@ -6,6 +6,7 @@ What is wrong with a definition is said when it is made, before anything is sent
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from math import inf
 from typing import TypeVar
 
@@ -37,7 +38,6 @@ class _Definition:
     labelnames: tuple[str, ...]
     domain: str
     bounds: tuple[float, ...] = ()
-    outlives_source: bool = False
 
 
 class Definitions:
@@ -73,26 +73,14 @@ class Definitions:
         return self._only(Counter, table, documentation, Sum)
 
     def gauge(
-        self,
-        name: str,
-        documentation: str = "",
-        labelnames: Sequence[str] = (),
-        *,
-        outlives_source: bool = False,
-        domain: str = DEFAULT_DOMAIN,
+        self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
     ) -> Gauge:
-        """Make a gauge; arguments and errors as for `counter`.
-
-        A gauge leaves the scrape with its process, unless it `outlives_source`: then its last value stays until any
-        process sets a later one. State it for what is read after the process has ended, such as the result of a job. A
-        metric that the catalogue names is as the catalogue says.
-        """
-        table = self._table(name, GAUGE, labelnames, domain, outlives_source=outlives_source)
+        """A gauge; arguments and errors as for `counter`."""
+        table = self._table(name, GAUGE, labelnames, domain)
         if table.op == "add":
             return self._only(AccumulatingGauge, table, documentation, Sum)
         family = self._catalogue.families.get(table.name)
-        stays = family.outlives_source if family else outlives_source
-        return self._only(Gauge, table, documentation, Lasting if stays else Held)
+        return self._only(Gauge, table, documentation, Lasting if family and family.outlives_source else Held)
 
     def histogram(  # noqa: PLR0913 - prometheus_client's, and two of our own
         self,
@@ -111,12 +99,14 @@ class Definitions:
 
         `buckets` are ascending upper bounds, the catalogue's among them; by default they are the catalogue's. A metric
         that it doesn't name gets those of its first sample that the fleet sees, or prometheus_client's default ones.
+        `[math.inf]` alone gives a histogram of one bucket: count and sum.
         """
         table = self._table(name, HISTOGRAM, labelnames, domain)
         bounds = self._bounds(table, buckets)
-        if one_in < 1 or (one_in > 1 and not bounds):
+        is_bounded = bool(bounds or buckets)
+        if one_in < 1 or (one_in > 1 and not is_bounded):
             raise ValueError(f"{table.name}: one_in is a whole number from 1, and needs buckets where it is more")
-        if not bounds:
+        if not is_bounded:
             return self._only(Histogram, table, documentation, Values)
         make = partial(Distribution, bounds=bounds, are_agreed=table.type is None, each_stands_for=one_in)
         return self._only(sampled_histogram(one_in), table, documentation, make, bounds)
@@ -142,15 +132,11 @@ class Definitions:
         bounds = self._bounds(table, buckets)
         return self._only(CountedHistogram, table, documentation, partial(Counts, bounds=bounds), bounds)
 
-    def _table(
-        self, name: str, type_: str, labelnames: Sequence[str], domain: str, *, outlives_source: bool = False
-    ) -> Table:
+    def _table(self, name: str, type_: str, labelnames: Sequence[str], domain: str) -> Table:
         name = full_name(self._catalogue, name, type_)
-        family = family_of(self._catalogue, name, type_, labelnames, outlives_source=outlives_source)
-        is_known = name in self._catalogue.families
-        stated = None if is_known else type_
-        stays = outlives_source and not is_known
-        return Table(name, tuple(labelnames), stated, op_of(family), word(domain, "domain"), stays)
+        family = family_of(self._catalogue, name, type_, labelnames)
+        stated = None if name in self._catalogue.families else type_
+        return Table(name, tuple(labelnames), stated, op_of(family), word(domain, "domain"))
 
     def _bounds(self, table: Table, buckets: Sequence[float] | None) -> tuple[float, ...]:
         family = self._catalogue.families.get(table.name)
@@ -158,8 +144,8 @@ class Definitions:
         if buckets is None:
             return agreed
         bounds = tuple(bound for bound in map(float, buckets) if bound != inf)
-        if not bounds or any(not low < high for low, high in zip(bounds, (*bounds[1:], inf), strict=True)):
-            raise ValueError(f"{table.name}: buckets are finite numbers in ascending order, each once")
+        if not buckets or any(not low < high for low, high in pairwise((*bounds, inf))):
+            raise ValueError(f"{table.name}: buckets are numbers in ascending order, each once")
         if not {*agreed} <= {*bounds}:
             raise ValueError(f"{table.name}: by the catalogue its buckets are {', '.join(map(str, agreed))}")
         return bounds
@@ -173,13 +159,11 @@ class Definitions:
         bounds: tuple[float, ...] = (),
     ) -> InstrumentT:
         """The instrument of this name, made unless it exists."""
-        definition = _Definition(kind, table.labelnames, table.domain, bounds, table.outlives_source)
+        definition = _Definition(kind, table.labelnames, table.domain, bounds)
         if table.name not in self._instruments:
             made = kind(table, documentation, self._series, make, None if table.labelnames else ())
             self._instruments.setdefault(table.name, (definition, made))
         known, instrument = self._instruments[table.name]
         if known != definition or not isinstance(instrument, kind):
-            raise ValueError(
-                f"{table.name}: is defined already, with another type, labels, buckets, domain or lifetime"
-            )
+            raise ValueError(f"{table.name}: is defined already, with another type, labels, buckets or domain")
         return instrument
