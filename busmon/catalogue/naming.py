@@ -10,8 +10,24 @@ from collections.abc import Mapping, Sequence
 MAX_NAME_CHARACTERS = 200
 MAX_LABELS = 32
 
-EXPORTED_LABELS: Mapping[str, str] = {"job": "exported_job", "instance": "exported_instance"}
-"""Labels that a scrape sets itself: a publisher's are renamed so, as Prometheus would."""
+EXPORTED_LABELS: Mapping[str, str] = {
+    label: f"exported_{label}" for label in ("job", "instance", "pid", "le", "quantile")
+}
+"""Labels that a scrape, a histogram, a summary or a multiprocess file has of its own: a publisher's are renamed so, as
+Prometheus does it with the first two."""
+
+EXPORTER_METRICS = frozenset(
+    {
+        "process_cpu_seconds",
+        "process_cpu_seconds_total",
+        "process_max_fds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_virtual_memory_bytes",
+    }
+)
+"""Metrics of the exporter's own process, in each scrape."""
 
 BASE_UNITS = frozenset(
     {"seconds", "bytes", "ratio", "celsius", "kelvin", "meters", "metres", "volts", "amperes", "joules", "grams"}
@@ -19,8 +35,7 @@ BASE_UNITS = frozenset(
 
 METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_RESERVED_LABELS = frozenset({"le", "quantile", "pid"})
-_RESERVED_PREFIXES = ("busmon_", "process_", "scrape_", "__")
+_RESERVED_PREFIXES = ("busmon_", "scrape_", "__")
 _RESERVED_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
 _PART_SUFFIX = re.compile(r"_(total|bucket|count|sum|created)$")
 
@@ -33,18 +48,23 @@ def metric_name_fault(name: str) -> str | None:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether the metric is made by busmon (`busmon_*`, `process_*`) or by Prometheus at each scrape (`up`, …)."""
-    return name in _RESERVED_METRICS or name.startswith(_RESERVED_PREFIXES)
+    """Whether busmon makes the metric (`busmon_*`, `EXPORTER_METRICS`), or Prometheus at each scrape (`up`, …)."""
+    return name in _RESERVED_METRICS or name in EXPORTER_METRICS or name.startswith(_RESERVED_PREFIXES)
+
+
+def exported_metric(name: str) -> str:
+    """Rename a publisher's metric where the exporter has one of this name; any other keeps its name."""
+    return f"exported_{name}" if name in EXPORTER_METRICS else name
 
 
 def label_name_fault(name: str) -> str | None:
     """Why no label can have this name, or None: characters, length, and the reserved names."""
     if len(name) > MAX_NAME_CHARACTERS or not LABEL_NAME.fullmatch(name):
         return f"a label's name is 1 to {MAX_NAME_CHARACTERS} letters, digits or '_', no digit first"
-    if name in _RESERVED_LABELS or name.startswith("__"):
-        return "'le', 'quantile', 'pid' and names that start with '__' are reserved"
+    if name.startswith("__"):
+        return "names that start with '__' are reserved"
     if name in EXPORTED_LABELS:
-        return f"a scrape sets it itself; the label is named {EXPORTED_LABELS[name]!r}"
+        return f"a scrape has it of its own; the label is named {EXPORTED_LABELS[name]!r}"
     return None
 
 

@@ -108,7 +108,7 @@ class Overview:
         alive: the liveness document's status.
         ready: the readiness document's status.
         degraded: what is wrong, in words.
-        agents: the longest silent first, by whole minutes and then by name; at most `MAX_ROWS`, from either end.
+        agents: the most lately heard and the longest silent, the latter first, at most `MAX_ROWS`.
         agents_known: all of them.
         families: the fullest first, at most `MAX_ROWS`.
         families_known: all of them.
@@ -224,11 +224,10 @@ def _flow(row: ShardRow, window: Window) -> ShardFlow:
 
 
 def _agents(latest: Figures, now: float) -> Iterator[AgentRow]:
-    """List every agent, the longest silent first by whole minutes, then by name: no agent moves each second."""
-    silent = {agent: max(0.0, now - heard_at) for agent, heard_at in latest.heard.items()}
-    for agent in sorted(silent, key=lambda agent: (-(silent[agent] // 60), agent)):
+    """Every agent, the longest silent first."""
+    for agent, heard_at in sorted(latest.heard.items(), key=lambda heard: heard[1]):
         rejected, dropped = (counts.get(agent, 0.0) for counts in (latest.rejected_of, latest.dropped_of))
-        yield AgentRow(agent, silent[agent], rejected, dropped)
+        yield AgentRow(agent, max(0.0, now - heard_at), rejected, dropped)
 
 
 def _ends(rows: Sequence[Row], limit: int) -> list[Row]:

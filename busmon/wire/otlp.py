@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
-from math import ldexp
+from math import inf, ldexp
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -217,8 +217,9 @@ def _number(number: "NumberDataPoint") -> float:
 
 
 def _explicit(counted: "HistogramDataPoint") -> Observed:
-    """Counts by bound; the bucket above the last bound is what is left of the count."""
-    buckets = dict(zip(counted.explicit_bounds, counted.bucket_counts, strict=False))
+    """Counts by finite bound; the bucket above the last one is what is left of the count."""
+    counts = zip(counted.explicit_bounds, counted.bucket_counts, strict=False)
+    buckets = {bound: count for bound, count in counts if bound != inf}
     return Observed(counted.count, counted.sum, buckets)
 
 

@@ -114,17 +114,17 @@ def check_trace_id(trace_id: Any) -> None:
         raise RejectedError("invalid_trace_id", _NO_TRACE_ID)
 
 
-def bounds(value: Any) -> set[float]:
-    """The upper bounds in an object of buckets, +Inf among them if it is there; none in any other value.
+def bounds(value: Any) -> set[float] | None:
+    """List the upper bounds that a value states, +Inf among them if it is there; None where it states no buckets.
 
     Raises:
         RejectedError: `invalid_value`: one is no number.
     """
     if type(value) is Observed:
-        return {*value.buckets} if value.is_exact else set()
+        return {*value.buckets} if value.is_exact else None
     buckets = value.get("buckets") if type(value) is dict else None
-    if type(buckets) is not dict:
-        return set()
+    if type(buckets) is not dict or not buckets:
+        return None
     found = {float(bound) for bound in buckets if _BOUND.fullmatch(bound)}
     if len(found) != len(buckets) or -inf in found:
         raise RejectedError("invalid_value", "a bucket's bound is a number or +Inf, and each stands once")
@@ -168,12 +168,12 @@ def _checked_observed(family: Family, observed: Observed) -> Observed:
 
 def _checked_buckets(family: Family, value: dict[str, Any]) -> dict[str, Any]:
     buckets, total = value.get("buckets"), value.get("sum")
-    if type(buckets) is not dict or type(total) not in NUMBERS:
+    if type(buckets) is not dict or not buckets or type(total) not in NUMBERS:
         raise RejectedError("invalid_value", "'buckets' is an object of counts by bound, and 'sum' a number")
     if not all(type(count) in NUMBERS and 0 <= count <= LARGEST and count % 1 == 0 for count in buckets.values()):
         raise RejectedError("invalid_value", "a bucket's count is a whole number, 0 or more")
     if not is_number(total):
         raise RejectedError("non_finite", _NOT_FINITE)
-    if not bounds(value) >= {*family.buckets}:
+    if not {*family.buckets} <= (bounds(value) or set()):
         raise RejectedError("bucket_mismatch", _BOUNDS_MISSING)
     return value

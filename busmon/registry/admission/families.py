@@ -105,26 +105,21 @@ class Families:
             if name in self._frozen:
                 self._append(descriptor, {"name": name, "dropped": True})
 
-    def propose(  # noqa: PLR0913 - all that a sample can state of its metric
-        self,
-        name: str,
-        type_: str,
-        labelnames: Sequence[str],
-        merge: str,
-        buckets: Sequence[float],
-        *,
-        outlives_source: bool = False,
+    def propose(
+        self, name: str, type_: str, labelnames: Sequence[str], merge: str, buckets: Sequence[float] | None
     ) -> Family:
-        """Propose a family for a metric that no catalogue names; a histogram with the bounds that its first sample has.
+        """Make a family for a metric that no catalogue names.
+
+        A histogram has the bounds that its first sample states, if only +Inf; None gives it the default ones.
 
         Raises:
             AdoptionError: its name, type, labels or number of bounds aren't acceptable, or a family of the catalogue
                 occupies its name.
         """
-        if len(buckets) > MAX_ADOPTED_BUCKETS:
+        if buckets is not None and len(buckets) > MAX_ADOPTED_BUCKETS:
             raise AdoptionError("bucket_mismatch", f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}")
-        family = self._catalogue.adopt(name, type_, labelnames, merge, outlives_source=outlives_source)
-        return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets else family
+        family = self._catalogue.adopt(name, type_, labelnames, merge)
+        return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets is not None else family
 
     def reload(self, catalogue: Catalogue) -> list[str]:
         """Follow a new catalogue, and name the families whose change is refused because they were written before."""

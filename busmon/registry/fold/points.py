@@ -11,7 +11,7 @@ from typing import Any
 
 from busmon.catalogue.family import GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.catalogue.mapping import label_name
-from busmon.catalogue.naming import MAX_NAME_CHARACTERS
+from busmon.catalogue.naming import MAX_NAME_CHARACTERS, exported_metric
 from busmon.errors import RejectedError
 from busmon.registry.admission.checks import event_time
 from busmon.registry.admission.families import Families
@@ -50,10 +50,11 @@ class Points:
             raise RejectedError("invalid_name", _LONG_NAME)
         if any(len(label) > MAX_NAME_CHARACTERS for label in point.labels):
             raise RejectedError("invalid_label", _LONG_LABEL)
-        name, labels = point.family, {label_name(label): value for label, value in point.labels.items()}
+        name, labels = point.family, _named(point.labels)
         if (rule := self._families.mappings.find(point.name)) is not None:
             said = ChainMap(dict(point.labels), self._context)
             name, labels = rule.applied(point.name, said, labels)
+        name = exported_metric(name)
         family = self._families.get(name)
         if family is not None:
             return _of_family(point, family, labels, self._named)
@@ -75,6 +76,17 @@ def point_time(point: Point, at: float, now: float) -> float:
         RejectedError: `invalid_timestamp`.
     """
     return at if point.at is None else event_time(point.at, now)
+
+
+def _named(said: Mapping[str, str]) -> dict[str, str]:
+    """Rename a producer's labels; values of those that become one are joined by `;`, as OpenTelemetry has it."""
+    labels = {label_name(label): value for label, value in said.items()}
+    if len(labels) < len(said):
+        labels = {}
+        for label, value in sorted(said.items()):
+            name = label_name(label)
+            labels[name] = f"{labels[name]};{value}" if name in labels else value
+    return labels
 
 
 def _of_family(point: Point, family: Family, labels: Mapping[str, str], named: Mapping[str, str]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ WRONG = {
     "[counter.x]\nhelp='A'\nmerge='sum'": "counter.x.merge: expected one of the keys of a counter",
     "[counter.x]\nhelp='A'\nlabels='a'": "counter.x.labels: expected a list of strings",
     "[counter.x]\nhelp='A'\nlabels=['a', 'a']": "counter.x.labels: expected each value once",
-    "[counter.x]\nhelp='A'\nlabels=['le']": "counter.x.labels: expected other labels: label 'le': 'le', 'quantile'",
+    "[counter.x]\nhelp='A'\nlabels=['le']": "label 'le': a scrape has it of its own; the label is named 'exported_le'",
     "[counter.x]\nhelp='A'\nlabels=['__a']": "counter.x.labels: expected other labels: label '__a'",
     "[counter.x]\nhelp='A'\nlabels=['job']": "the label is named 'exported_job'",
     "[counter.x]\nhelp='A'\nlabels=['a']\nvalues.b=['1']": "counter.x.values: expected a list of values for each",

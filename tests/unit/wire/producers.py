@@ -1,6 +1,6 @@
 """Bodies as other producers make them: by OpenTelemetry's own SDK, and lines as the formats' makers show them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToJson
@@ -23,11 +23,13 @@ DELTA: Mapping[type, AggregationTemporality] = dict.fromkeys(
 class Sdk:
     """OpenTelemetry's SDK in one process of a service; its exports are what its OTLP exporter would send."""
 
-    def __init__(self, *, delta: bool = False, instance: str = "i1", **resource: str) -> None:
+    def __init__(
+        self, *, delta: bool = False, instance: str = "i1", views: Sequence[View] = (), **resource: str
+    ) -> None:
         self._reader = InMemoryMetricReader(preferred_temporality={**DELTA} if delta else None)
         attributes = {"service.name": "checkout", "service.instance.id": instance, **resource}
         exponential = View(instrument_name="*exponential*", aggregation=ExponentialBucketHistogramAggregation())
-        self.provider = MeterProvider([self._reader], resource=Resource.create(attributes), views=[exponential])
+        self.provider = MeterProvider([self._reader], resource=Resource.create(attributes), views=[exponential, *views])
         self.meter = self.provider.get_meter("tests")
 
     def export(self) -> bytes:
