@@ -135,10 +135,8 @@ BOARD = Board(
                     ("BrokerAlarm",),
                 ),
                 {
-                    "memory": "max(rabbitmq_process_resident_memory_bytes / on (instance) "
-                    "rabbitmq_resident_memory_limit_bytes)",
-                    "disk": "max(rabbitmq_disk_space_available_limit_bytes / on (instance) "
-                    "rabbitmq_disk_space_available_bytes)",
+                    "memory": "max(rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes)",
+                    "disk": "max(rabbitmq_disk_space_available_limit_bytes / rabbitmq_disk_space_available_bytes)",
                 },
                 "percentunit",
                 span=THIRD,

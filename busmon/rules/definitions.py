@@ -40,7 +40,7 @@ class Alert:
         expr: PromQL; what it gives is firing.
         durations: `for` and `keep_firing_for`, those that it has.
         labels: `tier` (`P1` wakes somebody at once, `P2` waits for working hours, `P3` wakes nobody; the Watchdog has
-            `none`), `service` and its own.
+            `none`), `service` where the expression's result has none, and its own.
         annotations: `summary`, `description`, `runbook_url`, `dashboard_url`.
     """
 
@@ -98,7 +98,7 @@ def _alert(row: Mapping[str, Any], thresholds: Thresholds) -> Alert:
         name,
         _filled(row["expr"], values).strip(),
         {key: str(own[key]) for key in DURATIONS if key in own},
-        {"tier": row["tier"], "service": row["service"], **row.get("labels", {})},
+        {"tier": row["tier"], **{key: row[key] for key in ("service",) if key in row}, **row.get("labels", {})},
         {key: _filled(text, values) for key, text in (said | links).items()},
     )
 

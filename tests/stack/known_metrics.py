@@ -63,9 +63,6 @@ def _of_prometheus() -> Iterator[tuple[str, Series]]:
     yield "up", Series("gauge", TARGET_LABELS, OTHERS_SCRAPE_SECONDS)
     yield "scrape_duration_seconds", Series("gauge", TARGET_LABELS, OTHERS_SCRAPE_SECONDS)
     yield "scrape_samples_scraped", Series("gauge", TARGET_LABELS, OTHERS_SCRAPE_SECONDS)
-    alert = frozenset({"alertname", "tier", "service", "escalates", "job", "instance"})
-    yield "ALERTS_FOR_STATE", Series("gauge", alert, OTHERS_SCRAPE_SECONDS)
-    yield "ALERTS", Series("gauge", alert | {"alertstate"}, OTHERS_SCRAPE_SECONDS)
 
 
 def _of_list(path: Path) -> Mapping[str, Series]:

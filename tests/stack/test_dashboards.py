@@ -7,9 +7,7 @@ import pytest
 
 from busmon import dashboards, rules
 from busmon.dashboards import BOARDS, Board
-from tests.stack.known_metrics import known
-from tests.stack.promql_lint import Lint
-from tests.stack.test_promql import ALERTS, recording_findings
+from tests.stack.known_rules import ALERTS, taught
 
 DOCKER = Path(__file__).parents[2] / "docker"
 COMMITTED = sorted((DOCKER / "grafana/dashboards").glob("*.json"))
@@ -118,8 +116,7 @@ def test_thresholds_are_green_yellow_red(name: str) -> None:
 
 @every_board
 def test_every_query_asks_for_what_there_is(board: Board) -> None:
-    lint = Lint(known())
-    list(recording_findings(lint))
+    lint = taught()
     expressions = [query for row in board.rows.values() for panel in row for query in panel.queries.values()]
 
     found = [(query, lint.findings(query)) for query in expressions]
