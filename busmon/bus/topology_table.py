@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from busmon.errors import TopologyError
+from busmon.suggestion import suggestion
 
 Arguments = Mapping[str, str | int | bool]
 
@@ -32,7 +33,8 @@ class Table:
     def only(self, *keys: str) -> None:
         """Refuse every other key."""
         if unknown := sorted(self._values.keys() - set(keys)):
-            raise self.wrong(unknown[0], f"one of {', '.join(keys)}", "no such key; ")
+            hint = suggestion(unknown[0], keys)
+            raise self.wrong(unknown[0], f"one of {', '.join(keys)}{hint and f'; {hint}'}", "no such key; ")
 
     def each(self, key: str, exchange: str, shards: int) -> Iterator[Self]:
         """The tables of an array, those that name `{shard}` once for each."""

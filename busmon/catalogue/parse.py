@@ -27,8 +27,11 @@ from busmon.catalogue.family import (
 )
 from busmon.catalogue.mapping import MappingRule
 from busmon.errors import CatalogueError
+from busmon.suggestion import suggestion
 
 _RULES = "mappings"
+_RULE_KEYS = ("match", "name", "labels")
+_NAMED_RULE_KEYS = "match, name and labels"
 _COMMON_KEYS = ("help", "labels", "values", "budgets", "aggregate_away", "ttl_seconds", "internal")
 _KEYS = {
     COUNTER: _COMMON_KEYS,
@@ -49,7 +52,8 @@ def read(path: Path) -> dict[str, Family]:
         if type_ == _RULES:
             continue
         if type_ not in TYPES or not isinstance(tables, dict):
-            raise CatalogueError(f"{path}: {type_}: expected tables [{'.NAME], ['.join(TYPES)}.NAME] or [[{_RULES}]]")
+            expected = f"tables [{'.NAME], ['.join(TYPES)}.NAME] or [[{_RULES}]]"
+            raise CatalogueError(f"{path}: {type_}: expected {_meant(type_, (*TYPES, _RULES), expected)}")
         for name, fields in tables.items():
             table = _Table(path, type_, name, fields)
             if name in families:
@@ -71,8 +75,11 @@ def read_rules(path: Path) -> list[MappingRule]:
 
 
 def _rule(place: str, fields: Any) -> MappingRule:
-    if not isinstance(fields, dict) or fields.keys() - {"match", "name", "labels"}:
-        raise CatalogueError(f"{place}: expected the keys match, name and labels")
+    if not isinstance(fields, dict):
+        raise CatalogueError(f"{place}: expected the keys {_NAMED_RULE_KEYS}")
+    if unknown := sorted(fields.keys() - {*_RULE_KEYS}):
+        expected = _meant(unknown[0], _RULE_KEYS, f"the keys {_NAMED_RULE_KEYS}, not {unknown[0]!r}")
+        raise CatalogueError(f"{place}: expected {expected}")
     match, name, labels = fields.get("match"), fields.get("name"), fields.get("labels", {})
     if not isinstance(match, str) or not match:
         raise CatalogueError(f"{place}.match: expected a glob such as 'app.*.requests'")
@@ -143,7 +150,7 @@ class _Table:
         keys = _KEYS[self.type]
         for key in self.fields:
             if key not in keys:
-                raise self.wrong(f"one of the keys of a {self.type}: {', '.join(keys)}", key)
+                raise self.wrong(_meant(key, keys, f"one of the keys of a {self.type}: {', '.join(keys)}"), key)
 
     def _help(self) -> str:
         text = self.fields.get("help")
@@ -223,7 +230,7 @@ class _Table:
     def _one_of(self, key: str, words: Sequence[str]) -> str:
         word = self.fields.get(key, words[0])
         if word not in words:
-            raise self.wrong(" or ".join(map(repr, words)), key)
+            raise self.wrong(_meant(str(word), words, " or ".join(map(repr, words))), key)
         return str(word)
 
     def _flag(self, key: str) -> bool:
@@ -231,6 +238,11 @@ class _Table:
         if not isinstance(flag, bool):
             raise self.wrong("true or false", key)
         return flag
+
+
+def _meant(name: str, known: Sequence[str], expected: str) -> str:
+    """Add the name that was probably meant to the names that are expected."""
+    return " ".join(filter(None, (f"{expected};", suggestion(name, known)))).removesuffix(";")
 
 
 def _is_finite(number: Any) -> bool:

@@ -1,7 +1,6 @@
 """`busmon catalogue check|show`: what the fleet knows, and what its names break of Prometheus' conventions."""
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import CatalogueError
+from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
     from busmon.catalogue import Catalogue, Family
@@ -110,8 +110,7 @@ def _load(args: argparse.Namespace, more: Sequence[Path] = ()) -> "Catalogue":
 def _named(catalogue: "Catalogue", name: str) -> "Family":
     family = catalogue.families.get(name)
     if family is None:
-        near = difflib.get_close_matches(name, catalogue.families, n=1, cutoff=0.8)
-        hint = f"did you mean {near[0]!r}?" if near else "`busmon catalogue show` lists them all"
+        hint = suggestion(name, catalogue.families, "`busmon catalogue show` lists all families")
         raise CatalogueError(f"no metric family is named {name!r}; {hint}")
     return family
 

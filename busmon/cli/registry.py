@@ -1,7 +1,6 @@
 """`busmon registry show|drop`: what the shards' files hold by which budgets, and the removal of series by hand."""
 
 import argparse
-import difflib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
+from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
     from busmon.catalogue.family import Family
@@ -145,8 +145,7 @@ def run_drop(args: argparse.Namespace) -> int:
 def _named(families: "Families", name: str) -> "Family":
     written = {family.name: family for family in families.frozen()}
     if name not in written:
-        near = difflib.get_close_matches(name, written, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`busmon registry show` lists them all"
+        hint = suggestion(name, written, "`busmon registry show` lists all families")
         raise UserError(f"no family that is named {name!r} has series; {hint}")
     return written[name]
 

@@ -7,7 +7,6 @@ machine lacks, the fleet is right. Pure; one thread.
 import re
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from math import inf, isfinite
 from typing import Any
 
@@ -16,6 +15,7 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, TYPES
 from busmon.errors import UserError
 from busmon.publish.contract import family_of, op_of
 from busmon.publish.instruments import MAX_LABEL_VALUE_CHARACTERS
+from busmon.suggestion import closest
 from busmon.wire.json_v1 import is_time
 
 _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
@@ -90,9 +90,9 @@ class SampleChecks:
 
     def _meant(self, name: str) -> str:
         publishable = [family.name for family in self._catalogue.families.values() if not family.internal]
-        near = get_close_matches(name[:80], publishable, n=1, cutoff=0.8)
         asked = f"{', '.join(TYPES[:-1])} or {TYPES[-1]}"
-        return f"did you mean {near[0]!r}? Else give its type: {asked}" if near else f"give its type: {asked}"
+        near = closest(name, publishable)
+        return f"did you mean {near!r}? Else give its type: {asked}" if near else f"give its type: {asked}"
 
 
 def _check_op(family: Family, op: Any, *, is_known: bool) -> None:

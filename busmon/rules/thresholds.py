@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from busmon.errors import RulesError
+from busmon.suggestion import suggestion
 
 BUILT_IN = Path(__file__).with_name("thresholds.toml")
 DURATIONS = ("for", "keep_firing_for")
@@ -66,11 +67,13 @@ def document(path: Path) -> dict[str, Any]:
 
 def _accepted(path: Path, name: str, changed: Any, tables: Mapping[str, Mapping[str, Value]]) -> Mapping[str, Value]:
     if name not in tables or not isinstance(changed, dict):
-        raise RulesError(f"{path}: {name}: expected tables of thresholds.toml, such as [HighErrorRate]")
+        hint = suggestion(name, tables, "such as [HighErrorRate]")
+        raise RulesError(f"{path}: {name}: expected tables of thresholds.toml; {hint}")
     keys = dict.fromkeys(() if name == "links" else DURATIONS, "") | dict(tables[name])
     for key, value in changed.items():
         if key not in keys:
-            raise RulesError(f"{path}: {name}.{key}: expected one of {', '.join(keys)}")
+            hint = suggestion(key, keys)
+            raise RulesError(f"{path}: {name}.{key}: expected one of {', '.join(keys)}{hint and f'; {hint}'}")
         if expected := _fault(key, value, keys[key]):
             raise RulesError(f"{path}: {name}.{key}: expected {expected}, not {value!r}")
     return changed

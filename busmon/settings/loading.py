@@ -8,13 +8,13 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from busmon.errors import SettingsError
 from busmon.settings.kinds import Kind
 from busmon.settings.schema import CONFIG_VARIABLE, SCHEMA, Setting, Settings
+from busmon.suggestion import closest, suggestion
 
 CONFIG_FILE = Path("busmon.toml")
 _PREFIX = "BUSMON_"
@@ -58,9 +58,9 @@ def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     meant = {name.removeprefix(_PREFIX): name for name in known}
     found = {}
     for name in sorted(name for name in environ.keys() - known if name.startswith(_PREFIX)):
-        near = get_close_matches(name.removeprefix(_PREFIX).upper(), meant, n=1, cutoff=_LIKENESS)
+        near = closest(name.removeprefix(_PREFIX).upper(), meant, _LIKENESS)
         if near and not _OF_A_SERVICE.search(name):
-            found[name] = meant[near[0]]
+            found[name] = meant[near]
     return found
 
 
@@ -103,7 +103,8 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, _Given]:
         raise SettingsError(f"{path}: {_reason(error)}; expected a TOML file of settings") from error
     known = {setting.name for setting in SCHEMA}
     if unknown := sorted(table.keys() - known):
-        raise SettingsError(f"{path}: unknown setting {unknown[0]!r}; `busmon settings` lists them all")
+        hint = suggestion(unknown[0], known, "`busmon settings` lists all settings")
+        raise SettingsError(f"{path}: unknown setting {unknown[0]!r}; {hint}")
     return {name: _Given(value, str(path)) for name, value in table.items()}
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from busmon.errors import WebFileError
+from busmon.suggestion import suggestion
 
 OPENABLE = ("/health", "/ready", "/-/healthy", "/-/ready")
 """The paths that may stay open to everyone: they tell no figure."""
@@ -230,6 +231,7 @@ class _Table:
             raise WebFileError(f"{path}: {name or 'the file'}: expected a table of keys")
         self.given = dict(content)
         self._left = dict(content)
+        self._known: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self.given
@@ -240,6 +242,7 @@ class _Table:
 
     def take(self, key: str, *, default: Value, accepts: Callable[[Any], bool], expected: str) -> Value:
         """The key's value, or the default where it isn't given."""
+        self._known.append(key)
         if key not in self._left:
             return default
         if not accepts(value := self._left.pop(key)):
@@ -248,6 +251,7 @@ class _Table:
 
     def table(self, key: str) -> "_Table":
         """The table below this key, empty where there is none."""
+        self._known.append(key)
         content = self._left.pop(key, None)
         return _Table(self._path, self._full(key), {} if content is None else content)
 
@@ -284,9 +288,9 @@ class _Table:
     def finish(self) -> None:
         """Refuse what nobody took."""
         if self._left:
-            raise WebFileError(
-                f"{self._path}: {self._full(str(next(iter(self._left))))}: unknown key; see docs/security.md"
-            )
+            key = str(next(iter(self._left)))
+            hint = suggestion(key, self._known, "see docs/security.md")
+            raise WebFileError(f"{self._path}: {self._full(key)}: unknown key; {hint}")
 
     def _full(self, key: str) -> str:
         return f"{self._name}.{key}" if self._name else key

@@ -116,6 +116,7 @@ def test_a_permission_matches_the_exchanges_own_name_only() -> None:
         ("shards = 4", "shards = true", "shards: expected a whole number from 1 to 256"),
         ("shards = 4", "", "shards: expected a whole number from 1 to 256"),
         ("shards = 4", "shard = 4", "shard: no such key; expected one of shards, exchanges, queues, bindings, users"),
+        ("shards = 4", "shard = 4", "bindings, users; did you mean 'shards'?"),
         ("shards = 4", "shards = ", "expected a topology file in TOML"),
         ('type = "topic"', "", "exchanges[0].type: expected a text"),
         ('type = "topic"', "kind = 1", "exchanges[0].kind: no such key; expected one of only_if, name, type"),

@@ -61,6 +61,10 @@ def test_the_rules_of_an_earlier_file_come_first(tmp_path: Path) -> None:
         ("mappings = 7", "mappings: expected tables [[mappings]]"),
         ("mappings = [7]", "mappings[0]: expected the keys match, name and labels"),
         ('[[mappings]]\nmatch = "a"\nname = "a"\nkind = "x"', "mappings[0]: expected the keys match, name and labels"),
+        (
+            '[[mappings]]\nmatch = "a"\nname = "a"\nlables = {}',
+            "mappings[0]: expected the keys match, name and labels, not 'lables'; did you mean 'labels'?",
+        ),
         ('[[mappings]]\nname = "a"', "mappings[0].match: expected a glob such as 'app.*.requests'"),
         ('[[mappings]]\nmatch = "a"', "mappings[0].name: expected a family's name"),
         ('[[mappings]]\nmatch = "a"\nname = "a.b"', "mappings[0].name: expected a family's name: a metric's name"),

@@ -74,7 +74,7 @@ def test_a_configuration_shows_no_secret() -> None:
         ("[]", "the file: expected a table of keys"),
         ("a: [", "not YAML: line 1: expected the node content, but found '<stream end>'"),
         ("basic_auth_users: {}\nbasic_auth_users: {}", "not YAML: line 1: a key is given twice"),
-        ("basic_auth_user: {a: b}", "basic_auth_user: unknown key; see docs/security.md"),
+        ("basic_auth_user: {a: b}", "basic_auth_user: unknown key; did you mean 'basic_auth_users'?"),
         ("basic_auth_users: {joe: hunter2}", "basic_auth_users.joe: expected a bcrypt hash by user name"),
         (f"basic_auth_users: {{joe: {HASH}x}}", "basic_auth_users.joe: expected a bcrypt hash by user name"),
         (
@@ -89,7 +89,7 @@ def test_a_configuration_shows_no_secret() -> None:
             "busmon: {open_paths: [/health]}",
             "busmon.open_paths: expected basic_auth_users or bearer_tokens beside it, for everything is open",
         ),
-        ("busmon: {bearer_token: x}", "busmon.bearer_token: unknown key; see docs/security.md"),
+        ("busmon: {bearer_token: x}", "busmon.bearer_token: unknown key; did you mean 'bearer_tokens'?"),
         (
             "http_server_config: {http2: true}",
             "http_server_config.http2: expected false, for busmon answers HTTP/1.1 only",
@@ -102,7 +102,7 @@ def test_a_configuration_shows_no_secret() -> None:
         ("rate_limit: {interval: 1s}", "rate_limit.burst: expected at least 1, or nothing would be answered"),
         ("tls_server_config: {key_file: a}", "tls_server_config.cert_file: expected a path"),
         ("tls_server_config: {cert_file: a}", "tls_server_config.key_file: expected a path"),
-        ("tls_server_config: {cert_fil: a}", "tls_server_config.cert_fil: unknown key; see docs/security.md"),
+        ("tls_server_config: {cert_fil: a}", "tls_server_config.cert_fil: unknown key; did you mean 'cert_file'?"),
         ("tls_server_config: {cert_file: a, cert: b}", "tls_server_config.cert: expected PEM text"),
         ("tls_server_config: {cert_file: 7, key_file: b}", "tls_server_config.cert_file: expected a path"),
     ],
