@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from busmon.bus.delivery import Delivery
 from busmon.fleet.signals import inbox
+from busmon.fleet.trigger import Trigger
 from busmon.fleet.worker import Worker
 from busmon.settings import Settings, load
 
@@ -184,7 +185,7 @@ class TimedWorker(Worker):
         super().delivered(queue, deliveries)
         if self.watch.done:
             for lane in self._lanes.values():
-                lane.close("drain")
+                lane.close(Trigger.DRAIN)
             self.figures = self.watch.stop()
             self._drain()
 

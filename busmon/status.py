@@ -30,7 +30,9 @@ class ShardStatus:
         state: `connecting`, `consuming`, `blocked`, `cancelled`, `closed`, `missing` (its queue), `failing` (its files)
             or `draining`.
         cause: why it isn't consuming, in words; empty when it is.
-        queue_depth: messages ready in its queue, None where unknown.
+        queue_depth: messages that are not committed, in its queue and in the worker's prefetch; None where unknown.
+        waiting_seconds: for how long messages have waited while none was committed; None where unknown.
+        is_served: the broker has delivered since the queue is consumed from.
     """
 
     shard: int
@@ -39,6 +41,8 @@ class ShardStatus:
     cause: str = ""
     queue_depth: int | None = None
     last_commit_at: float | None = None
+    waiting_seconds: float | None = None
+    is_served: bool = False
 
 
 @dataclass(slots=True)
@@ -50,6 +54,8 @@ class WorkerStatus:
         reconnects: connections and channels opened again, by cause.
         forwarded: envelopes sent on to their shards that had waited for the ring.
         obstacles: what is wrong on the way to the shards' queues, a line each.
+        broker: where it connects to, as `HOST:PORT`.
+        has_rivals: another fleet consumes from the same queues.
     """
 
     worker: int
@@ -60,6 +66,8 @@ class WorkerStatus:
     reconnects: dict[str, int] = field(default_factory=dict)
     forwarded: int = 0
     obstacles: list[str] = field(default_factory=list)
+    broker: str = ""
+    has_rivals: bool = False
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

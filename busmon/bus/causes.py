@@ -22,7 +22,8 @@ class Cause(NamedTuple):
 
     name: `unreachable`, `refused`, `connection_lost`, `connection_closed`, `connection_blocked`, `heartbeat_timeout`,
         `blocked_timeout`, `channel_closed`, `access_refused`, `consumer_timeout`, `consumer_cancelled`,
-        `queue_missing`, `exchange_missing`, `ring_incomplete`, `quarantine_refused`, `forward_refused` or `unanswered`.
+        `queue_missing`, `exchange_missing`, `ring_incomplete`, `quarantine_refused`, `forward_refused`, `unanswered` or
+        `channel_silent`.
     detail: what pika or the broker said, on one line, without a password.
     """
 

@@ -191,6 +191,16 @@ def virtual_host(amqp_url: str) -> str:
     return str(parameters(amqp_url, "").virtual_host)
 
 
+def address(amqp_url: str) -> str:
+    """Return where the URL leads, as `HOST:PORT`.
+
+    Raises:
+        SettingsError: the URL isn't accepted.
+    """
+    found = parameters(amqp_url, "")
+    return f"{found.host}:{found.port}"
+
+
 def one_line(text: str) -> str:
     """The text without line breaks, nor RabbitMQ's pointer to a log that the reader may not have."""
     return " ".join(text.split()).removesuffix(" For details see the broker logfile.")

@@ -9,7 +9,7 @@ pika.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
@@ -33,6 +33,7 @@ from busmon.bus.topology import Ring
 
 __all__ = ["Consumer", "Delivery", "Listener"]
 
+WATCH_SECONDS = 1.0
 CANCEL_SECONDS = 1.0
 FLUSH_SECONDS = 1.0
 # What the broker needs to hand single acks on to the queue (see `settling`).
@@ -80,6 +81,7 @@ class Consumer:
         self.reconnects: Counter[str] = Counter()
         self._ioloop = ioloop
         self._draining = False
+        self._watched_at = 0.0
         self._link = Link(
             parameters(amqp_url, name), ioloop, opened=self._on_open, lost=self._on_lost, blocked=self._on_blocked
         )
@@ -111,6 +113,7 @@ class Consumer:
             interruptions=self.reconnects,
             voided=self._outgoing.forget,
             gone=partial(self._on_gone, queue),
+            cancelled=partial(self._on_cancelled, queue),
             peeling=peeling,
         )
 
@@ -128,6 +131,8 @@ class Consumer:
     def start(self) -> None:
         """Connect and consume; all that follows happens on the loop."""
         self._link.open()
+        self._watched_at = monotonic()
+        self._ioloop.call_later(WATCH_SECONDS, self._watch)
 
     def settle(self, queue: str, tags: Sequence[int]) -> None:
         """Acknowledge committed deliveries: by one ack, those above a held or open one with a short delay.
@@ -152,10 +157,31 @@ class Consumer:
             properties = partial(quarantine_properties, delivery.properties, headers)
             self._quarantine.publish(queue, delivery, properties, confirmed)
 
+    def suspend(self, queues: Iterable[str]) -> None:
+        """Consume no more from these queues once their channels are lost, until `resume`.
+
+        What is delivered stays the listener's: giving it back would count as a failed delivery of each.
+        """
+        for queue in queues:
+            self._channels[queue].suspend()
+
+    def resume(self, queues: Iterable[str]) -> None:
+        """Consume from these queues again."""
+        for queue in queues:
+            self._channels[queue].resume()
+
     def held(self, queue: str) -> int:
         """How many deliveries await their quarantine's confirm."""
         settler = self._channels[queue].settler
         return 0 if settler is None else settler.held
+
+    def unsettled(self, queue: str) -> int:
+        """Count the deliveries from the queue that are not committed, or await their quarantine's confirm."""
+        return self._channels[queue].unsettled
+
+    def is_served(self, queue: str) -> bool:
+        """Tell if the broker has delivered from the queue since it is consumed from."""
+        return self._channels[queue].is_served
 
     def depth(self, queue: str, callback: Callable[[Depth], None]) -> None:
         """Call back with the queue's depth, unknown if it's missing or can't be asked now."""
@@ -233,6 +259,27 @@ class Consumer:
             _log.info("consumer.connection_unblocked")
         for channel in self._channels.values():
             channel.block(reason)
+
+    def _watch(self) -> None:
+        """Look once a second if the broker still serves each channel, and open another connection if it does not."""
+        if self._draining:
+            return
+        self._ioloop.call_later(WATCH_SECONDS, self._watch)
+        now = monotonic()
+        elapsed_seconds, self._watched_at = now - self._watched_at, now
+        self._outgoing.watch(elapsed_seconds)
+        silent = [channel.watch(elapsed_seconds) for channel in self._channels.values()]
+        silent.append(self._depths.watch(elapsed_seconds))
+        if cause := next(filter(None, silent), None):
+            self._link.give_up(cause)
+
+    def _on_cancelled(self, queue: str) -> None:
+        """Ask what the broker cancelled the consumer for: RabbitMQ 4.3 ends a consumer timeout so, too."""
+        self._depths.ask(self._link.connection, queue, surfacing(self._ioloop, partial(self._on_looked_up, queue)))
+
+    def _on_looked_up(self, queue: str, depth: Depth) -> None:
+        if depth.is_missing:
+            self._on_gone(queue)
 
     def _on_gone(self, queue: str) -> None:
         if self._breaker is not None:

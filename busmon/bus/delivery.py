@@ -105,8 +105,9 @@ class Listener(Protocol):
         """The queue's channel is gone: deliveries not settled by now are void and will come again."""
 
     def changed(self, queue: str, state: str, cause: str) -> None:
-        """The queue is `connecting`, `consuming`, `blocked`, `cancelled`, `closed`, `missing` or `draining`.
+        """The queue is in another state, for another cause.
 
+        The state is `connecting`, `consuming`, `blocked`, `cancelled`, `closed`, `missing`, `suspended` or `draining`.
         The cause is one line, empty while nothing is wrong. At `cancelled` the channel is still open: what the listener
         settles before it returns is acknowledged, and only then is the channel lost.
         """

@@ -63,6 +63,7 @@ class Forwarder:
             interruptions=interruptions,
             voided=outgoing.forget,
             gone=lambda: None,
+            cancelled=lambda: None,
             peeling=peeling,
         )
 

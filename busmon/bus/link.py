@@ -50,6 +50,7 @@ class Link:
         self._retired = False
         self._closed: Callable[[], None] | None = None
         self._close_timer: Any = None
+        self._given_up: Cause | None = None
 
     @property
     def connection(self) -> Connection | None:
@@ -70,6 +71,12 @@ class Link:
             on_close_callback=lambda _, error: self._on_gone(of_connection(error)),
             custom_ioloop=self._ioloop,
         )
+
+    def give_up(self, cause: Cause) -> None:
+        """Drop the connection for this cause, as if the broker had ended it, and open another."""
+        if self._current is not None and self._closed is None:
+            self._given_up = cause
+            self._drop()
 
     def retire(self) -> None:
         """Let the next loss be the last: nothing is opened again."""
@@ -106,6 +113,7 @@ class Link:
 
     def _on_gone(self, cause: Cause) -> None:
         self._current = None
+        cause, self._given_up = self._given_up or cause, None
         if self._close_timer is not None:
             self._ioloop.remove_timeout(self._close_timer)
         if self._closed is not None:

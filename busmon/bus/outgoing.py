@@ -61,6 +61,12 @@ class Outgoing:
             outlet.forget(queue)
         self._end_flush()
 
+    def watch(self, elapsed_seconds: float) -> None:
+        """Open another connection if the broker leaves a question on an outlet's channel unanswered for too long."""
+        silent = [outlet.watch(elapsed_seconds) for outlet in self._outlets]
+        if cause := next(filter(None, silent), None):
+            self._link.give_up(cause)
+
     def flush(self, done: Callable[[], None]) -> None:
         """Call `done` once all is confirmed, or as soon as it's clear that it won't be for now."""
         self._flushed = done

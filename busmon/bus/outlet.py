@@ -22,6 +22,10 @@ from busmon.bus.causes import Cause, of_channel
 from busmon.bus.delivery import Delivery
 from busmon.bus.outgoing_properties import short_text
 from busmon.bus.retry import Retry
+from busmon.bus.silence import Silence
+
+SILENT_SECONDS = 30.0
+"""How long the broker may leave a question unanswered: flow control may keep it from reading for a while."""
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +84,7 @@ class Outlet:
         self._aside: deque[_Publication] = deque()
         self._probe: _Publication | None = None
         self._unconfirmed: dict[int, _Publication] = {}
+        self._silence = Silence()
 
     @property
     def moving(self) -> bool:
@@ -124,6 +129,7 @@ class Outlet:
     def disconnected(self) -> None:
         """The connection is gone."""
         self._connection = None
+        self._silence.end()
         self._blocked = ""
         self._retry.cancel()
 
@@ -131,6 +137,18 @@ class Outlet:
         """The broker has stopped reading; with "" it resumed."""
         self._blocked = reason
         self._pump()
+
+    def watch(self, elapsed_seconds: float) -> Cause | None:
+        """Ask a question while confirms are missing; return the cause if it stays unanswered (`QueueChannel.watch`)."""
+        if self._channel is None or self._blocked or (self._ready and not self._unconfirmed):
+            self._silence.end()
+        elif self._silence.add(elapsed_seconds) >= SILENT_SECONDS:
+            return Cause("channel_silent", f"no answer on the channel to {self._exchange!r} for {SILENT_SECONDS:g} s")
+        elif not self._silence.is_waiting:
+            self._silence.ask()
+            if self._ready:
+                self._channel.basic_qos(callback=lambda _: self._silence.end())
+        return None
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -143,6 +161,7 @@ class Outlet:
 
     def _on_prepared(self, _frame: Method) -> None:
         self._ready = True
+        self._silence.end()
         self._pump()
 
     def _pump(self) -> None:

@@ -22,6 +22,7 @@ from busmon.bus.delivery import Delivery, Listener
 from busmon.bus.peeling import CONSUMER_TAG, Entrance
 from busmon.bus.retry import Retry
 from busmon.bus.settling import Settler
+from busmon.bus.silence import Silence
 from busmon.bus.surfacing import surface, surfacing
 
 _log = structlog.get_logger(__name__)
@@ -32,6 +33,16 @@ _TAGS_PER_CHANNEL = 1 << 48
 # A quorum queue without a leader leaves `basic.consume` unanswered for a minute (RabbitMQ 3.10), and then costs the
 # connection.
 _ANSWER_SECONDS = 5.0
+_OPEN_SECONDS = 75.0
+"""How long a channel may take until it consumes: longer than the broker itself takes to give up."""
+
+_CANCELLED = (
+    "the broker cancelled the consumer: its queue was deleted or moved, "
+    "or a delivery was not acknowledged within the consumer timeout (RabbitMQ 4.3)"
+)
+
+SILENT_SECONDS = 10.0
+"""How long a channel that consumes may leave a question unanswered."""
 
 
 class QueueChannel:
@@ -44,7 +55,8 @@ class QueueChannel:
         ioloop: what the connection runs on.
         interruptions: counted up by cause at each end of a channel.
         voided: called with the queue when its unsettled deliveries have become void.
-        gone: called when the broker says that the queue is deleted, or can't be found.
+        gone: called when the broker can't find the queue.
+        cancelled: called when the broker has cancelled the consumer, for whatever reason.
 
     Attributes:
         settler: settles the deliveries of the present channel; None while there is none.
@@ -60,6 +72,7 @@ class QueueChannel:
         interruptions: Counter[str],
         voided: Callable[[str], None],
         gone: Callable[[], None],
+        cancelled: Callable[[], None],
         peeling: bool,
     ) -> None:
         self.settler: Settler | None = None
@@ -69,6 +82,7 @@ class QueueChannel:
         self._interruptions = interruptions
         self._voided = voided
         self._on_gone = gone
+        self._on_cancelled = cancelled
         self._peeling = peeling
         self._listener = listener
         self._lost = surfacing(ioloop, listener.lost)
@@ -80,8 +94,21 @@ class QueueChannel:
         self._base = -_TAGS_PER_CHANNEL
         self._state = self._told = ("connecting", "")
         self._blocked = self._publishing_blocked = ""
-        self._draining = False
+        self._draining = self._is_suspended = False
         self._cancelled: Callable[[], None] | None = None
+        self._silence = Silence()
+        self._last_tag = self._heard_tag = 0
+        self._bytes_at_question = 0
+
+    @property
+    def is_served(self) -> bool:
+        """Tell if the present channel has had a delivery."""
+        return self.settler is not None and self._last_tag > self._base
+
+    @property
+    def unsettled(self) -> int:
+        """Count the deliveries of the present channel that are not committed, those that are held included."""
+        return 0 if self.settler is None else self.settler.unsettled(self._last_tag)
 
     def connected(self, connection: Connection) -> None:
         """Open the channel on a new connection."""
@@ -105,6 +132,52 @@ class QueueChannel:
         """The broker has stopped reading what held deliveries are published by; with "" it resumed."""
         self._publishing_blocked = reason
         self._tell()
+
+    def watch(self, elapsed_seconds: float) -> Cause | None:
+        """Ask the broker a question on the channel itself; return the cause if earlier ones stay unanswered.
+
+        Heartbeats are the connection's: the broker goes on sending them while a channel of the connection is dead. A
+        delivery is as good as an answer, since answers queue behind the deliveries that are under way.
+
+        Args:
+            elapsed_seconds: since the last call, for so long as the loop turned.
+        """
+        if self._channel is None or self._draining or self._blocked:
+            self._silence.end()
+            return None
+        if self._last_tag != self._heard_tag:
+            self._heard_tag = self._last_tag
+            self._silence.heard()
+        is_consuming = self._state[0] == "consuming"
+        silent_seconds = self._silence.add(elapsed_seconds)
+        if silent_seconds >= (self._silence_allowed() if is_consuming else _OPEN_SECONDS):
+            return Cause("channel_silent", f"no answer on the channel of {self._queue!r} for {silent_seconds:.0f} s")
+        if is_consuming and not self._silence.is_waiting and self._channel.is_open:
+            self._channel.basic_qos(prefetch_count=self._prefetch, callback=self._on_answered)
+            self._silence.ask()
+            self._bytes_at_question = self._channel.connection.bytes_received
+        return None
+
+    def _silence_allowed(self) -> float:
+        """Allow longer where the whole connection is silent: a broker that stands still may come back."""
+        is_connection_silent = (
+            self._channel is None or self._channel.connection.bytes_received == self._bytes_at_question
+        )
+        return 2 * SILENT_SECONDS if is_connection_silent else SILENT_SECONDS
+
+    def _on_answered(self, _frame: Method) -> None:
+        self._silence.end()
+
+    def suspend(self) -> None:
+        """Do not consume again if the channel is lost; it goes on with what it has."""
+        self._is_suspended = True
+
+    def resume(self) -> None:
+        """Consume again, if the channel was lost meanwhile."""
+        self._is_suspended = False
+        if self._state[0] == "suspended":
+            self._change("connecting")
+            self._open()
 
     def hold(self, tag: int) -> bool:
         """Keep a delivery unsettled until it is released; False if it is void, settled or held already."""
@@ -133,6 +206,11 @@ class QueueChannel:
     def _open(self) -> None:
         if self._connection is None or not self._connection.is_open or self._draining:
             return
+        if self._is_suspended:
+            self._change("suspended")
+            return
+        self._silence.end()
+        self._silence.ask()
         self._channel = self._connection.channel(on_open_callback=self._consume)
         self._channel.add_on_close_callback(self._on_close)
 
@@ -141,6 +219,7 @@ class QueueChannel:
             channel.close()
             return
         self._base += _TAGS_PER_CHANNEL
+        self._last_tag = self._heard_tag = self._base
         self.settler = Settler(channel, self._base, self._prefetch, self._ioloop)
         channel.add_on_cancel_callback(lambda _: self._on_cancel())
         # RabbitMQ applies a prefetch to the consumers that start after it.
@@ -158,6 +237,7 @@ class QueueChannel:
         queue, delivered, ioloop = self._queue, self._listener.delivered, self._ioloop
 
         def enter(deliveries: Sequence[Delivery]) -> None:
+            self._last_tag = deliveries[-1].delivery_tag
             try:
                 delivered(queue, deliveries)
             except Exception as error:
@@ -168,6 +248,7 @@ class QueueChannel:
 
     def _on_consuming(self, _frame: Method) -> None:
         self._ioloop.remove_timeout(self._overdue)
+        self._silence.end()
         self._retry.worked()
         _log.info("consumer.consuming", queue=self._queue, prefetch=self._prefetch)
         self._change("consuming")
@@ -182,11 +263,11 @@ class QueueChannel:
         channel = self._channel
         if channel is None or self._draining:
             return
-        cause = Cause("consumer_cancelled", "the broker cancelled the consumer: its queue was deleted or moved")
+        cause = Cause("consumer_cancelled", _CANCELLED)
         self._change("cancelled", cause)
         self._lose(cause)
         channel.close()
-        self._on_gone()
+        self._on_cancelled()
         self._reopen(cause)
 
     def _on_close(self, channel: Channel, reason: Exception) -> None:
@@ -217,7 +298,9 @@ class QueueChannel:
 
     def _reopen(self, cause: Cause) -> None:
         self._interruptions[cause.name] += 1
-        wait = None if self._draining else self._retry.failed()
+        if self._is_suspended:
+            self._change("suspended", cause)
+        wait = None if self._draining or self._is_suspended else self._retry.failed()
         _log.warning(
             "consumer.channel_lost", queue=self._queue, cause=cause.name, detail=cause.detail, retry_in_seconds=wait
         )

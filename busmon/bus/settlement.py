@@ -36,6 +36,10 @@ class ChannelTags:
         """How many are ready and wait for a lower one, so that one ack does for all."""
         return len(self._parked)
 
+    def unsettled(self, last_tag: int) -> int:
+        """Count the deliveries, up to the last one that arrived, that are neither ready nor acknowledged."""
+        return max(0, last_tag - self._top) + len(self._gaps)
+
     def hold(self, tag: int) -> bool:
         """Keep a delivery from being settled until it is released; False if it is settled or held already."""
         if tag in self._held or not self._is_open(tag):

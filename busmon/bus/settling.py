@@ -46,6 +46,10 @@ class Settler:
         """How many deliveries are held."""
         return self._tags.held
 
+    def unsettled(self, last_tag: int) -> int:
+        """Count the deliveries, up to the last one that arrived, that are not committed."""
+        return self._tags.unsettled(last_tag - self._base)
+
     def settle(self, tags: Sequence[int]) -> None:
         """Acknowledge committed deliveries; tags of an earlier channel are passed over."""
         self._send(self._tags.settle([tag - self._base for tag in tags if tag > self._base]))

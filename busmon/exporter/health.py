@@ -6,28 +6,19 @@ consumes doesn't make the service ready. A dependency that isn't configured is l
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from busmon.exporter.checks.findings import Condition, Finding, Findings
-from busmon.exporter.rollcall import BEAT_LIMIT_SECONDS, SILENT, RollCall
+from busmon.exporter.faults import Reason, broker_faults, obstacles, shard_faults
+from busmon.exporter.rollcall import BEAT_LIMIT_SECONDS, UNCONNECTED, RollCall, ShardRow
 
 Document = dict[str, Any]
-
-UNCONNECTED = frozenset({"connecting", SILENT})
-"""The states of a shard whose worker holds no connection to the broker, or isn't known to."""
 
 RABBITMQ = "rabbitmq"
 
 NOTHING_FOUND = Findings()
 
 _WORDS = {"database_migration": ("pending", "complete"), "cache_warm": ("false", "true")}
-
-
-class Reason(NamedTuple):
-    """Why the service isn't all that it should be; one that blocks makes it not ready."""
-
-    text: str
-    blocks: bool
 
 
 def liveness(roll: RollCall, version: str, started_at: float) -> Document:
@@ -60,7 +51,7 @@ def readiness(roll: RollCall, findings: Findings = NOTHING_FOUND) -> Document:
     Ready means that every worker consumes every shard that it owns, and every required dependency answers with what is
     required of it. `degraded` says all that is wrong, also of what isn't required.
     """
-    reasons = [*fleet_reasons(roll), *_obstacles(roll), *_silences(roll), *_dependency_reasons(roll, findings)]
+    reasons = [*fleet_reasons(roll), *obstacles(roll), *_silences(roll), *_dependency_reasons(roll, findings)]
     return {
         "status": "not_ready" if any(reason.blocks for reason in reasons) else "ready",
         "services": _services(roll, findings),
@@ -77,6 +68,7 @@ def fleet_reasons(roll: RollCall) -> Iterator[Reason]:
     if roll.stopping:
         yield Reason("the fleet is stopping", blocks=True)
         return
+    yield from (Reason(fault, blocks=True) for fault in broker_faults(roll))
     if not roll.shards:
         yield Reason("no worker holds a shard", blocks=True)
     elif roll.missing_workers:
@@ -84,16 +76,7 @@ def fleet_reasons(roll: RollCall) -> Iterator[Reason]:
     for worker in roll.workers:
         if not worker.up:
             yield Reason(f"worker {worker.worker} has not beaten for {worker.beat_age_seconds:.0f} s", blocks=True)
-    for shard in roll.shards:
-        if shard.state != "consuming":
-            cause = f": {shard.cause}" if shard.cause else ""
-            yield Reason(f"shard {shard.shard} is {shard.state}{cause}", blocks=True)
-
-
-def _obstacles(roll: RollCall) -> Iterator[Reason]:
-    """What keeps envelopes from reaching their shards, as far as workers know; several may say the same."""
-    said = (obstacle for worker in roll.workers if worker.up for obstacle in worker.obstacles)
-    yield from (Reason(obstacle, blocks=False) for obstacle in dict.fromkeys(said))
+    yield from (Reason(fault, blocks=True) for fault in shard_faults(roll))
 
 
 def _silences(roll: RollCall) -> Iterator[Reason]:
@@ -162,6 +145,8 @@ def _dependencies(roll: RollCall, findings: Findings) -> dict[str, Document]:
         "required": True,
         "age_seconds": _rounded(max(ages, default=None)),
     }
+    if fault := next(broker_faults(roll), ""):
+        rabbitmq["cause"] = fault
     return {RABBITMQ: rabbitmq} | {finding.name: _dependency(finding, roll.at) for finding in findings.dependencies}
 
 
@@ -178,16 +163,19 @@ def _dependency(finding: Finding, now: float) -> Document:
 
 
 def _shards(roll: RollCall) -> list[Document]:
-    return [
-        {
-            "shard": row.shard,
-            "worker": row.worker,
-            "state": row.state,
-            "cause": row.cause,
-            "last_commit_age_seconds": _rounded(row.last_commit_age_seconds),
-        }
-        for row in roll.shards
-    ]
+    return [_shard(row) for row in roll.shards]
+
+
+def _shard(row: ShardRow) -> Document:
+    document = {
+        "shard": row.shard,
+        "worker": row.worker,
+        "state": row.state,
+        "cause": row.cause,
+        "last_commit_age_seconds": _rounded(row.last_commit_age_seconds),
+    }
+    known = row.waiting_seconds is not None
+    return document | ({"waiting_seconds": _rounded(row.waiting_seconds)} if known else {})
 
 
 def _resources(roll: RollCall, findings: Findings) -> dict[str, Document]:

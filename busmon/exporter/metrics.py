@@ -205,8 +205,20 @@ def _shards(roll: RollCall) -> Families:
         {(str(row.shard), state): row.state == state for row in roll.shards for state in rollcall.STATES},
     )
     yield _family(
-        GaugeMetricFamily("busmon_queue_depth", "Messages ready in the shard's queue.", labels=["queue"]),
+        GaugeMetricFamily(
+            "busmon_queue_depth",
+            "Messages of the shard's queue that are not committed, those in its worker's prefetch included.",
+            labels=["queue"],
+        ),
         {(row.queue,): row.depth for row in roll.shards if row.depth is not None},
+    )
+    yield _family(
+        GaugeMetricFamily(
+            "busmon_shard_waiting_seconds",
+            "Time for which messages of the shard's queue have waited while none was committed.",
+            labels=["shard"],
+        ),
+        {(str(row.shard),): row.waiting_seconds for row in roll.shards if row.waiting_seconds is not None},
     )
 
 

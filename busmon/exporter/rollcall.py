@@ -16,6 +16,12 @@ within ten."""
 SILENT = "silent"
 """The state of a shard whose worker stopped beating: what that worker last said is no longer known to hold."""
 
+CONNECTING = "connecting"
+"""The state of a shard whose worker has no connection to the broker."""
+
+UNCONNECTED = frozenset({CONNECTING, SILENT})
+"""The states of a shard whose worker holds no connection to the broker, or isn't known to."""
+
 STATES = ("connecting", "consuming", "blocked", "cancelled", "closed", "missing", "failing", "draining", SILENT)
 """Every state a shard can be in."""
 
@@ -34,6 +40,7 @@ class WorkerRow:
     forwarded: int
     obstacles: list[str]
     shards: list[int]
+    broker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,9 @@ class ShardRow:
 
     Attributes:
         state: one of `STATES`.
-        depth: messages ready in its queue; None where unknown, as it is once the worker is silent.
+        depth: messages that are not committed; None where unknown, as it is once the worker is silent.
+        waiting_seconds: for how long messages have waited while none was committed; None where unknown, and while the
+            broker may serve another fleet.
         last_commit_age_seconds: None before the first commit.
     """
 
@@ -53,6 +62,7 @@ class ShardRow:
     cause: str
     depth: int | None
     last_commit_age_seconds: float | None
+    waiting_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +134,23 @@ def _worker_row(worker: WorkerStatus, supervisor: SupervisorStatus | None, now: 
         forwarded=worker.forwarded,
         obstacles=list(worker.obstacles),
         shards=[shard.shard for shard in worker.shards],
+        broker=worker.broker,
     )
 
 
 def _shard_rows(workers: Iterable[WorkerStatus], now: float) -> list[ShardRow]:
     """One row a shard: where a killed owner's file still claims it, the owner that beat last is believed."""
+    workers = [*workers]
+    has_rivals = any(worker.has_rivals for worker in workers)
     rows = {
-        shard.shard: _shard_row(shard, worker, now)
+        shard.shard: _shard_row(shard, worker, now, stands_by=has_rivals and not shard.is_served)
         for worker in sorted(workers, key=lambda worker: worker.beat_at)
         for shard in worker.shards
     }
     return [rows[shard] for shard in sorted(rows)]
 
 
-def _shard_row(shard: ShardStatus, worker: WorkerStatus, now: float) -> ShardRow:
+def _shard_row(shard: ShardStatus, worker: WorkerStatus, now: float, *, stands_by: bool) -> ShardRow:
     up = _beats(worker.beat_at, now)
     return ShardRow(
         shard=shard.shard,
@@ -146,5 +159,6 @@ def _shard_row(shard: ShardStatus, worker: WorkerStatus, now: float) -> ShardRow
         state=shard.state if up else SILENT,
         cause=shard.cause if up else f"worker {worker.worker} was last heard from {now - worker.beat_at:.0f} s ago",
         depth=shard.queue_depth if up else None,
+        waiting_seconds=shard.waiting_seconds if up and not stands_by else None,
         last_commit_age_seconds=None if shard.last_commit_at is None else max(0.0, now - shard.last_commit_at),
     )

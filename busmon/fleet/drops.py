@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from busmon.bus.delivery import Delivery
 from busmon.fleet.lane import Settlement
 from busmon.fleet.pace import RETRY_SECONDS, Later, Pace
+from busmon.fleet.trigger import Trigger
 from busmon.registry.shard.shard import Shard
 
 
@@ -30,16 +31,18 @@ class DropCount:
         self._cause = ""
         self._tags: list[int] = []
         self._is_waiting = False
+        self._is_suspended = False
 
     @property
     def obstacle(self) -> str:
         """Why they aren't counted, in a line; empty while nothing is wrong."""
-        cause = self._cause or (self._pace.error if self._tags else "")
+        cause = self._cause or (self._pace.error if self._tags or self._is_suspended else "")
         return f"what the quarantine drops isn't counted: {cause}" if cause else ""
 
     def change(self, state: str, cause: str) -> None:
         """Note what is wrong with the queue."""
-        self._cause = "" if state in {"consuming", "draining"} else cause
+        self._is_suspended = state == "suspended"
+        self._cause = "" if state in {"consuming", "draining", "suspended"} else cause
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Count drops, now or as soon as the files take it."""
@@ -53,7 +56,7 @@ class DropCount:
 
     def _count(self) -> None:
         if self._tags:
-            self._pace.close("drain")
+            self._pace.close(Trigger.DROPS)
             self._pace.run(self._commit)
         self._is_waiting = bool(self._tags)
         if self._is_waiting:

@@ -19,6 +19,7 @@ from busmon.bus.delivery import Delivery
 from busmon.errors import BusmonError, EnvelopeError
 from busmon.fleet.measured import Measured
 from busmon.fleet.suspects import Suspects, identity, survives
+from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.status import ShardStatus
@@ -70,6 +71,7 @@ class Lane:
         self._batch_size = batch_size
         self._formats = formats
         self._kept: list[Delivery] = []
+        self._rehearsed: list[Delivery] = []
         self._begin(None)
 
     def _begin(self, commit_seconds: float | None) -> None:
@@ -93,11 +95,8 @@ class Lane:
         else:
             self._take(deliveries)
 
-    def close(self, trigger: str) -> None:
+    def close(self, trigger: Trigger) -> None:
         """Commit what is open or was kept, and settle its deliveries.
-
-        Args:
-            trigger: `size`, `interval` or `drain`.
 
         Raises:
             OSError: the files can't take it; nothing of the batch is settled, and its deliveries are kept.
@@ -106,21 +105,39 @@ class Lane:
         self._take(kept, trigger)
 
     def retry(self) -> None:
-        """Close the batch, and show that the files take a commit even if it is empty.
+        """Close the batch, and show that the files take one: if it is void, without counting it.
 
         Raises:
             OSError: they don't.
         """
-        self.close("interval")
+        self.close(Trigger.RETRY)
+        self._rehearse()
         self._shard.commit(time.time())
 
     def void(self) -> None:
         """Undo the open batch: its channel is gone, and its deliveries come again."""
         self._shard.rollback()
         self._begin(None)
-        self._kept = []
+        if self._kept:
+            self._kept, self._rehearsed = [], self._kept[: self._batch_size]
 
-    def _take(self, deliveries: Sequence[Delivery], trigger: str = "") -> None:
+    def _rehearse(self) -> None:
+        """Do all of a commit that takes room, with the batch that had none; an empty commit takes next to none."""
+        if not self._rehearsed:
+            return
+        try:
+            self._fold_all(self._rehearsed, time.time())
+            self._shard.rehearse(time.time())
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - no fault of the disk; it will be met, and blamed, when it is delivered
+            _log.debug("lane.rehearsal_ended", queue=self.status.queue, exc_info=True)
+        finally:
+            self._shard.rollback()
+            self._begin(None)
+        self._rehearsed = []
+
+    def _take(self, deliveries: Sequence[Delivery], trigger: Trigger | None = None) -> None:
         """Fold deliveries, commit whenever the batch is full, and in the end where there is a trigger."""
         taken = 0
         try:
@@ -130,7 +147,7 @@ class Lane:
                 self._batch += run
                 self._fold_all(run, time.time())
                 if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
-                    self._commit("size")
+                    self._commit(Trigger.SIZE)
             if trigger:
                 self._commit(trigger)
         except OSError:
@@ -154,13 +171,13 @@ class Lane:
         self._batch_bytes = ends[len(run)]
         return run
 
-    def _commit(self, trigger: str) -> None:
+    def _commit(self, trigger: Trigger) -> None:
         """Make the batch durable, and only then settle its deliveries."""
         if not self._batch:
             return
         now, began = time.time(), time.perf_counter()
         self._measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
-        self._shard.fold.count("busmon_batches_total", (trigger,))
+        self._shard.fold.count("busmon_batches_total", (str(trigger),))
         self._shard.commit(now)
         self.status.last_commit_at = now
         batch, refused = self._batch, self._refused
@@ -287,7 +304,7 @@ class Lane:
                 if len(suspects) == 1:
                     self._refuse_uncountable(delivery, fault)
                 else:
-                    self._take([delivery], "size")
+                    self._take([delivery], Trigger.FAULT)
         except OSError:
             self._kept += rest
             raise
@@ -297,7 +314,7 @@ class Lane:
         self._batch.append(delivery)
         self._refuse(delivery, EnvelopeError("uncountable", f"counting it failed: {type(fault).__name__}"))
         try:
-            self._commit("size")
+            self._commit(Trigger.FAULT)
         except OSError:
             self._undo()
             raise

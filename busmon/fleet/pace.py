@@ -1,7 +1,9 @@
 """When a lane's batch is closed, by age or by a drain, and what happens while its files can't take it.
 
 Whatever commits in a shard runs here. When one fails, the shard is failing until a commit succeeds, which is tried once
-a second. The consumer's state and the commit's error are two facts; the shard's status is made of both. One thread.
+a second. If its channel is lost meanwhile, the queue is not consumed from until then: the broker counts each delivery,
+and would take good envelopes for poison. The consumer's state and the commit's error are two facts; the shard's status
+is made of both. One thread.
 """
 
 import time
@@ -12,6 +14,7 @@ import structlog
 
 from busmon.bus.delivery import Delivery
 from busmon.fleet.lane import Lane
+from busmon.fleet.trigger import Trigger
 
 RETRY_SECONDS = 1.0
 
@@ -26,10 +29,14 @@ class Pace:
 
     Attributes:
         error: why the last commit failed; empty unless it did.
+        at_failure: called when the files begin to take no commit.
+        at_recovery: called when they take one again.
     """
 
     def __init__(self, lane: Lane, later: Later, flush_seconds: float) -> None:
         self.error = ""
+        self.at_failure: Callable[[], None] = lambda: None
+        self.at_recovery: Callable[[], None] = lambda: None
         self._lane = lane
         self._later = later
         self._flush_seconds = flush_seconds
@@ -57,11 +64,11 @@ class Pace:
         self._consumer = (state, cause)
         self._show()
         if state == "cancelled":
-            self.close("drain")
+            self.close(Trigger.CANCEL)
 
     # -- commits --------------------------------------------------------------------------------------------------
 
-    def close(self, trigger: str) -> None:
+    def close(self, trigger: Trigger) -> None:
         """Close the open batch, unless the files can't take it; then it is closed when they can."""
         self.run(partial(self._lane.close, trigger))
 
@@ -82,12 +89,13 @@ class Pace:
             self._later(remaining, self._age)
             return
         self._is_ageing = False
-        self.close("interval")
+        self.close(Trigger.INTERVAL)
 
     def _fail(self, error: OSError) -> None:
         if not self.error:
             _log.error("pace.commit_failed", shard=self._lane.status.shard, error=str(error))
             self._later(RETRY_SECONDS, self._retry)
+            self.at_failure()
         self.error = str(error)
         self._show()
 
@@ -100,11 +108,12 @@ class Pace:
         else:
             self.error = ""
             _log.info("pace.commit_recovered", shard=self._lane.status.shard)
+            self.at_recovery()
         self._show()
 
     def _show(self) -> None:
         """A consumer that doesn't consume is named first: nothing comes that files could take."""
         state, cause = self._consumer
-        if self.error and state == "consuming":
+        if self.error and state in {"consuming", "suspended"}:
             state, cause = "failing", self.error
         self._lane.status.state, self._lane.status.cause = state, cause

@@ -15,6 +15,7 @@ import structlog
 from busmon.catalogue.family import Family
 from busmon.fleet.lane import Lane
 from busmon.fleet.pace import Pace
+from busmon.fleet.trigger import Trigger
 from busmon.registry.shard.shard import Shard
 from busmon.registry.upkeep import removal, requests
 
@@ -68,7 +69,7 @@ class Upkeep:
         asked, now = requests.pending(registry_dir, shard), time.time()
         if not asked and not removal.is_due(self._shard):
             return
-        self._lane.close("drain")
+        self._lane.close(Trigger.REMOVAL)
         for request in asked:
             removed = removal.drop(self._shard, request.family, request.labels, now)
             requests.answer(registry_dir, request, shard, removed)

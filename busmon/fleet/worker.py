@@ -18,6 +18,7 @@ from pika.adapters.select_connection import IOLoop, PollEvents
 
 from busmon import status as statuses
 from busmon.bus import topology as topologies
+from busmon.bus.connection import address
 from busmon.bus.consumer import Consumer
 from busmon.bus.delivery import Delivery
 from busmon.bus.depths import Depth
@@ -29,7 +30,9 @@ from busmon.fleet.pace import Pace
 from busmon.fleet.rivals import Rivals
 from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.suspects import Suspects
+from busmon.fleet.trigger import Trigger
 from busmon.fleet.upkeep import Upkeep
+from busmon.fleet.waiting import Waiting
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
 from busmon.registry.shard.dealt import dealt_since
@@ -72,7 +75,7 @@ class Worker:
             raise TopologyError(
                 f"shard {unknown[0]}: {self._topology.path} has the shards 0 to {self._topology.shards - 1}"
             )
-        self._status = WorkerStatus(number, os.getpid(), time.time())
+        self._status = WorkerStatus(number, os.getpid(), time.time(), broker=address(settings.amqp_url))
         self._catalogue = Catalogue.load(settings.catalogue)
         self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
         self._name_refused(self._families.refused())
@@ -82,6 +85,7 @@ class Worker:
         self._lanes: dict[str, Lane] = {}
         self._paces: dict[str, Pace] = {}
         self._upkeeps: list[Upkeep] = []
+        self._waits: dict[str, Waiting] = {}
         self._drops: DropCount | None = None
         self._rivals = Rivals(self._topology.dropped)
         self._dealt_at = self._noted_deal(time.time())
@@ -133,6 +137,7 @@ class Worker:
         later = self._ioloop.call_later
         pace = self._paces[state.queue] = Pace(lane, later, self._settings.flush_interval_seconds)
         self._upkeeps.append(Upkeep(shard, lane, pace))
+        self._waits[state.queue] = Waiting(self._settings.flush_interval_seconds)
         if number == DROPS_SHARD:
             self._drops = DropCount(shard, pace, self._topology.dropped, later)
 
@@ -150,8 +155,11 @@ class Worker:
             ioloop=self._ioloop,
             peeling=self._settings.plain_pika == "0",
         )
-        for lane in self._lanes.values():
+        for queue, lane in self._lanes.items():
             lane.settlement = consumer
+            fed = [queue, self._topology.dropped] if lane.status.shard == DROPS_SHARD else [queue]
+            self._paces[queue].at_failure = partial(consumer.suspend, fed)
+            self._paces[queue].at_recovery = partial(consumer.resume, fed)
         if self._drops:
             self._drops.settlement = consumer
         return consumer
@@ -207,7 +215,7 @@ class Worker:
 
     def _finish(self) -> None:
         for pace in self._paces.values():
-            pace.close("drain")
+            pace.close(Trigger.DRAIN)
         self._consumer.close(self._ioloop.stop)
 
     def _reload(self) -> None:
@@ -244,10 +252,18 @@ class Worker:
         for suspects in self._suspects:
             suspects.forget(time.time())
         for state in self._status.shards:
-            self._consumer.depth(state.queue, partial(_note_depth, state))
+            self._consumer.depth(state.queue, partial(self._note_depth, state))
         if self._drops:
             self._consumer.depth(self._topology.dropped, lambda depth: self._rivals.note(depth.consumers))
         self._tell()
+
+    def _note_depth(self, state: ShardStatus, depth: Depth) -> None:
+        """Note what waits in a shard's queue; a body that waits for the quarantine's confirm is committed already."""
+        queue, consumer = state.queue, self._consumer
+        state.is_served = consumer.is_served(queue)
+        state.queue_depth = None if depth.ready is None else depth.ready + consumer.unsettled(queue)
+        uncommitted = None if state.queue_depth is None else state.queue_depth - consumer.held(queue)
+        state.waiting_seconds = self._waits[queue].note(uncommitted, state.last_commit_at, time.monotonic())
 
     def _reroute(self) -> None:
         """Resolve where samples go again: the families have changed."""
@@ -259,14 +275,11 @@ class Worker:
         self._status.beat_at = time.time()
         self._status.reconnects = dict(self._consumer.reconnects)
         self._status.forwarded, self._status.obstacles = self._consumer.forwarded, self._consumer.obstacles
+        self._status.has_rivals = bool(self._rivals.obstacle)
         more = (self._drops.obstacle if self._drops else "", self._rivals.obstacle)
         self._status.obstacles += [obstacle for obstacle in more if obstacle]
         with suppress(OSError):  # a full disk; the commit says so, and the old status stands
             statuses.write(self._settings.registry_dir, self._status)
-
-
-def _note_depth(state: ShardStatus, depth: Depth) -> None:
-    state.queue_depth = depth.ready
 
 
 def _tune_collector() -> None:

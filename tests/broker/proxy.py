@@ -1,16 +1,55 @@
-"""A TCP proxy before the broker that can fall silent, as a network does that drops every packet."""
+"""A TCP proxy before the broker that can fall silent, as a network does that drops every packet.
+
+It can also leave single channels unserved, as a broker does whose channel process hangs: their frames are dropped both
+ways, and heartbeats pass. And it can put a frame of its own before the client.
+"""
 
 from __future__ import annotations
 
 import selectors
 import socket
+import struct
 import threading
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_HEADER = b"AMQP"
+_HEADER_BYTES = 8
+_FRAME = struct.Struct(">BHI")
+
+
+class Frames:
+    """What one side sends, cut into the protocol header and frames: the channel of each, and its bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, received: bytes) -> Iterator[tuple[int, bytes]]:
+        """Give what is whole by now; the channel of the protocol header is 0."""
+        self._buffer += received
+        while len(self._buffer) >= _HEADER_BYTES:
+            if self._buffer.startswith(_HEADER):
+                channel, size = 0, _HEADER_BYTES
+            else:
+                _, channel, payload_bytes = _FRAME.unpack_from(self._buffer)
+                size = _FRAME.size + payload_bytes + 1
+            if len(self._buffer) < size:
+                return
+            yield channel, self._buffer[:size]
+            self._buffer = self._buffer[size:]
 
 
 class Proxy:
-    """Forwards connections on 127.0.0.1 to the broker's port, until it is silent."""
+    """Forwards connections on 127.0.0.1 to the broker's port, until it is silent.
+
+    Attributes:
+        silent: nothing passes.
+        serves: tells if the frames of a channel of a connection pass, by the connection's number and the channel's.
+        connections: how many there were.
+    """
 
     def __init__(self, broker_port: int) -> None:
         self._broker_port = broker_port
@@ -20,6 +59,14 @@ class Proxy:
         self._thread = threading.Thread(target=self._run)
         self.port: int = self._listener.getsockname()[1]
         self.silent = False
+        self.serves: Callable[[int, int], bool] = lambda _connection, _channel: True
+        self.connections = 0
+        self._frames: dict[socket.socket, tuple[int, Frames]] = {}
+
+    def inject(self, connection: int, frame: bytes) -> None:
+        """Send the client of a connection a frame that the broker did not send; only while nothing else is sent."""
+        near = next(each for each, (number, _) in self._frames.items() if number == connection)
+        near.sendall(frame)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,16 +93,23 @@ class Proxy:
             near = self._listener.accept()[0]
             far = socket.create_connection(("127.0.0.1", self._broker_port))
             self._peers |= {near: far, far: near}
+            self._frames |= {near: (self.connections, Frames()), far: (self.connections, Frames())}
+            self.connections += 1
             selector.register(near, selectors.EVENT_READ)
             selector.register(far, selectors.EVENT_READ)
         elif received := self._received(ready):
-            if not self.silent:
-                self._peers[ready].sendall(received)
+            self._forward(ready, received)
         else:
             selector.unregister(ready)
             if not self.silent:
                 with suppress(OSError):
                     self._peers[ready].shutdown(socket.SHUT_RDWR)
+
+    def _forward(self, ready: socket.socket, received: bytes) -> None:
+        number, frames = self._frames[ready]
+        passing = b"".join(frame for channel, frame in frames.feed(received) if self.serves(number, channel))
+        if not self.silent:
+            self._peers[ready].sendall(passing)
 
     @staticmethod
     def _received(ready: socket.socket) -> bytes:

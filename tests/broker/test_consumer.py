@@ -158,6 +158,11 @@ class TestDepth:
         running.consumer.depth(running.queue, answers.append)
         running.until(lambda: len(answers) == 2)
         assert answers == [Depth(), Depth()]
+        assert [depth.is_missing for depth in answers] == [True, False]
+        for queue in ("missing", running.queue):
+            running.consumer.depth(queue, answers.append)
+        running.until(lambda: len(answers) == 4)
+        assert answers[2:] == [Depth(ready=0, consumers=1), Depth()]
         assert running.depth() == 0
         operator.publish(running.queue, b"x")
         running.until_delivered(1)

@@ -105,13 +105,7 @@ class Shard:
             OSError: the disk is full or fails; the batch is still open.
             RegistryError: the batch is durable, and can't be applied here; the next owner does it.
         """
-        self.fold.seal(now)
-        self.admission.pay(self.fold.groups)
-        self._write_keys()
-        record = self._record(now)
-        payload = orjson.dumps(record, default=tuple)
-        if not self._journal.has_room(payload):
-            self._checkpoint(now)
+        record, payload = self._prepare(now)
         self._journal.commit(payload, fsync=self._fsync)
         try:
             self._apply(record)
@@ -120,6 +114,14 @@ class Shard:
             raise RegistryError(f"{self._journal_path}: a marked commit can't be applied: {error!r}") from error
         with suppress(OSError):  # the batch is counted: what isn't said to be applied is only applied again
             self._journal.clear()
+
+    def rehearse(self, now: float) -> None:
+        """Do all of a commit that takes room on the disk, and mark nothing; the caller rolls back.
+
+        Raises:
+            OSError: there is no room for the open batch.
+        """
+        self._prepare(now)
 
     def rollback(self) -> None:
         """Forget the open batch: its deliveries come again."""
@@ -260,6 +262,17 @@ class Shard:
         self._settle()
 
     # -- committing -----------------------------------------------------------------------------------------------
+
+    def _prepare(self, now: float) -> tuple[dict[str, Any], bytes]:
+        """Make room for the open batch in all files; return its journal record, as it is and as it is written."""
+        self.fold.seal(now)
+        self.admission.pay(self.fold.groups)
+        self._write_keys()
+        record = self._record(now)
+        payload = orjson.dumps(record, default=tuple)
+        if not self._journal.has_room(payload):
+            self._checkpoint(now)
+        return record, payload
 
     def _write_keys(self) -> None:
         """Give every new series its place in its file, at 0: not a change, since nothing counts it yet."""

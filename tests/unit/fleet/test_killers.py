@@ -11,6 +11,7 @@ import pytest
 
 from busmon.bus.delivery import Delivery
 from busmon.fleet.suspects import Suspects, identity
+from busmon.fleet.trigger import Trigger
 
 from .settlements import VOTE, Worker, body, delivery
 
@@ -60,7 +61,7 @@ def test_a_body_that_kills_is_quarantined_after_two_deaths_and_its_neighbours_ne
     with Worker(tmp_path) as worker:
         for each in with_killer(20, redelivered=True):
             worker.lane.deliver([each])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert [bad.delivery.body for bad in worker.broker.quarantined] == [KILLER]
         assert worker.broker.quarantined[0].headers["reason"] == "kills_worker"
         assert worker.votes() == 20
@@ -76,7 +77,7 @@ def test_a_killer_that_comes_again_is_tried_again(tmp_path: Path) -> None:
         with Worker(tmp_path) as worker:
             worker.lane.deliver([delivery(1, KILLER, message_id="killer:1")])
             worker.lane.deliver([delivery(2)])
-            worker.lane.close("size")
+            worker.lane.close(Trigger.SIZE)
             assert len(worker.broker.quarantined) == 1
             assert worker.votes() == 1
 
@@ -94,7 +95,7 @@ def test_innocent_bodies_are_acquitted_however_often_their_worker_is_killed(
     with Worker(tmp_path) as worker:
         for tag in (1, 2):
             worker.lane.deliver([delivery(tag, redelivered=redelivered)])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.broker.quarantined == []
         assert worker.votes() == 2
         assert worker.shows("busmon_envelopes_consumed_total") == 2
@@ -107,7 +108,7 @@ def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Pat
     suspects.close()
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, b"nonsense", redelivered=True)])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.broker.quarantined[0].headers["reason"] == "invalid_json"
     assert Suspects(tmp_path, 0).blamed == {}
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from busmon.fleet import lane as lanes
+from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.fold import Fold
 from busmon.registry.shard.shard import Shard
 from busmon.settings.kinds import FormatRule
@@ -34,9 +35,9 @@ def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
             worker.lane.deliver([delivery(tag)])
         assert worker.broker.calls == []
         assert worker.votes() == 0
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.calls == [Settled([1, 2, 3], votes=3)]
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert len(worker.broker.calls) == 1
 
 
@@ -45,7 +46,7 @@ def test_a_full_batch_is_committed_and_what_arrived_with_it_begins_the_next(tmp_
         worker.lane.deliver([delivery(tag) for tag in range(1, 8)])
         assert worker.broker.calls == [Settled([1, 2, 3], votes=3), Settled([4, 5, 6], votes=6)]
         assert worker.lane.opened_at is not None
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.settled == [*range(1, 8)]
         assert worker.shows("busmon_batches_total", trigger="size") == 2
 
@@ -66,7 +67,7 @@ def test_an_open_batch_knows_when_it_was_opened_whatever_becomes_of_the_clock(
             clock.monotonic = lambda running=running: running
             worker.lane.deliver([delivery(int(running))])
         opened_at = [worker.lane.opened_at]
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         opened_at.append(worker.lane.opened_at)
         assert opened_at == [5.0, None]
         assert worker.lane.status.last_commit_at == NOW - 3600
@@ -83,7 +84,7 @@ def test_what_arrives_together_is_in_order(tmp_path: Path) -> None:
                 for tag, total in enumerate(totals, start=3)
             ]
         )
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("queue_size", queue="tasks") == 5
         assert worker.shows("jobs_total", agent="planner") == 30
         assert worker.shows("busmon_samples_rejected_total") == 0
@@ -91,10 +92,10 @@ def test_what_arrives_together_is_in_order(tmp_path: Path) -> None:
 
 def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
-        for tag, trigger in enumerate(("size", "interval", "size", "drain"), start=1):
+        for tag, trigger in enumerate((Trigger.SIZE, Trigger.INTERVAL, Trigger.SIZE, Trigger.DRAIN), start=1):
             worker.lane.deliver([delivery(tag)])
             worker.lane.close(trigger)
-        worker.lane.close("drain")
+        worker.lane.close(Trigger.DRAIN)
         assert [worker.shows("busmon_batches_total", trigger=t) for t in ("size", "interval", "drain")] == [2, 1, 1]
 
 
@@ -103,7 +104,7 @@ def test_a_duplicate_is_acknowledged_and_not_counted_again(tmp_path: Path) -> No
         with Worker(tmp_path) as worker:
             worker.lane.deliver([delivery(1)])
             worker.lane.deliver([delivery(2, message_id="s:1", redelivered=True)])
-            worker.lane.close("size")
+            worker.lane.close(Trigger.SIZE)
             assert worker.broker.calls == [Settled([1, 2], votes=1)]
     with Worker(tmp_path) as worker:
         assert worker.shows("busmon_envelopes_deduplicated_total", shard="0") == 3
@@ -114,7 +115,7 @@ def test_what_cannot_be_identified_is_counted_and_said(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         for tag, message_id in enumerate((None, None, "s:7"), start=1):
             worker.lane.deliver([delivery(tag, message_id=message_id)])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.votes() == 3
         assert worker.shows("busmon_envelopes_unidentified_total", shard="0") == 2
         assert worker.shows("busmon_envelopes_unverifiable_total", shard="0") == 1
@@ -129,7 +130,7 @@ def test_a_body_without_an_id_counts_once_where_its_own_bytes_tell_it_from_other
             worker.lane.deliver([delivery(tag, counted, message_id=None)._replace(routing_key="influx.a")])
         for tag in (3, 4):
             worker.lane.deliver([delivery(tag, b"hits:1|c", message_id=None)._replace(routing_key="statsd.a")])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.shows("net_packets", host="a") == 7
         assert worker.shows("hits_total") == 2
         assert worker.shows("busmon_envelopes_deduplicated_total", shard="0") == 1
@@ -142,11 +143,11 @@ def test_each_source_of_a_body_lives_by_itself(clock: SimpleNamespace, tmp_path:
     both = b"up,host=a since=1\nup,host=b since=2\n"
     with Worker(tmp_path, formats=[FormatRule("*", "influx")]) as worker:
         worker.lane.deliver([delivery(1, both, message_id=None)])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         clock.now += 100
         worker.lane.deliver([delivery(2, both, message_id=None)])
         worker.expire(NOW + 50)
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert [worker.shows("up_since", host=host) for host in "ab"] == [1, 2]
         worker.expire(NOW + 150)
         assert [worker.shows("up_since", host=host) for host in "ab"] == [0, 0]
@@ -158,12 +159,12 @@ def test_a_voided_batch_never_happened_and_counts_when_it_comes_again(tmp_path: 
             worker.lane.deliver([delivery(tag)])
         worker.lane.deliver([delivery(3, b"nonsense")])
         worker.lane.void()
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.calls == []
         assert worker.lane.opened_at is None
         for tag in (4, 5):
             worker.lane.deliver([delivery(tag, message_id=f"s:{tag - 3}", redelivered=True)])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.calls == [Settled([4, 5], votes=2)]
         assert worker.shows("busmon_envelopes_rejected_total") == 0
         assert worker.shows("busmon_envelopes_consumed_total") == 2
@@ -178,7 +179,7 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
         worker.lane.deliver([delivery(2, b"nonsense")])
         with monkeypatch.context() as disk:
             disk.setattr(os, "posix_fallocate", full)
-            for trigger in ("interval", "size", "drain"):
+            for trigger in (Trigger.INTERVAL, Trigger.SIZE, Trigger.DRAIN):
                 with pytest.raises(OSError, match="No space left"):
                     worker.lane.close(trigger)
                 assert worker.broker.calls == []
@@ -239,8 +240,8 @@ def test_what_a_batch_measures_of_itself_outlives_a_full_disk(tmp_path: Path, mo
             fill("families", disk)
             for _ in range(3):
                 with pytest.raises(OSError, match="No space left"):
-                    worker.lane.close("interval")
-        worker.lane.close("interval")
+                    worker.lane.close(Trigger.INTERVAL)
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.votes() == 1
         assert worker.shows("busmon_envelopes_consumed_total") == 1
         assert worker.shows("busmon_samples_folded_total", type="counter") == 1
@@ -255,10 +256,10 @@ def test_a_batch_whose_commit_failed_may_be_voided(tmp_path: Path, monkeypatch: 
         with monkeypatch.context() as disk:
             disk.setattr(os, "posix_fallocate", full)
             with pytest.raises(OSError, match="No space left"):
-                worker.lane.close("interval")
+                worker.lane.close(Trigger.INTERVAL)
         worker.lane.void()
         worker.lane.deliver([delivery(2, message_id="s:1")])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.calls == [Settled([2], votes=1)]
         assert worker.shows("busmon_envelopes_consumed_total") == 1
 
@@ -268,12 +269,12 @@ def test_silent_sources_leave_and_the_open_batch_stays_open(clock: SimpleNamespa
     with Worker(tmp_path) as worker:
         worker.expire(NOW - 50)  # the first beat tidies, too
         worker.lane.deliver([delivery(1, body(agents, source="old"), message_id="old:1")])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         clock.now += 100
         worker.lane.deliver([delivery(2, body(agents, source="new"), message_id="new:1")])
         worker.expire(NOW + 50)
         assert worker.broker.settled == [1]
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("active_agents") == 1
         worker.expire(NOW + 150)
         assert worker.broker.settled == [1, 2]
@@ -314,7 +315,7 @@ def with_poison() -> list[Any]:
 def test_a_body_that_cannot_be_counted_is_quarantined_alone_and_its_neighbours_are_counted(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         worker.lane.deliver(with_poison())
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert [bad.delivery.body for bad in worker.broker.quarantined] == [POISON]
         assert worker.broker.quarantined[0].headers["reason"] == "uncountable"
         assert worker.broker.settled == [1, 2, 3, 4]
@@ -327,14 +328,14 @@ def test_a_body_that_cannot_be_counted_is_quarantined_alone_and_its_neighbours_a
 def test_a_disk_that_is_full_meanwhile_keeps_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(9)])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         with monkeypatch.context() as disk:
             fill("journal", disk)
             with suppress(OSError):
                 worker.lane.deliver(with_poison())
             for _ in range(2):
                 with pytest.raises(OSError, match="No space left"):
-                    worker.lane.close("interval")
+                    worker.lane.close(Trigger.INTERVAL)
         worker.lane.retry()
         assert sorted(worker.broker.settled) == [1, 2, 3, 4, 9]
         assert len(worker.broker.quarantined) == 1
@@ -351,7 +352,7 @@ def test_a_commit_that_fails_without_any_delivery_blames_none_and_ends_the_worke
         worker.lane.deliver([delivery(1), delivery(2)])
         monkeypatch.setattr(Shard, "commit", fail)
         with pytest.raises(TypeError, match="of our own"):
-            worker.lane.close("interval")
+            worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.calls == []
 
 
@@ -379,7 +380,7 @@ def test_what_is_no_envelope_goes_to_quarantine_and_its_neighbours_are_counted(
         for each in (delivery(1), bad, delivery(3)):
             worker.lane.deliver([each])
         assert worker.broker.calls == []
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         held, settled = worker.broker.calls
         assert isinstance(held, Quarantined)
         assert held.delivery is bad
@@ -398,20 +399,20 @@ def test_what_is_no_envelope_goes_to_quarantine_and_its_neighbours_are_counted(
 def test_a_body_whose_app_id_is_no_text_goes_to_quarantine_with_it_escaped(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, b"nonsense", app_id=b"\xffplanner")])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.broker.quarantined[0].headers["agent"] == r"\xffplanner"
 
 
 def test_a_body_without_an_app_id_is_of_an_unknown_agent(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, b"nonsense")])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.broker.quarantined[0].headers["agent"] == "unknown"
 
 
 def test_bad_samples_are_counted_and_their_envelope_is_not_quarantined(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, body(VOTE, 7, {"name": "nodes", "value": 1}, VOTE))])
-        worker.lane.close("size")
+        worker.lane.close(Trigger.SIZE)
         assert worker.broker.calls == [Settled([1], votes=2)]
         assert worker.shows("busmon_samples_rejected_total", agent="planner") == 2

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from busmon.fleet.trigger import Trigger
+
 from .settlements import NOW, VOTE, Worker, body, delivery
 
 SECOND = 1_000_000_000
@@ -37,7 +39,7 @@ def test_latency_is_from_the_publish_to_here(
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, body(VOTE, ts=ts), headers=headers)])
         clock.now += 7  # the batch is closed later, and the latency is of each delivery
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("message_latency_seconds_count", queue="telemetry.fold.0") == (latency is not None)
         assert worker.shows("message_latency_seconds_sum") == pytest.approx(latency or 0)
         assert worker.shows("busmon_clock_skew_total") == 0
@@ -58,7 +60,7 @@ def test_a_publish_that_nobody_can_believe_is_skew_by_agent_and_no_latency(
     assert clock.now == NOW
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, headers=headers)])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("busmon_clock_skew_total", agent="planner") == 1
         assert worker.shows("message_latency_seconds_count") == 1
         assert worker.shows("message_latency_seconds_sum") == 0
@@ -69,7 +71,7 @@ def test_sizes_are_of_bodies_as_they_came(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, content, content_encoding="gzip")])
         worker.lane.deliver([delivery(2, message_id="s:1")])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("message_size_bytes_sum", type="json") == len(content)
 
 
@@ -78,9 +80,9 @@ def test_an_agents_last_envelope_and_the_last_commit_are_told(clock: SimpleNames
         for tag, agent in enumerate(("planner", "analyzer", None), start=1):
             clock.now = NOW + tag
             worker.lane.deliver([delivery(tag, body(agent=agent))])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         worker.lane.deliver([delivery(4)])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         heard = [worker.shows("busmon_last_envelope_timestamp_seconds", agent=a) for a in ("analyzer", "unknown")]
         assert heard == [NOW + 2, NOW + 3]
         assert worker.shows("busmon_commit_duration_seconds_count") == 1

@@ -13,6 +13,7 @@ import pytest
 from busmon.catalogue.catalogue import Catalogue
 from busmon.fleet import pace as paces
 from busmon.fleet.pace import Pace
+from busmon.fleet.trigger import Trigger
 from busmon.fleet.upkeep import Upkeep
 from busmon.registry.admission.families import Families
 from busmon.registry.shard.journal import Journal
@@ -79,7 +80,7 @@ def test_a_batch_is_closed_when_it_is_old_enough(worker: Worker, pace: Pace, lat
 def test_a_batch_that_another_was_closed_before_has_its_own_age(worker: Worker, pace: Pace, later: Later) -> None:
     pace.deliver([delivery(1)])
     later.pass_(1)
-    pace.close("drain")
+    pace.close(Trigger.DRAIN)
     pace.deliver([delivery(2)])
     later.pass_(1.75)
     assert worker.broker.settled == [1]
@@ -144,7 +145,7 @@ def test_a_shard_without_traffic_goes_on_failing(
     gauge = b'{"v": 1, "source": "s", "samples": [{"name": "queue_size", "labels": {"queue": "a"}, "value": 5}]}'
     upkeep = Upkeep(worker.registry.shard, worker.lane, pace)
     pace.deliver([delivery(1, gauge)])
-    pace.close("drain")
+    pace.close(Trigger.DRAIN)
     with full_disk():
         for _ in range(4):
             upkeep.beat(clock.now + 50, tmp_path)

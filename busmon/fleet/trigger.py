@@ -1,0 +1,31 @@
+"""What closes a batch: the values of `busmon_batches_total{trigger}`."""
+
+from enum import StrEnum
+
+
+class Trigger(StrEnum):
+    """The cause of one commit."""
+
+    SIZE = "size"
+    """It is full."""
+
+    INTERVAL = "interval"
+    """It is old enough."""
+
+    DRAIN = "drain"
+    """The worker ends."""
+
+    CANCEL = "cancel"
+    """The broker cancelled the consumer."""
+
+    DROPS = "drops"
+    """What the quarantine dropped is counted next, in a commit of its own."""
+
+    REMOVAL = "removal"
+    """Series are removed next."""
+
+    RETRY = "retry"
+    """The commit before it failed."""
+
+    FAULT = "fault"
+    """It is one delivery of a batch that could not be counted."""
