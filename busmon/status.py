@@ -56,6 +56,7 @@ class WorkerStatus:
         obstacles: what is wrong on the way to the shards' queues, a line each.
         broker: where it connects to, as `HOST:PORT`.
         has_rivals: another fleet consumes from the same queues.
+        quarantined: bodies in the quarantine, as the owner of shard 0 sees them; None where unknown.
     """
 
     worker: int
@@ -68,6 +69,7 @@ class WorkerStatus:
     obstacles: list[str] = field(default_factory=list)
     broker: str = ""
     has_rivals: bool = False
+    quarantined: int | None = None
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

@@ -46,10 +46,14 @@ class FamilyRow:
     overflowed: float = 0.0
 
     @property
+    def label_fill(self) -> float:
+        """The share of the fullest label's budget that is taken; 1 is full."""
+        return self.values / self.values_budget if self.values_budget else 0.0
+
+    @property
     def fill(self) -> float:
         """The larger share of its budgets that is taken; 1 is full."""
-        of_series = (self.used or 0) / self.budget if self.budget else 0.0
-        return max(of_series, self.values / self.values_budget if self.values_budget else 0.0)
+        return max((self.used or 0) / self.budget if self.budget else 0.0, self.label_fill)
 
 
 class Fill:

@@ -220,6 +220,8 @@ def _shards(roll: RollCall) -> Families:
         ),
         {(str(row.shard),): row.waiting_seconds for row in roll.shards if row.waiting_seconds is not None},
     )
+    if roll.quarantined is not None:
+        yield GaugeMetricFamily("busmon_quarantine_depth", "Bodies in the quarantine.", value=roll.quarantined)
 
 
 def _scrape(durations: Durations, skipped: Mapping[str, str], series: Mapping[str, int]) -> Families:

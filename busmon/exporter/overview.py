@@ -18,6 +18,9 @@ from busmon.typed import typed
 MAX_ROWS = 200
 """Agents, families and skipped files beyond that are counted, not listed."""
 
+MAX_NOTICES = 3
+"""Full families beyond that are counted, not named; the table of families lists them all."""
+
 Row = TypeVar("Row")
 
 
@@ -108,6 +111,8 @@ class Overview:
         alive: the liveness document's status.
         ready: the readiness document's status.
         degraded: what is wrong, in words.
+        notices: full budgets and quarantined bodies, in words: nothing is wrong with the fleet, and a person is needed.
+        quarantined: bodies in the quarantine now; None where unknown.
         agents: the most lately heard and the longest silent, the latter first, at most `MAX_ROWS`.
         agents_known: all of them.
         families: the fullest first, at most `MAX_ROWS`.
@@ -124,6 +129,8 @@ class Overview:
     alive: str
     ready: str
     degraded: list[str]
+    notices: list[str]
+    quarantined: int | None
     dependencies: list[Dependency]
     rates: Rates
     latency: Latency
@@ -191,6 +198,8 @@ def overview(window: Window, roll: RollCall, alive: Document, ready: Document, a
         alive=alive["status"],
         ready=ready["status"],
         degraded=[*alive.get("causes", ()), *ready["degraded"]],
+        notices=list(_notices(roll, latest)),
+        quarantined=roll.quarantined,
         dependencies=list(dependencies(ready)),
         rates=window.rates(),
         latency=window.latency([row.queue for row in roll.shards]),
@@ -206,6 +215,23 @@ def overview(window: Window, roll: RollCall, alive: Document, ready: Document, a
         scraped=around.scraped,
         skipped=dict(list({**roll.skipped, **around.skipped}.items())[:MAX_ROWS]),
     )
+
+
+def _notices(roll: RollCall, latest: Figures) -> Iterator[str]:
+    """Name what waits for a person: bodies in the quarantine, and families that have reached a budget."""
+    if roll.quarantined:
+        bodies = "1 body is" if roll.quarantined == 1 else f"{roll.quarantined:,} bodies are"
+        yield f"{bodies} in quarantine: `busmon quarantine list` shows why"
+    full = [row for row in latest.families if row.fill >= 1]
+    for row in full[:MAX_NOTICES]:
+        over = f"{row.overflowed:,.0f} samples so far" if row.overflowed else "none so far"
+        if row.label_fill >= 1:
+            full_at = f"label {row.label!r} has all of its {row.values_budget:,} values"
+        else:
+            full_at = f"all of its {row.budget:,} series exist"
+        yield f"{row.name}: {full_at}; over the budget: {over}"
+    if len(full) > MAX_NOTICES:
+        yield f"{len(full) - MAX_NOTICES:,} more families have reached a budget"
 
 
 def _totals(latest: Figures) -> Totals:

@@ -4,7 +4,7 @@ Pure: a `FleetStatus` and the time go in. Health, own metrics and the overview a
 can't disagree. A worker counts as up while its status file's beat is younger than `BEAT_LIMIT_SECONDS`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from busmon.status import FleetStatus, ShardStatus, SupervisorStatus, WorkerStatus
@@ -76,6 +76,7 @@ class RollCall:
         stopping: the supervisor ends its fleet in order.
         expected_workers: how many there are to be: the supervisor's number, else those that are known.
         shards: each once, by number.
+        quarantined: bodies in the quarantine; None where no worker that beats knows.
         skipped: status files that were left out, with reasons.
     """
 
@@ -87,6 +88,7 @@ class RollCall:
     expected_workers: int
     workers: list[WorkerRow]
     shards: list[ShardRow]
+    quarantined: int | None
     skipped: Mapping[str, str]
 
     @property
@@ -109,6 +111,7 @@ def call(status: FleetStatus, now: float) -> RollCall:
         expected_workers=supervisor.workers if supervisor else len(workers),
         workers=[_worker_row(worker, supervisor, now) for worker in workers],
         shards=_shard_rows(workers, now),
+        quarantined=next(_quarantined(workers, now), None),
         skipped=status.skipped,
     )
 
@@ -136,6 +139,12 @@ def _worker_row(worker: WorkerStatus, supervisor: SupervisorStatus | None, now: 
         shards=[shard.shard for shard in worker.shards],
         broker=worker.broker,
     )
+
+
+def _quarantined(workers: Iterable[WorkerStatus], now: float) -> Iterator[int]:
+    for worker in workers:
+        if worker.quarantined is not None and _beats(worker.beat_at, now):
+            yield worker.quarantined
 
 
 def _shard_rows(workers: Iterable[WorkerStatus], now: float) -> list[ShardRow]:

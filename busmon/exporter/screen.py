@@ -97,12 +97,15 @@ def _title(overview: Overview) -> RenderableType:
 
 
 def _condition(overview: Overview) -> Text:
-    if overview.ready == "ready" and not overview.degraded:
+    reasons = [*overview.degraded, *overview.notices]
+    if overview.ready == "ready" and not reasons:
         return Text("● ready: every shard is consuming", style="green")
+    word = (
+        "not ready" if overview.ready != "ready" else "ready, degraded" if overview.degraded else "ready, worth a look"
+    )
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     style = "yellow" if overview.ready == "ready" else "red"
-    word = "ready, degraded" if overview.ready == "ready" else "not ready"
-    more = f" (and {len(overview.degraded) - 1} more)" if len(overview.degraded) > 1 else ""
-    return _cut(Text(f"● {word}: {next(iter(overview.degraded), '')}{more}", style=style))
+    return _cut(Text(f"● {word}: {next(iter(reasons), '')}{more}", style=style))
 
 
 def _figures(overview: Overview) -> dict[str, str]:

@@ -255,6 +255,7 @@ class Worker:
             self._consumer.depth(state.queue, partial(self._note_depth, state))
         if self._drops:
             self._consumer.depth(self._topology.dropped, lambda depth: self._rivals.note(depth.consumers))
+            self._consumer.depth(self._topology.quarantine, self._note_quarantine)
         self._tell()
 
     def _note_depth(self, state: ShardStatus, depth: Depth) -> None:
@@ -264,6 +265,9 @@ class Worker:
         state.queue_depth = None if depth.ready is None else depth.ready + consumer.unsettled(queue)
         uncommitted = None if state.queue_depth is None else state.queue_depth - consumer.held(queue)
         state.waiting_seconds = self._waits[queue].note(uncommitted, state.last_commit_at, time.monotonic())
+
+    def _note_quarantine(self, depth: Depth) -> None:
+        self._status.quarantined = depth.ready
 
     def _reroute(self) -> None:
         """Resolve where samples go again: the families have changed."""

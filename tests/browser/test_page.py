@@ -54,6 +54,13 @@ def test_what_was_not_counted_is_told_by_reason(page: Page) -> None:
     assert any("Quarantined" in row and "invalid json" in row for row in rows)
 
 
+def test_the_quarantine_shows_what_is_in_it_now(page: Page) -> None:
+    wait_for(page, lambda: texts(page, "#flow-registry [data-key=quarantine] dd") == ["1", "1"])
+    assert texts(page, "#flow-registry [data-key=quarantine] .words") == ["to be looked at"]
+    assert "1 body is in quarantine: `busmon quarantine list` shows why" in texts(page, "#reasons li")
+    assert page.locator("#reasons h2").inner_text() == "Worth a look"
+
+
 def test_what_it_depends_on_is_told_in_words(page: Page) -> None:
     states = dict(zip(column(page, "dependencies", 1), column(page, "dependencies", 2), strict=True))
     assert states["rabbitmq"] == "connected"

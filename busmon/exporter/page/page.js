@@ -119,6 +119,8 @@ function draw(view) {
   drawDependencies(view);
 }
 
+const MAX_REASONS = 8;
+
 function healthOf(view) {
   if (view.alive === "stopping") return ["fair", "Stopping"];
   if (view.alive !== "alive") return ["bad", "Dead"];
@@ -136,13 +138,15 @@ function drawHealth(view) {
 }
 
 function drawReasons(view) {
-  const [severity] = healthOf(view);
+  const [health] = healthOf(view);
+  const reasons = [...view.degraded, ...view.notices];
+  const severity = health === "good" ? "fair" : health;
   const section = byId("reasons");
   section.dataset.severity = severity;
-  section.hidden = !view.degraded.length;
+  section.hidden = !reasons.length;
   say(section.querySelector("h2"), severity === "bad" ? "What is wrong" : "Worth a look");
-  const shown = view.degraded.slice(0, 6);
-  if (view.degraded.length > shown.length) shown.push(`and ${count(view.degraded.length - shown.length)} more`);
+  const shown = reasons.slice(0, MAX_REASONS);
+  if (reasons.length > shown.length) shown.push(`and ${count(reasons.length - shown.length)} more`);
   keep(section.querySelector("ul"), shown, (reason) => reason, () => piece("li"), say);
 }
 
@@ -331,9 +335,11 @@ function registryNode(view) {
 }
 
 function quarantineNodes(view) {
-  const bodies = sum(view.totals.quarantined);
-  if (!bodies) return [];
-  return [{ key: "quarantine", title: "quarantine", lines: [["bodies", count(bodies)]], words: "not counted", severity: "fair" }];
+  const ever = sum(view.totals.quarantined);
+  if (!ever && !view.quarantined) return [];
+  const lines = [["bodies now", count(view.quarantined)], ["ever", count(ever)]];
+  const severity = view.quarantined ? "fair" : "good";
+  return [{ key: "quarantine", title: "quarantine", lines, words: view.quarantined ? "to be looked at" : "empty", severity }];
 }
 
 function scrapeNode(view) {

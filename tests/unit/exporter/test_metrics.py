@@ -57,6 +57,12 @@ def test_the_fleets_state_is_told(registry_dir: Path) -> None:
     assert found["process_resident_memory_bytes", ()] > 0
 
 
+def test_the_quarantines_depth_is_told_by_the_worker_that_knows_it(registry_dir: Path) -> None:
+    assert ("busmon_quarantine_depth", ()) not in samples(own(registry_dir).exposition(Format.TEXT))
+    status.write(registry_dir, replace(worker(0, shard(0)), quarantined=5))
+    assert samples(own(registry_dir).exposition(Format.TEXT))["busmon_quarantine_depth", ()] == 5
+
+
 def test_a_shard_is_in_exactly_one_of_all_states(registry_dir: Path) -> None:
     status.write(registry_dir, worker(1, shard(1, "blocked"), beat_age=30))
     found = samples(own(registry_dir).exposition(Format.TEXT))

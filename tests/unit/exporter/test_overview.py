@@ -102,6 +102,37 @@ def test_what_publishers_name_is_bounded_and_counted() -> None:
     assert (model.agents[0].silent_seconds, model.agents[-1].silent_seconds) == (4999, 0)
 
 
+def test_bodies_in_quarantine_and_full_budgets_are_notices_and_not_faults() -> None:
+    families = (
+        FamilyRow("api_requests_total", "counter", 9, 9, 100, "endpoint", 10, 10, 1234),
+        FamilyRow("queue_size", "gauge", 7, 100, 100, "queue", 7, 10),
+        FamilyRow("room_left_total", "counter", 1, 99, 100, "queue", 9, 10, 5),
+    )
+    worker_0, *others = healthy().workers
+    status = FleetStatus(healthy().supervisor, (replace(worker_0, quarantined=3), *others))
+    model = told(LATEST._replace(families=families), status)
+    assert model.quarantined == 3
+    assert model.degraded == []
+    assert model.notices == [
+        "3 bodies are in quarantine: `busmon quarantine list` shows why",
+        "api_requests_total: label 'endpoint' has all of its 10 values; over the budget: 1,234 samples so far",
+        "queue_size: all of its 100 series exist; over the budget: none so far",
+    ]
+
+
+def test_an_empty_quarantine_is_no_notice_and_an_unknown_one_is_unknown() -> None:
+    worker_0, *others = healthy().workers
+    known = told(status=FleetStatus(healthy().supervisor, (replace(worker_0, quarantined=0), *others)))
+    assert (known.quarantined, known.notices) == (0, [])
+    silent = replace(worker_0, quarantined=7, beat_at=NOW - 60)
+    assert told(status=FleetStatus(healthy().supervisor, (silent, *others))).quarantined is None
+
+
+def test_many_full_families_are_counted() -> None:
+    families = tuple(FamilyRow(f"family_{number}", "counter", 1, 5, 5) for number in range(7))
+    assert told(LATEST._replace(families=families)).notices[-1] == "4 more families have reached a budget"
+
+
 def test_a_dead_fleet_is_told_with_its_causes() -> None:
     model = told(status=FleetStatus(supervisor(beat_age=60), ()))
     assert model.alive == "dead"

@@ -28,6 +28,8 @@ def model(shards: int = 4) -> Overview:
         alive="alive",
         ready="ready",
         degraded=[],
+        notices=[],
+        quarantined=0,
         dependencies=[Dependency("rabbitmq", "service", "connected", "good")],
         rates=Rates(1234.5, 9876.5, 0),
         latency=Latency(0.0123, 2.5),
@@ -83,6 +85,12 @@ def test_what_is_not_known_is_a_dash() -> None:
 )
 def test_what_is_wrong_is_said(ready: str, degraded: list[str], line: str) -> None:
     assert line in lines(replace(model(), ready=ready, degraded=degraded))[1]
+
+
+def test_what_waits_for_a_person_is_said_where_nothing_is_wrong() -> None:
+    waiting = replace(model(), notices=["3 bodies are in quarantine: `busmon quarantine list` shows why", "one more"])
+    line = lines(waiting, width=120)[1]
+    assert "● ready, worth a look: 3 bodies are in quarantine: `busmon quarantine list` shows why (and 1 more)" in line
 
 
 def test_a_notice_stands_above_the_last_figures() -> None:
