@@ -23,6 +23,7 @@ from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.status import ShardStatus
+from busmon.wire.encoding import may_be_compressed
 from busmon.wire.envelope import Envelope
 from busmon.wire.formats import Formats
 from busmon.wire.json_v1 import UNKNOWN_AGENT
@@ -226,7 +227,7 @@ class Lane:
                 self._refuse(delivery, refusal)
                 continue
             decoded.append((delivery, envelope))
-            if delivery.content_encoding or envelope.parts:
+            if envelope.parts or may_be_compressed(delivery.body, delivery.content_encoding):
                 yield decoded
                 decoded = []
         if decoded:

@@ -16,7 +16,8 @@ from busmon.errors import UserError
 from busmon.publish.contract import family_of, op_of
 from busmon.publish.instruments import MAX_LABEL_VALUE_CHARACTERS
 from busmon.suggestion import closest
-from busmon.wire.json_v1 import is_time
+from busmon.wire.members import label_text, labels_of, measured, word
+from busmon.wire.times import seconds
 
 _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST = sys.float_info.max
@@ -48,22 +49,26 @@ class SampleChecks:
         """
         if not isinstance(sample, dict):
             raise SampleError("a sample is an object with 'name', 'labels' and 'value'")
-        labels = {} if sample.get("labels") is None else sample["labels"]
-        if not isinstance(labels, dict):
-            raise SampleError("'labels' is an object of label names and values")
+        try:
+            labels = labels_of(sample.get("labels"))
+        except ValueError as error:
+            raise SampleError("'labels' is an object of label names and values") from error
         family = self._family(sample, labels)
         for value in labels.values():
-            if not isinstance(value, str) or len(value) > MAX_LABEL_VALUE_CHARACTERS:
-                limit = f"a string of at most {MAX_LABEL_VALUE_CHARACTERS} characters"
+            text = label_text(value)
+            if text is None or len(text) > MAX_LABEL_VALUE_CHARACTERS:
+                limit = f"a string of at most {MAX_LABEL_VALUE_CHARACTERS} characters, a number or a boolean"
                 raise SampleError(f"{family.name}: a label's value is {limit}, not {str(value)[:80]!r}")
         if not _is_taken(family, sample, is_known=family.name in self._catalogue.families):
             raise SampleError(f"{family.name}: a {family.type} takes {_TAKES[family.type]}")
-        if (ts := sample.get("ts")) is not None and not is_time(ts):
-            raise SampleError(f"{family.name}: 'ts' is seconds since the epoch")
+        try:
+            seconds(sample.get("ts"))
+        except ValueError as error:
+            raise SampleError(f"{family.name}: 'ts' is seconds since the epoch, or a time by RFC 3339") from error
         return family
 
     def _family(self, sample: Mapping[str, Any], labels: Mapping[str, Any]) -> Family:
-        stated = sample.get("name"), sample.get("type"), sample.get("op")
+        stated = sample.get("name"), word(sample.get("type")), word(sample.get("op"))
         try:
             return self._families[*stated, *labels]
         except (KeyError, TypeError):
@@ -105,16 +110,16 @@ def _check_op(family: Family, op: Any, *, is_known: bool) -> None:
 
 
 def _is_taken(family: Family, sample: Mapping[str, Any], *, is_known: bool) -> bool:
-    given = [sample.get(key) for key in ("value", "values", "buckets")]
-    value, values, buckets = given
-    if given.count(None) != len(given) - 1:
+    given = measured(sample)
+    if len(given) != 1:
         return False
-    if value is not None:
+    ((name, value),) = given.items()
+    if name == "value":
         return _is_number(value) and (family.type != COUNTER or value >= 0)
-    if values is not None:
-        return family.type in {HISTOGRAM, SUMMARY} and _are_numbers(values)
+    if name == "values":
+        return family.type in {HISTOGRAM, SUMMARY} and _are_numbers(value)
     bounds = family.buckets if is_known else ()
-    return family.type == HISTOGRAM and _is_number(sample.get("sum")) and _are_buckets(buckets, bounds)
+    return family.type == HISTOGRAM and _is_number(sample.get("sum")) and _are_buckets(value, bounds)
 
 
 def _are_numbers(values: Any) -> bool:

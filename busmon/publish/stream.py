@@ -44,6 +44,7 @@ class Stream:
                 yield self._sealed() if self._batch else None
                 continue
             number += 1
+            line = json_v1.trimmed(line)  # noqa: PLW2901 - as some editors write a file: with a byte order mark
             try:
                 sample = self._sample(line)
             except SampleError as error:
@@ -61,7 +62,7 @@ class Stream:
 
     def _sample(self, line: bytes) -> Any:
         """The sample in a line, None in an empty one."""
-        if not line or line.isspace():
+        if not line:
             return None
         if len(line) > MAX_BYTES:
             raise SampleError(f"longer than {MAX_BYTES} bytes")

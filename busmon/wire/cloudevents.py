@@ -15,6 +15,8 @@ from busmon.errors import EnvelopeError
 from busmon.wire import json_v1
 from busmon.wire.arrival import Arrival
 from busmon.wire.envelope import Envelope
+from busmon.wire.members import word
+from busmon.wire.times import is_time, rfc3339
 
 CONTENT_TYPE = "application/cloudevents+json"
 MEMBER = "specversion"
@@ -71,9 +73,9 @@ def _envelope(stated: Mapping[str, Any], data: Any) -> Envelope:
     id_, source = _attribute(stated, "id"), _attribute(stated, "source")
     if type(data) is not dict:
         raise EnvelopeError("invalid_cloudevent", "expected an envelope as its data")
-    document = {"source": source, "ts": _time(stated.get("time"))}
-    document |= {member: value for member, value in data.items() if value is not None}
-    return json_v1.of_document(document)._replace(identity=f"{source}#{id_}")
+    at = _time(stated.get("time"))
+    envelope = json_v1.of_document(data if word(data.get("source")) is not None else {**data, "source": source})
+    return envelope._replace(ts=at if envelope.ts is None else envelope.ts, identity=f"{source}#{id_}")
 
 
 def _attribute(stated: Mapping[str, Any], name: str) -> str:
@@ -87,11 +89,12 @@ def _time(value: Any) -> float | None:
     """Seconds since the epoch of a time: RFC 3339's, AMQP's in milliseconds, or pika's, in UTC without saying so."""
     if value is None:
         return None
-    if isinstance(value, int) and json_v1.is_time(int(value)):  # pika's 64-bit integers are of a type of its own
+    if isinstance(value, int) and is_time(int(value)):  # pika's 64-bit integers are of a type of its own
         return value / _MILLISECONDS
     try:
-        time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        return rfc3339(value, needs_offset=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise EnvelopeError("invalid_cloudevent", "'time' is a time of RFC 3339") from error
 

@@ -13,6 +13,8 @@ from busmon.errors import EnvelopeError
 from busmon.settings.kinds import FormatRule
 from busmon.wire import cloudevents, influx, json_v1, otlp, prometheus_text, statsd
 from busmon.wire.arrival import NO_HEADERS, Arrival
+from busmon.wire.body import plain
+from busmon.wire.encoding import PLAIN_ENCODINGS, stated_encoding
 from busmon.wire.envelope import Envelope
 
 Decoder = Callable[[Arrival], Envelope]
@@ -32,7 +34,10 @@ _BY_TYPE: Mapping[str, Decoder] = {
     prometheus_text.OPENMETRICS_TYPE: prometheus_text.decode,
 }
 _OWN_TYPES = frozenset({None, "", json_v1.CONTENT_TYPE})
+_JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json"})
 _EXPOSITION = "text/plain"
+_ANY_TYPES = frozenset({_EXPOSITION, "application/octet-stream", "application/data"})
+"""What clients state of any body, kombu's `application/data` among it."""
 _MAX_KEYS = 10_000
 
 
@@ -94,7 +99,7 @@ class Formats:
     ) -> list[Envelope] | None:
         """The envelopes in bodies as busmon's own publishers send them; None if one of them isn't as they send it."""
         if (
-            any(content_encodings)
+            not PLAIN_ENCODINGS.issuperset(content_encodings)
             or not all(message_ids)
             or not _OWN_TYPES.issuperset(content_types)
             or max(map(len, bodies)) > self._max_bytes
@@ -113,12 +118,13 @@ class Formats:
             EnvelopeError: it is none.
         """
         decoder, content_type = self._decoder(delivered.routing_key), delivered.content_type
-        if decoder is None and content_type in _OWN_TYPES:
+        if decoder is None and content_type in _OWN_TYPES and delivered.body[:1] == b"{":
             document = json_v1.parse(delivered.body, delivered.content_encoding, self._max_bytes)
             if delivered.message_id and type(document) is dict and "v" in document and "source" in document:
                 return json_v1.of_document(document)
             return _of_json(document, self._arrival(delivered))
-        return (decoder or _by_type(content_type or ""))(self._arrival(delivered))
+        arrival = self._arrival(delivered)
+        return (decoder or _by_type(arrival))(arrival)
 
     def _decoder(self, routing_key: str) -> Decoder | None:
         """What the settings say; a key that is new is looked up once."""
@@ -139,27 +145,36 @@ class Formats:
 
     def _arrival(self, delivered: Delivered) -> Arrival:
         properties = delivered.properties
+        headers = properties.headers or NO_HEADERS
         return Arrival(
             delivered.body,
             delivered.content_type,
-            delivered.content_encoding,
+            stated_encoding(delivered.content_encoding, headers),
             self._max_bytes,
             properties.app_id,
-            properties.headers or NO_HEADERS,
+            headers,
             delivered.published_at,
         )
 
 
-def _by_type(content_type: str) -> Decoder:
-    essence, _, parameters = (part.strip().lower() for part in content_type.partition(";"))
-    if essence == json_v1.CONTENT_TYPE:
+def _by_type(arrival: Arrival) -> Decoder:
+    content_type = arrival.content_type or ""
+    essence, _, parameters = (part.strip("\0 ").lower() for part in content_type.partition(";"))
+    if essence in _JSON_TYPES or (essence.endswith("+json") and essence not in _BY_TYPE):
         return _json
     if essence == _EXPOSITION and "version=0.0.4" in parameters.replace(" ", ""):
         return prometheus_text.decode
+    if essence in _ANY_TYPES and _is_json_object(arrival):
+        return _json
     if essence not in _BY_TYPE:
         known = f"expected {json_v1.CONTENT_TYPE} or another that is known, or a rule for the routing key"
         raise EnvelopeError("content_type", f"{known}; got {content_type[:80]!r}")
     return _BY_TYPE[essence]
+
+
+def _is_json_object(arrival: Arrival) -> bool:
+    """Return whether a body of a type that says nothing begins as an object in JSON."""
+    return json_v1.trimmed(plain(arrival.body, arrival.content_encoding, arrival.max_bytes)).startswith(b"{")
 
 
 def _json(arrival: Arrival) -> Envelope:

@@ -5,8 +5,9 @@ allowed to, and never raises anything but `EnvelopeError`. Pure.
 """
 
 import json
-import math
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +17,7 @@ from busmon.bare import bare
 from busmon.errors import EnvelopeError
 from busmon.wire.body import plain
 from busmon.wire.envelope import Envelope
+from busmon.wire.times import is_time, seconds
 
 VERSION = 1
 CONTENT_TYPE = "application/json"
@@ -27,6 +29,8 @@ _USUAL = ("v", "source", "agent", "ts", "tables")
 """The members that the SDK sends."""
 _MEMBERS = (*_USUAL, "samples", "final")
 _usual_members = itemgetter(*_USUAL)
+
+_BEFORE = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*")
 
 _SAFE_DIGITS = 18
 """Whole numbers of so many digits fit 64 bits; longer ones are floats, as orjson has it."""
@@ -83,13 +87,11 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
         raise EnvelopeError("version", f'expected "v": {VERSION}, got {_shown(version)}')
     if type(source) is not str or not 0 < len(source) <= MAX_NAME_CHARACTERS:
         raise EnvelopeError("invalid_envelope", f"'source' is 1 to {MAX_NAME_CHARACTERS} characters")
-    if agent is None:
-        agent = UNKNOWN_AGENT
-    elif type(agent) is not str or not 0 < len(agent) <= MAX_NAME_CHARACTERS:
-        raise EnvelopeError("invalid_envelope", f"'agent' is 1 to {MAX_NAME_CHARACTERS} characters")
+    if type(agent) is not str or not 0 < len(agent) <= MAX_NAME_CHARACTERS:
+        agent = _no_agent(agent)
     if ts is not None and not is_time(ts):
-        raise EnvelopeError("invalid_envelope", "'ts' is seconds since the epoch")
-    if samples is None and tables is None:
+        ts = _seconds(ts)
+    if samples is None and tables is None and not {"samples", "tables"} & document.keys():
         raise EnvelopeError("invalid_envelope", "'samples' or 'tables' is required, and may be empty")
     if type(samples) is not list:
         samples = _none(samples, "samples")
@@ -117,8 +119,21 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == CONTENT_TYPE
 
 
+def trimmed(body: bytes) -> bytes:
+    """Return JSON without the white space and the byte order mark before it, and the NULs behind it."""
+    return body[_BEFORE.match(body).end() :].rstrip(b"\0 \t\r\n")  # type: ignore[union-attr]  # it matches nothing, too
+
+
 def _parse_leniently(plain: bytes, error: orjson.JSONDecodeError) -> Any:
-    """Python's own encoder writes NaN and Infinity, which isn't JSON; only such samples are lost."""
+    """Parse what some encoders make of JSON.
+
+    A byte order mark or C's NUL is cut off. Python's own encoder writes NaN and Infinity: only such samples are lost.
+    """
+    trimmed_body = trimmed(plain)
+    if len(trimmed_body) < len(plain):
+        plain = trimmed_body
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(plain)
     try:
         document = json.loads(plain.decode(), parse_int=_integer)
         orjson.dumps(document)  # refuses the lone surrogates that json lets through and no exposition can hold
@@ -131,9 +146,22 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _SAFE_DIGITS else float(digits)
 
 
-def is_time(value: object) -> bool:
-    """Whether a JSON value is a point in time: a positive, finite number that isn't a boolean."""
-    return (type(value) is float or type(value) is int) and 0 < value < math.inf
+def _no_agent(value: Any) -> str:
+    """Return the name of an agent that isn't stated.
+
+    Raises:
+        EnvelopeError: something else is stated.
+    """
+    if value is not None and value != "":
+        raise EnvelopeError("invalid_envelope", f"'agent' is 1 to {MAX_NAME_CHARACTERS} characters")
+    return UNKNOWN_AGENT
+
+
+def _seconds(ts: Any) -> float | None:
+    try:
+        return seconds(ts)
+    except ValueError as error:
+        raise EnvelopeError("invalid_envelope", "'ts' is seconds since the epoch, or a time by RFC 3339") from error
 
 
 def _none(value: Any, member: str) -> list[Any]:

@@ -59,7 +59,7 @@ def decode(arrival: Arrival) -> Envelope:
         EnvelopeError: as of `plain`, or `invalid_otlp`, `too_many_samples`, `unavailable_format`.
     """
     body = plain(arrival.body, arrival.content_encoding, arrival.max_bytes)
-    is_json = json_v1.is_json(arrival.content_type or "") or (not arrival.content_type and body[:1] == b"{")
+    is_json = json_v1.is_json(arrival.content_type or "") or _begins_as_json(body)
     return _envelope(_from_json(json_v1.parse(body, None, arrival.max_bytes)) if is_json else _parsed(body), arrival)
 
 
@@ -70,6 +70,23 @@ def of_document(document: Any, arrival: Arrival) -> Envelope:
         EnvelopeError: `invalid_otlp`, `too_many_samples` or `unavailable_format`.
     """
     return _envelope(_from_json(document), arrival)
+
+
+def _begins_as_json(body: bytes) -> bool:
+    """Return whether a body is an object in JSON, perhaps behind white space.
+
+    A line break is also how metrics in protobuf begin, so a body that begins with one is JSON only as a whole.
+    """
+    if body[:1] == b"{":
+        return True
+    text = json_v1.trimmed(body)
+    if not text.startswith(b"{"):
+        return False
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _parsed(body: bytes) -> "MetricsData":

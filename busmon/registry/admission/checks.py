@@ -10,7 +10,8 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.errors import RejectedError
 from busmon.registry.numbers import LARGEST, is_number
 from busmon.wire.envelope import Observed
-from busmon.wire.json_v1 import is_time
+from busmon.wire.members import label_text, measured
+from busmon.wire.times import is_time, seconds
 
 NUMBERS = frozenset({int, float})
 MAX_LABEL_VALUE_CHARACTERS = 1024
@@ -25,7 +26,8 @@ _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?
 # Constants: a detail is not written again for each of the samples that a loop may have rejected.
 _TAKES = {COUNTER: "one number", GAUGE: "one number", HISTOGRAM: "numbers or buckets", SUMMARY: "numbers"}
 _NO_VALUE = {type_: f"a {type_} takes {takes}" for type_, takes in _TAKES.items()}
-_NO_LABEL_VALUE = f"a label's value is a text of at most {MAX_LABEL_VALUE_CHARACTERS} characters"
+_NO_LABEL_VALUE = f"a label's value is a text of at most {MAX_LABEL_VALUE_CHARACTERS} characters, a number or a boolean"
+_NO_TIME = "'ts' is seconds since the epoch, or a time by RFC 3339 with its offset"
 _NO_TRACE_ID = f"'trace_id' is a text of at most {MAX_TRACE_ID_CHARACTERS} characters"
 _NOT_FINITE = "the value, or the sum of the values, is not finite"
 _BOUNDS_MISSING = "a bound of the metric is missing among the buckets"
@@ -92,16 +94,31 @@ def event_time(ts: Any, now: float) -> float:
     return min(float(ts), now)
 
 
-def check_labels(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> None:
-    """Whether a series can have these label values.
+def stated_time(ts: Any, at: float, now: float) -> float:
+    """Return when something was measured, in seconds since the epoch: `at` where `ts` is absent, at most now.
 
     Raises:
-        RejectedError: `label_mismatch`: their number is wrong, or `invalid_label`: one is no text, or too long.
+        RejectedError: `invalid_timestamp`: `ts` is neither a positive number nor a time by RFC 3339.
+    """
+    try:
+        stated = seconds(ts)
+    except ValueError:
+        raise RejectedError("invalid_timestamp", _NO_TIME) from None
+    return at if stated is None else min(stated, now)
+
+
+def label_texts(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> tuple[str, ...]:
+    """Return the label values of a series as text.
+
+    Raises:
+        RejectedError: `label_mismatch`: their number is wrong, or `invalid_label`: one has no text, or is too long.
     """
     if len(labelvalues) != len(labelnames):
         raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
-    if not all(type(value) is str and len(value) <= MAX_LABEL_VALUE_CHARACTERS for value in labelvalues):
+    texts = [text for text in map(label_text, labelvalues) if text is not None]
+    if len(texts) < len(labelvalues) or any(len(text) > MAX_LABEL_VALUE_CHARACTERS for text in texts):
         raise RejectedError("invalid_label", _NO_LABEL_VALUE)
+    return tuple(texts)
 
 
 def check_trace_id(trace_id: Any) -> None:
@@ -137,18 +154,17 @@ def value_of(sample: Mapping[str, Any]) -> Any:
     Raises:
         RejectedError: `invalid_value`: it has none, or more than one.
     """
-    value, values, buckets = sample.get("value"), sample.get("values"), sample.get("buckets")
-    if (value is not None) + (values is not None) + (buckets is not None) != 1:
+    stated = measured(sample)
+    if len(stated) != 1:
         raise RejectedError("invalid_value", "expected one of 'value', 'values' and 'buckets'")
-    if value is not None:
-        if type(value) not in NUMBERS:
-            raise RejectedError("invalid_value", "'value' is a number")
-        return value
-    if values is not None:
-        if type(values) is not list:
-            raise RejectedError("invalid_value", "'values' is a list of numbers")
-        return values
-    return {"buckets": buckets, "sum": sample.get("sum")}
+    ((name, value),) = stated.items()
+    if name == "buckets":
+        return {"buckets": value, "sum": sample.get("sum")}
+    if name == "value" and type(value) not in NUMBERS:
+        raise RejectedError("invalid_value", "'value' is a number")
+    if name == "values" and type(value) is not list:
+        raise RejectedError("invalid_value", "'values' is a list of numbers")
+    return value
 
 
 def _checked_values(values: list[Any]) -> list[float]:

@@ -7,7 +7,7 @@ is the same however envelopes are cut into batches. One thread.
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.errors import AdoptionError, RejectedError
 from busmon.registry.admission.admission import Admission
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import check_labels, check_trace_id, checked, event_time, value_of
+from busmon.registry.admission.checks import check_trace_id, checked, label_texts, stated_time, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold import shortcuts
 from busmon.registry.fold.columns import SKETCH, Column, Group
@@ -28,6 +28,7 @@ from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
 from busmon.wire.envelope import Envelope, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
+from busmon.wire.members import label_names, labels_of, word
 from busmon.wire.rejections import Rejections
 
 OWN_AGENT = "busmon"
@@ -36,6 +37,7 @@ OWN_AGENT = "busmon"
 ACTIVE_AGENTS = "active_agents"
 """The gauge that is derived from presence."""
 
+_NO_TABLE = "a table is an object with a list of rows"
 _FEW_VALUES = 8
 _MAX_WAYS = 10_000
 
@@ -194,15 +196,17 @@ class Fold:
     # -- tables ---------------------------------------------------------------------------------------------------
 
     def _table(self, table: Any, source: str, at: float, now: float) -> None:
-        if type(table) is not dict or type(rows := table.get("rows")) is not list:
-            raise RejectedError("invalid_table", "a table is an object with a list of rows")
+        if type(table) is not dict:
+            raise RejectedError("invalid_table", _NO_TABLE)
+        if type(rows := table.get("rows", False)) is not list:
+            if rows is not None:
+                raise RejectedError("invalid_table", _NO_TABLE)
+            rows, table = [], {**table, "rows": []}  # as Go writes a list that nobody made
         labels = table.get("labels")
-        if labels is None:
-            labels = []
-        elif type(labels) is not list:
-            raise RejectedError("invalid_label", "a table's labels are a list of names")
+        if type(labels) is not list:
+            labels = _stated_labels(label_names, labels)
         if (ts := table.get("ts")) is not None:
-            at = event_time(ts, now)
+            at = stated_time(ts, at, now)
         route = self._routes.find(table, tuple(labels), of_table)
         others = rows
         if route.is_usual:
@@ -228,14 +232,12 @@ class Fold:
         if type(sample) is not dict:
             raise RejectedError("invalid_sample", "a sample is an object")
         labels = sample.get("labels")
-        if labels is None:
-            labels = {}
-        elif type(labels) is not dict:
-            raise RejectedError("invalid_label", "labels are an object of names to values")
+        if type(labels) is not dict:
+            labels = _stated_labels(labels_of, labels)
         value = value_of(sample)
         if (ts := sample.get("ts")) is not None:
-            at = event_time(ts, now)
-        if (trace_id := sample.get("trace_id")) is not None:
+            at = stated_time(ts, at, now)
+        if (trace_id := word(sample.get("trace_id"))) is not None:
             check_trace_id(trace_id)
         route = self._routes.find(sample, tuple(labels), of_sample)
         labelvalues = self._value(route, tuple(labels.values()), value, source, at)
@@ -261,7 +263,7 @@ class Fold:
         try:
             cell = group.cells[labelvalues]
         except (KeyError, TypeError):
-            check_labels(group.family.labelnames, labelvalues)
+            labelvalues = label_texts(group.family.labelnames, labelvalues)
             labelvalues = self._admission.admit(group, labelvalues, self._agent, self._now)
             cell = group.cells[labelvalues]
         for label in route.forbidden:
@@ -332,6 +334,18 @@ class Fold:
         self._left_out.clear()
         for counter in self._admission.counted.values():
             counter.clear()
+
+
+def _stated_labels(read: Callable[[Any], Any], labels: Any) -> Any:
+    """Return labels that aren't of their usual type.
+
+    Raises:
+        RejectedError: `invalid_label`: nothing that they are means none.
+    """
+    try:
+        return read(labels)
+    except ValueError as error:
+        raise RejectedError("invalid_label", str(error)) from None
 
 
 def _note(ways: dict[Any, Any], statement: Any, way: Any) -> None:

@@ -13,9 +13,10 @@ from busmon.catalogue import naming
 from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
 from busmon.errors import AdoptionError, RejectedError
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import bounds, check_labels, checked, value_of
+from busmon.registry.admission.checks import bounds, checked, label_texts, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import Column, Group, column_of
+from busmon.wire.members import word
 
 Candidate = tuple[Sequence[Any], Any]
 """Label values and a value, both unchecked."""
@@ -93,7 +94,7 @@ class Routes:
         Raises:
             RejectedError: there is none.
         """
-        name, type_, op = stated.get("name"), stated.get("type"), stated.get("op")
+        name, type_, op = stated.get("name"), word(stated.get("type")), word(stated.get("op"))
         key = (name, type_, op, labels)
         try:
             route = self._routes.get(key)
@@ -183,7 +184,7 @@ class Routes:
         rejected = RejectedError("invalid_value", "it has no row")
         for labelvalues, value in candidates:
             try:
-                check_labels(names, labelvalues)
+                label_texts(names, labelvalues)
                 stated = bounds(value) if type_ == HISTOGRAM else None
                 buckets = None if stated is None else sorted(stated - {inf})
                 merge = "add" if type_ == GAUGE and op == "add" else "latest"

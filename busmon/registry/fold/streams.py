@@ -25,7 +25,7 @@ from busmon.errors import RejectedError
 from busmon.registry.admission.checks import LARGEST_COUNT, check_total
 from busmon.registry.fold.points import point_time
 from busmon.wire.envelope import Observed, Point
-from busmon.wire.json_v1 import is_time
+from busmon.wire.times import is_time
 
 MAX_STREAMS = 100_000
 MAX_BUCKETS = 1000

@@ -36,8 +36,8 @@ names: st.SearchStrategy[Any] = st.sampled_from(
         "x" * 201,
     ]
 )
-types: st.SearchStrategy[Any] = st.sampled_from([None, "counter", "gauge", "histogram", "summary", "info", 7, []])
-ops: st.SearchStrategy[Any] = st.sampled_from([None, None, None, "set", "add", "sub", [], 1])
+types: st.SearchStrategy[Any] = st.sampled_from([None, "", "counter", "gauge", "histogram", "summary", "info", 7, []])
+ops: st.SearchStrategy[Any] = st.sampled_from([None, None, "", "set", "add", "sub", [], 1])
 labels: st.SearchStrategy[Any] = st.sampled_from(
     [
         None,
@@ -47,6 +47,9 @@ labels: st.SearchStrategy[Any] = st.sampled_from(
         {"status": "", "agent": "a"},
         {"queue": "q"},
         {"queue": 1},
+        {"queue": 2.0},
+        {"queue": False},
+        {"queue": {}},
         {"queue": "q" * 1025},
         {"le": "1"},
         {"__x": "1"},
@@ -78,7 +81,9 @@ buckets: st.SearchStrategy[Any] = st.sampled_from(
         [],
     ]
 )
-times: st.SearchStrategy[Any] = st.sampled_from([None, None, None, 1.5, 0, -1, True, "now"])
+times: st.SearchStrategy[Any] = st.sampled_from(
+    [None, None, None, 1.5, 0, "", "2025-11-22t07:00:00z", "0001-01-01T00:00:00Z", -1, True, "now", "2025-11-22T07:00"]
+)
 samples: st.SearchStrategy[Any] = st.one_of(
     st.builds(
         dict,
@@ -131,7 +136,7 @@ def test_what_the_fold_would_refuse_is_refused_and_nothing_else(sample: Any) -> 
         ({"name": "queue_siz", "value": 1}, "did you mean 'queue_size'"),
         ({"name": "hits", "value": 1}, "give its type: counter, "),
         ({"name": "queue_size", "value": 1}, r"its labels are \[queue\]"),
-        ({"name": "queue_size", "labels": {"queue": 1}, "value": 1}, "a string"),
+        ({"name": "queue_size", "labels": {"queue": None}, "value": 1}, "a string"),
         ({"name": "queue_size", "type": "counter", "labels": {"queue": "q"}, "value": 1}, "has it as a gauge"),
         ({"name": "queue_size", "labels": {"queue": "q"}, "value": True}, "a gauge takes a finite number"),
         ({"name": "queue_size", "labels": {"queue": "q"}, "value": 1, "op": "add"}, "'op' is 'set'"),

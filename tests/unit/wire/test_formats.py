@@ -1,8 +1,13 @@
 """The decoder of a body is chosen by rule, then by content type, then by what its JSON has."""
 
+import bz2
+import gzip
+import zlib
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from pika import BasicProperties
 from pika.spec import Basic
 
@@ -55,6 +60,92 @@ def test_then_what_the_json_has(content_type: str | None, message_id: str | None
     assert chosen(CLOUD_EVENT, **stated) == "json"
     assert chosen(b'{"some": "json"}', **stated) == "version"
     assert chosen(b"[]", **stated) == "invalid_envelope"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/json",
+        "TEXT/JSON; charset=utf-8",
+        "application/vnd.acme.telemetry+json",
+        "application/problem+json; charset=utf-8",
+        "application/octet-stream",
+        "application/data",
+        "text/plain",
+        "text/plain; charset=utf-8",
+        "application/json\0",
+    ],
+)
+@pytest.mark.parametrize("body", [NATIVE, b"\n" + NATIVE, b"\xef\xbb\xbf" + NATIVE, NATIVE + b"\0"])
+def test_a_json_object_is_told_under_the_types_that_clients_give_it(content_type: str, body: bytes) -> None:
+    assert chosen(body, content_type=content_type) == "json"
+    assert chosen(gzip.compress(body), content_type=content_type, content_encoding="gzip") == "json"
+    assert chosen(otlp_json(), content_type=content_type) == "otlp"
+    assert chosen(CLOUD_EVENT, content_type=content_type) == "json"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"[]", "application/octet-stream"),
+        (b"a 1\n", "text/plain"),
+        (b"a 1\n", "application/data"),
+        (NATIVE, "application/x-python-serialize"),
+        (NATIVE, "text/html"),
+        (NATIVE, "application/jsonp"),
+    ],
+)
+def test_any_other_body_under_them_is_refused_by_its_type(body: bytes, content_type: str) -> None:
+    assert chosen(body, content_type=content_type) == "content_type"
+
+
+@pytest.mark.parametrize("before", [b"\n", b"\r\n", b" \t\n\n", b"\xef\xbb\xbf", b"\n\xef\xbb\xbf\n"])
+@pytest.mark.parametrize("content_type", [None, "application/json", "application/octet-stream", "text/plain"])
+def test_json_of_any_format_may_have_white_space_and_a_mark_before_it_and_nuls_behind(
+    before: bytes, content_type: str | None
+) -> None:
+    for body in (otlp_json(), NATIVE, CLOUD_EVENT):
+        expected = "otlp" if body.startswith(b'{\n  "resourceMetrics') else "json"
+        for tail in (b"", b"\0", b"\n\0\0", b"\0\n"):
+            assert chosen(before + body + tail, content_type=content_type, message_id="s:1") == expected
+            assert chosen(before + body + tail, content_type=content_type) == expected
+    assert chosen(before + otlp_json() + b"\0", "otlp_metrics", content_type=content_type) == "otlp"
+
+
+def test_metrics_in_protobuf_that_begin_as_json_behind_a_line_break_stay_protobuf() -> None:
+    lengths = {len(body) - 2: body for size in range(60, 140) if (body := resource_of(size))[1] == len(body) - 2}
+    body = lengths[ord("{")]
+    assert body.startswith(b"\n{")
+    assert chosen(body, "otlp_metrics") == "otlp"
+
+
+def resource_of(size: int) -> bytes:
+    """Metrics in protobuf with a resource's attribute of so many characters."""
+    named = {"key": "service.name", "value": {"stringValue": "s" * size}}
+    metric = {"name": "m", "gauge": {"dataPoints": [{"asInt": "1"}]}}
+    resource = {"resource": {"attributes": [named]}, "scopeMetrics": [{"metrics": [metric]}]}
+    return ParseDict({"resourceMetrics": [resource]}, MetricsData()).SerializeToString()
+
+
+@pytest.mark.parametrize("message_id", [None, "s:1"])
+@pytest.mark.parametrize("content_encoding", ["utf-8", "binary", None])
+def test_kombus_compression_is_told_by_its_header(content_encoding: str | None, message_id: str | None) -> None:
+    stated: dict[str, Any] = {"content_encoding": content_encoding, "message_id": message_id}
+    for name, compress in (("application/x-gzip", zlib.compress), ("application/x-bz2", bz2.compress)):
+        headers = {"compression": name}
+        assert chosen(compress(NATIVE), headers=headers, content_type="application/json", **stated) == "json"
+        assert chosen(compress(otlp()), "otlp_metrics", headers=headers, **stated) == "otlp"
+        assert chosen(compress(STATSD), "statsd.web", headers=headers, **stated) == "statsd"
+        assert chosen(NATIVE, headers=headers, content_type="application/json", **stated) == "json"
+    assert chosen(zlib.compress(NATIVE), content_type="application/json", **stated) == "invalid_json"
+
+
+def test_bodies_with_a_charset_take_the_short_way() -> None:
+    formats = Formats(RULES, "q", 1 << 20)
+    stated = ["a.b"] * 3, ["application/json", None, ""], ["utf-8", None, "binary"], ["s:1", "s:2", "s:3"]
+    decoded = formats.decode_all([NATIVE] * 3, *stated)
+    assert decoded is not None
+    assert [envelope.source for envelope in decoded] == ["s"] * 3
 
 
 @pytest.mark.parametrize("message_id", [None, "s:1"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from busmon.errors import EnvelopeError
 from busmon.wire.envelope import Envelope
 from busmon.wire.json_v1 import decode, encode, encode_final
+from busmon.wire.times import seconds
 
 from .envelopes import ENVELOPES, Case, broken_envelopes, valid_envelopes
 
@@ -48,7 +49,7 @@ def test_every_form_of_envelope_is_decoded_as_it_stands(document: dict[str, Any]
     decoded = decode(json.dumps(document).encode(), None, None, MAX_BYTES)
     assert decoded.source == document["source"]
     assert decoded.agent == document.get("agent", "unknown")
-    assert decoded.ts == document.get("ts")
+    assert decoded.ts == seconds(document.get("ts"))
     assert decoded.samples == document["samples"]
     assert decoded.tables == document.get("tables", [])
 
@@ -81,7 +82,9 @@ def test_a_body_that_is_cut_off_is_no_json(cut: int) -> None:
     "body",
     [
         b"\xff\xfe{}",
-        b"\xef\xbb\xbf" + BODY,
+        BODY + b"\xef\xbb\xbf",
+        b"\0" + BODY,
+        BODY + b"\0{}",
         BODY.replace(b'"s"', b'"\xff"'),
         BODY.replace(b'"s"', b'"\\ud800"'),
         BODY.replace(b'"nodes"', b'"\\udfff"'),
