@@ -366,7 +366,7 @@ BAD: list[tuple[str, bytes, dict[str, Any]]] = [
     ("invalid_envelope", b"[]", {}),
     ("too_large", b"[" * 3000, {}),
     ("too_large", gzip.compress(bytes(10_000)), {"content_encoding": "gzip"}),
-    ("content_type", body(), {"content_type": "text/plain"}),
+    ("content_type", body(), {"content_type": "text/html"}),
     ("content_encoding", body(), {"content_encoding": "gzip"}),
 ]
 
