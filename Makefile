@@ -21,15 +21,18 @@ test-node: ## set up, then have the client for Node publish to a real fleet; tak
 	@.ci/setup --node
 	.venv/bin/pytest tests/clients/node_client.py
 
-pictures: ## set up, then photograph the live page and the terminal's view for the docs
+pictures: ## set up, then draw the pictures of the docs again: the live page, the terminal's view, the dashboards; 25 minutes
+	@.ci/setup --test
+	@.ci/setup --node
 	@.ci/setup --browser
 	.venv/bin/python -m tests.browser.pictures
+	.venv/bin/python -m tests.dashboards --settle 6 --minutes 10 --pictures
 
 stack: ## set up, then run the monitoring stack without Docker until Ctrl-C: RabbitMQ, fleet, agents, Prometheus, Alertmanager
 	@.ci/setup --test
 	@.venv/bin/python -m busmon.demo.stack
 
-dashboards: ## set up, then draw every dashboard over a real stack. DASHBOARDS='--pictures docs/dashboards' keeps the pictures
+dashboards: ## set up, then draw every dashboard over a real stack; fails where a panel is empty or an alert fires
 	@.ci/setup --test
 	@.ci/setup --node
 	@.ci/setup --browser

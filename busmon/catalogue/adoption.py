@@ -14,12 +14,12 @@ HELP = "Not in the catalogue: taken up from a publisher that stated its type."
 """The same for all, since a family's help is frozen at its first write."""
 
 
-def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str) -> Family:
-    """The family; a histogram has prometheus_client's default buckets, a summary no quantiles.
+def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str, *, outlives_source: bool = False) -> Family:
+    """Make the family; a histogram has prometheus_client's default buckets, a summary no quantiles.
 
     Raises:
-        AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge` or
-            `invalid_label`.
+        AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge`,
+            `outlives_source_mismatch` or `invalid_label`.
     """
     if fault := naming.metric_name_fault(name):
         raise AdoptionError("invalid_name", f"{name[:80]!r}: {fault}")
@@ -30,8 +30,18 @@ def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str) -> Fam
         raise AdoptionError("invalid_type", f"{name!r}: the type is {', '.join(TYPES[:-1])} or {TYPES[-1]}")
     if merge not in (MERGES if type_ == GAUGE else MERGES[:1]):
         raise AdoptionError("invalid_merge", f"{name!r}: a gauge's merge is one of {', '.join(MERGES)}")
+    if outlives_source and (type_, merge) != (GAUGE, "latest"):
+        raise AdoptionError("outlives_source_mismatch", f"{name!r}: only a gauge that is set outlives its source")
     if fault := naming.label_names_fault(labelnames):
         raise AdoptionError("invalid_label", f"{name!r}: {fault}")
     buckets = DEFAULT_BUCKETS if type_ == HISTOGRAM else ()
-    ttl_seconds = default_ttl_seconds(type_)
-    return Family(name, type_, HELP, tuple(labelnames), buckets, merge=merge, ttl_seconds=ttl_seconds)
+    return Family(
+        name,
+        type_,
+        HELP,
+        tuple(labelnames),
+        buckets,
+        merge=merge,
+        ttl_seconds=default_ttl_seconds(type_, outlives_source=outlives_source),
+        outlives_source=outlives_source,
+    )

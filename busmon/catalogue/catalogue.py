@@ -56,14 +56,22 @@ class Catalogue:
         mappings = Mappings([rule for path in paths for rule in read_rules(path)])
         return cls(families, origins, _occupied(families, origins), mappings)
 
-    def adopt(self, name: str, type_: str, labelnames: Sequence[str], merge: str = "latest") -> Family:
-        """A family for a metric that no catalogue names, and whose publisher states its type.
+    def adopt(
+        self,
+        name: str,
+        type_: str,
+        labelnames: Sequence[str],
+        merge: str = "latest",
+        *,
+        outlives_source: bool = False,
+    ) -> Family:
+        """Make a family for a metric that no catalogue names, and whose publisher states its type.
 
         Raises:
             AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge`,
-                `invalid_label` or `name_clash`.
+                `outlives_source_mismatch`, `invalid_label` or `name_clash`.
         """
-        family = adopted(name, type_, labelnames, merge)
+        family = adopted(name, type_, labelnames, merge, outlives_source=outlives_source)
         for exposed in family.exposed:
             if owner := self.occupied.get(exposed):
                 raise AdoptionError("name_clash", f"{type_} {name!r}: the name {exposed!r} belongs to {owner!r}")

@@ -23,10 +23,12 @@ examples:
   busmon publish queue_size 42 -l queue=tasks
   busmon publish tasks_processed_total 1 -l agent=analyzer -l status=success --agent analyzer
   busmon publish backups_total 1 --type counter      a metric that no catalogue names
+  busmon publish backup_size_bytes 73400320 --type gauge --outlives-source -l job=db
   busmon publish - < samples.jsonl
 
-A counter's value is an increment, a histogram's or summary's one observation. A gauge's counts for as long as a silent
-agent's does (BUSMON_PRESENCE_TTL_SECONDS), or until a later one if its family outlives its source.
+A counter's value is an increment, a histogram's or summary's one observation. A gauge's value stays in the
+scrape for as long as a silent agent's does (BUSMON_PRESENCE_TTL_SECONDS, 5 minutes). With --outlives-source, or where
+the catalogue says so, the value stays until a later one comes: state this for the result of a job.
 
 Lines of standard input are samples as the wire format has them:
   {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 42}
@@ -50,12 +52,16 @@ def add(commands: Commands) -> None:
         EXAMPLES,
         description="Publish one sample, or all that standard input has, and wait until a queue has stored them.",
     )
-    publish.usage = (
-        "busmon publish NAME VALUE [--type T] [-l KEY=VALUE]... [--agent A]\n       busmon publish - [--agent A]"
-    )
+    single = "busmon publish NAME VALUE [--type T] [--outlives-source] [-l KEY=VALUE]... [--agent A]"
+    publish.usage = f"{single}\n       busmon publish - [--agent A]"
     publish.add_argument("name", metavar="NAME", help="the metric, or - for samples from standard input")
     publish.add_argument("value", metavar="VALUE", nargs="?", help="a number")
     publish.add_argument("--type", metavar="T", help="counter, gauge, histogram or summary, where no catalogue says it")
+    publish.add_argument(
+        "--outlives-source",
+        action="store_true",
+        help="the gauge's last value stays in the scrape, where no catalogue says it",
+    )
     add_labels(publish, "a label; repeat it for more")
     publish.add_argument("--agent", metavar="A", default="cli", help="who publishes (default: cli)")
     publish.add_argument("-v", "--verbose", action="store_true", help="say what was published")
@@ -68,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     if args.name != "-":
         return _publish_one(args, settings)
-    if args.value is not None or args.labels or args.type:
+    if args.value is not None or args.labels or args.type or args.outlives_source:
         raise UserError("publish: with '-' every line of standard input has its own value, type and labels")
     return _publish_lines(args, settings)
 
@@ -98,7 +104,11 @@ def _sample(args: argparse.Namespace, catalogue: "Catalogue") -> dict[str, Any]:
         name = full_name(catalogue, args.name, args.type)
     except ValueError as error:
         raise UserError(f"publish: {error}") from error
-    stated = {"type": args.type, "op": op_of(family) if family else None}
+    stated = {
+        "type": args.type,
+        "op": op_of(family) if family else None,
+        "outlives_source": args.outlives_source or None,
+    }
     return {
         "name": name,
         "labels": labels_from(args, "publish"),

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  busmon simulate                            6 agents, 20 tasks a second each, until Ctrl-C
+  busmon simulate                            6 agents, 20 steps a second each, until Ctrl-C
   busmon simulate --agents 30 --rate 200 --seconds 60
   busmon simulate --seconds 10 --seed 7 --totals published.json
                                              the totals that a scrape must show, by series
   busmon simulate --incident high-error-rate --after 120
                                              every fifth task fails after two minutes
 
-A task is about 25 instrument calls. How many envelopes they become is a matter of BUSMON_PUBLISH_INTERVAL_SECONDS, not
-of the rate: an agent publishes one envelope an interval for each of 6 domains. A day begins at its peak; at its lowest
-there is 0.4 times the work. The same agents, rate, seed, incident and number of tasks give the same totals. It exits
-with 1 where not all of them were confirmed.
+A step is a task or a pause: the busiest role has a task in nine of ten, the idlest in one of six. A task is about 25
+instrument calls. Each agent publishes one envelope for each of 6 domains every BUSMON_PUBLISH_INTERVAL_SECONDS, at any
+rate. A day begins at its peak; at its lowest there is 0.4 times the work. The same agents, rate, seed, incident and
+number of steps give the same totals. Exit status 1: some samples were not confirmed.
 """
 
 _LINE_SECONDS = 0.2
@@ -48,13 +48,13 @@ def add(commands: Commands) -> None:
     )
     number = simulate.add_argument
     number("--agents", metavar="N", type=whole(1, 1000), default=6, help="how many agents (default: 6)")
-    number("--rate", metavar="R", type=_positive, default=20.0, help="tasks a second of each agent (default: 20)")
+    number("--rate", metavar="R", type=_positive, default=20.0, help="steps a second of each agent (default: 20)")
     number(
         "--seconds",
         metavar="S",
         type=_seconds,
         default=0.0,
-        help="R times S tasks of each agent; 0: until Ctrl-C (default)",
+        help="R times S steps of each agent; 0: until Ctrl-C (default)",
     )
     number("--seed", metavar="K", type=whole(0, 2**63), default=1, help="what happens to the agents (default: 1)")
     number("--totals", metavar="FILE", type=Path, help="write the confirmed totals as JSON")
@@ -123,7 +123,7 @@ def _live_line(args: argparse.Namespace) -> Callable[["Progress"], None]:
             return
         printed_at = now
         seconds = f"{now - began:.0f} s" + (f" of {args.seconds:.0f}" if args.seconds else ", Ctrl-C ends it")
-        said = f"{args.agents} agents, {progress.steps * args.agents:,} tasks; confirmed: "
+        said = f"{args.agents} agents, {progress.steps * args.agents:,} steps; confirmed: "
         said += f"{progress.samples:,} samples in {progress.envelopes:,} envelopes; {seconds}"
         print(f"{_CLEAR_LINE}{said}", end="", file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ import orjson
 
 from busmon import settings as all_settings
 from busmon.catalogue import Catalogue
-from busmon.demo.platform import ROLES, Agent
+from busmon.demo.agent import Agent, role_of
 from busmon.demo.report import Report
 from busmon.demo.totals import Totals
 from busmon.demo.weather import FAIR, Weather
@@ -112,11 +112,11 @@ def main() -> None:
 
 
 def _member(number: int, task: Task, settings: Settings, catalogue: Catalogue) -> Member:
-    role, totals = ROLES[number % len(ROLES)], Totals()
+    role, totals = role_of(number).name, Totals()
     telemetry = Telemetry(
         role, settings=settings, lifecycle=False, confirmed=lambda body: totals.add_body(catalogue, body)
     )
-    agent = Agent(Report(telemetry, catalogue), role, number, task.seed, task.weather)
+    agent = Agent(Report(telemetry, catalogue), number, task.seed, task.weather)
     return Member(agent, telemetry, totals)
 
 

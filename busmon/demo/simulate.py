@@ -21,7 +21,7 @@ import orjson
 from busmon.bus.publisher import ConfirmedPublisher
 from busmon.catalogue import Catalogue
 from busmon.demo.crew import CLOSE_SECONDS, Task
-from busmon.demo.platform import ROLES
+from busmon.demo.roles import ROLES
 from busmon.demo.totals import Totals
 from busmon.demo.weather import FAIR, Weather
 from busmon.errors import DemoError
@@ -53,8 +53,8 @@ class Plan:
 
     Attributes:
         agents: how many, over up to 4 processes.
-        rate: tasks a second of each agent; a task is about 25 instrument calls.
-        seconds: times `rate` it is the number of tasks of each agent; 0 goes on until KeyboardInterrupt.
+        rate: steps a second of each agent; the busiest do a task in nine of ten. A task is about 25 instrument calls.
+        seconds: times `rate` it is the number of steps of each agent; 0 goes on until KeyboardInterrupt.
         seed: what happens to the agents.
         weather: what happens to all of them.
     """
@@ -114,7 +114,7 @@ def _greet(settings: Settings) -> int:
 
     It is a farewell in the first agent's name: of whoever said it nothing is counted, and nobody is missed later.
     """
-    origin = new_origin(ROLES[0])
+    origin = new_origin(ROLES[0].name)
     publisher = ConfirmedPublisher(settings.amqp_url, origin.source)
     outbox = Outbox(origin, settings.exchange, publisher, settings.publish_buffer_bytes)
     try:

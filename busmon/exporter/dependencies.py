@@ -44,7 +44,7 @@ def dependencies(ready: Mapping[str, Any]) -> Iterator[Dependency]:
     for name, state in ready.get("checks", {}).items():
         yield Dependency(name, "check", state, _severity(state))
     for name, usage in ready.get("resources", {}).items():
-        share = f"{usage['ratio']:.0%} used, high from {usage['threshold']:.0%}"
+        share = f"{usage['ratio']:.0%} used (limit {usage['threshold']:.0%})"
         yield Dependency(name, "resource", usage["state"], _severity(usage["state"]), usage.get("age_seconds"), share)
 
 

@@ -113,7 +113,7 @@ class Overview:
         degraded: what is wrong, in words.
         notices: full budgets and quarantined bodies, in words: nothing is wrong with the fleet, and a person is needed.
         quarantined: bodies in the quarantine now; None where unknown.
-        agents: the most lately heard and the longest silent, the latter first, at most `MAX_ROWS`.
+        agents: the longest silent first, by whole minutes and then by name; at most `MAX_ROWS`, from either end.
         agents_known: all of them.
         families: the fullest first, at most `MAX_ROWS`.
         families_known: all of them.
@@ -250,10 +250,11 @@ def _flow(row: ShardRow, window: Window) -> ShardFlow:
 
 
 def _agents(latest: Figures, now: float) -> Iterator[AgentRow]:
-    """Every agent, the longest silent first."""
-    for agent, heard_at in sorted(latest.heard.items(), key=lambda heard: heard[1]):
+    """List every agent, the longest silent first by whole minutes, then by name: no agent moves each second."""
+    silent = {agent: max(0.0, now - heard_at) for agent, heard_at in latest.heard.items()}
+    for agent in sorted(silent, key=lambda agent: (-(silent[agent] // 60), agent)):
         rejected, dropped = (counts.get(agent, 0.0) for counts in (latest.rejected_of, latest.dropped_of))
-        yield AgentRow(agent, max(0.0, now - heard_at), rejected, dropped)
+        yield AgentRow(agent, silent[agent], rejected, dropped)
 
 
 def _ends(rows: Sequence[Row], limit: int) -> list[Row]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from busmon.exporter.dependencies import BAD, FAIR, GOOD
+from busmon.exporter.dependencies import BAD, FAIR, GOOD, Dependency
 from busmon.exporter.families import FamilyRow
 from busmon.exporter.overview import AgentRow, Overview
 
@@ -26,6 +27,7 @@ _FIGURE_WIDTH = len("1,000,000")
 _STATE_STYLES = {"consuming": "green", "connecting": "yellow", "draining": "yellow", "blocked": "yellow"}
 _SEVERITY_STYLES = {GOOD: "green", FAIR: "yellow", BAD: "red"}
 _SEVERITY_MARKS = {GOOD: "●", FAIR: "▲", BAD: "■"}
+_WORST_FIRST = (BAD, FAIR, GOOD)
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _FRAME_LINES = 11
 """What a frame takes beside its shards, its losses and what stands below, the hint included."""
@@ -34,7 +36,7 @@ _WIDE = 78
 """Columns from which on shards and workers have wide gaps between their columns, and workers their process ids."""
 
 _WIDE_FOR_NAMES = 98
-"""Columns from which on families have their scarcest label."""
+"""Columns from which on families have their fullest label."""
 
 
 def frame(overview: Overview, notice: str = "", lines: int = 24) -> RenderableType:
@@ -198,23 +200,42 @@ def _below(overview: Overview, lines: int) -> Iterable[RenderableType]:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Agents and families side by side; where it is narrow, names are cut, and no figure."""
+    """Agents and families side by side; names take the room that the figures leave, and are cut before any figure."""
 
     agents: Sequence[AgentRow]
     families: Sequence[FamilyRow]
 
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        side_by_side = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
-        side_by_side.add_row(
-            _agents(self.agents), _families(self.families, labels=options.max_width >= _WIDE_FOR_NAMES)
-        )
-        yield side_by_side
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        labels = options.max_width >= _WIDE_FOR_NAMES
+        figures = self._side_by_side(1, 1, labels=labels)
+        room = options.max_width - Measurement.get(console, options, figures).maximum + len("agent" + "family")
+        longest = [max(map(len, names), default=0) for names in (self._agent_names(), self._family_names())]
+        yield self._side_by_side(*_shared(room, *longest), labels=labels)
+
+    def _side_by_side(self, agent_width: int, family_width: int, *, labels: bool) -> Table:
+        both = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
+        both.add_row(_agents(self.agents, agent_width), _families(self.families, family_width, labels=labels))
+        return both
+
+    def _agent_names(self) -> Iterable[str]:
+        return (row.agent for row in self.agents)
+
+    def _family_names(self) -> Iterable[str]:
+        return (row.name for row in self.families)
+
+
+def _shared(room: int, agents: int, families: int) -> tuple[int, int]:
+    """Divide columns between two names: one that needs less than its half leaves the rest to the other."""
+    half = room // 2
+    if agents <= half:
+        return agents, max(1, min(families, room - agents))
+    return max(1, min(agents, max(half, room - families))), max(1, min(families, half))
 
 
 def _dependencies(overview: Overview) -> Text:
     parts: list[str | tuple[str, str]] = [("depends on  ", "dim")]
-    for row in overview.dependencies:
-        severity = row.severity if row.severity in _SEVERITY_MARKS else BAD
+    for row in sorted(overview.dependencies, key=lambda row: _WORST_FIRST.index(_severity(row))):
+        severity = _severity(row)
         state = f"{_SEVERITY_MARKS[severity]} {row.name.replace('_', ' ')} {row.state}   "
         parts.append((state, _SEVERITY_STYLES[severity]))
     line = Text.assemble(*parts)
@@ -222,20 +243,26 @@ def _dependencies(overview: Overview) -> Text:
     return line
 
 
-def _agents(agents: Iterable[AgentRow]) -> Table:
+def _severity(row: Dependency) -> str:
+    return row.severity if row.severity in _SEVERITY_MARKS else BAD
+
+
+def _agents(agents: Iterable[AgentRow], width: int) -> Table:
+    """List agents, their names in so many columns at most."""
     table = _table("agent", "silent", "rejected", right=("silent", "rejected"), cut="agent")
     for row in agents:
-        table.add_row(_short(row.agent, 20), _age(row.silent_seconds), _count(row.rejected))
+        table.add_row(_short(row.agent, width), _age(row.silent_seconds), _count(row.rejected))
     return table
 
 
-def _families(families: Iterable[FamilyRow], *, labels: bool) -> Table:
-    columns = ("family", "series", *(("scarcest label",) if labels else ()))
+def _families(families: Iterable[FamilyRow], width: int, *, labels: bool) -> Table:
+    """List families, their names in so many columns at most."""
+    columns = ("family", "series", *(("fullest label",) if labels else ()))
     table = _table(*columns, right=("series",), cut="family")
     for row in families:
         label = f"{row.label} {_count(row.values)}/{_count(row.values_budget)}" if row.label else ""
         label_text = Text(label, style="yellow" if row.overflowed else "")
-        table.add_row(_short(row.name, 34), _count(row.series), *([label_text] if labels else []))
+        table.add_row(_short(row.name, width), _count(row.series), *([label_text] if labels else []))
     return table
 
 

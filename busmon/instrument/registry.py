@@ -23,7 +23,9 @@ _logger = logging.getLogger("busmon")
 Labels = tuple[tuple[str, str], ...]
 
 
-def bridge(telemetry: Telemetry, registry: Any, *, interval_seconds: float = 1.0) -> None:
+def bridge(
+    telemetry: Telemetry, registry: Any, *, interval_seconds: float = 1.0, outlives_source: bool = False
+) -> None:
     """Publish what a registry has, from now on, with all that it has counted until now.
 
     A summary has no observations left that could be published, and a metric may be at odds with the catalogue: such a
@@ -33,8 +35,9 @@ def bridge(telemetry: Telemetry, registry: Any, *, interval_seconds: float = 1.0
         telemetry: what publishes it.
         registry: `prometheus_client.REGISTRY`, or another of its registries.
         interval_seconds: how often to look.
+        outlives_source: keep the gauges' last values in the scrape when this process has ended, as a Pushgateway does.
     """
-    watched = Bridge(telemetry, Collecting(registry))
+    watched = Bridge(telemetry, Collecting(registry), outlives_source=outlives_source)
     telemetry.watch(watched.look, interval_seconds=interval_seconds)
     os.register_at_fork(before=watched.look, after_in_child=watched.renew)
 
@@ -69,14 +72,16 @@ class _Observations:
 class Bridge:
     """What was published of a registry, series by series."""
 
-    def __init__(self, telemetry: Telemetry, collecting: Collecting) -> None:
+    def __init__(self, telemetry: Telemetry, collecting: Collecting, *, outlives_source: bool = False) -> None:
         self._telemetry = telemetry
         self._collecting = collecting
+        self._outlives_source = outlives_source
         self._lock = Lock()
         self._told: set[str] = set()
         self._seen: set[tuple[str, Labels]] = set()
         self._grown: dict[tuple[str, Labels], Growth] = {}
         self._counted: dict[tuple[str, Labels], tuple[list[int], float]] = {}
+        self._set: dict[tuple[str, Labels], float] = {}
         self._ways: dict[str, Callable[[Any], None]] = {
             "counter": self._counters,
             "histogram": self._histograms,
@@ -139,11 +144,17 @@ class Bridge:
             self._try(family, self._gauge, family, sample)
 
     def _gauge(self, family: Any, sample: Any) -> None:
-        labels = _labels(sample)
-        gauge = self._telemetry.gauge(sample.name, family.documentation, [name for name, _ in labels])
-        if isfinite(sample.value):  # NaN is how a collector says that it doesn't know
-            self._note(sample.name, labels)
-            _child(gauge, labels).set(sample.value)
+        key = sample.name, _labels(sample)
+        if not isfinite(sample.value):  # NaN is how a collector says that it doesn't know
+            return
+        self._note(*key)
+        if self._outlives_source:  # such a gauge must be set when its value is new, and not again
+            if self._set.get(key) == sample.value:
+                return
+            self._set[key] = sample.value
+        names = [name for name, _ in key[1]]
+        gauge = self._telemetry.gauge(sample.name, family.documentation, names, outlives_source=self._outlives_source)
+        _child(gauge, key[1]).set(sample.value)
 
     def _histograms(self, family: Any) -> None:
         series: defaultdict[Labels, _Observations] = defaultdict(_Observations)

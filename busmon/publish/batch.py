@@ -26,6 +26,7 @@ class Table:
     Attributes:
         type: stated for a metric that the catalogue doesn't name; else None.
         op: a gauge's, `set` or `add`; else None.
+        outlives_source: stated for a gauge that the catalogue doesn't name, and whose value stays after its process.
         domain: the second part of the routing key.
     """
 
@@ -34,6 +35,7 @@ class Table:
     type: str | None = None
     op: str | None = None
     domain: str = DEFAULT_DOMAIN
+    outlives_source: bool = False
 
 
 class Row(NamedTuple):
@@ -130,6 +132,6 @@ def _tables(batch: Iterable[Row]) -> Iterator[dict[str, Any]]:
     for row in batch:
         grouped.setdefault((row.table, row.at), []).append([*row.labelvalues, row.cell])
     for (table, at), rows in grouped.items():
-        stated = {"type": table.type, "op": table.op, "ts": at}
+        stated = {"type": table.type, "op": table.op, "outlives_source": table.outlives_source or None, "ts": at}
         given = {key: value for key, value in stated.items() if value is not None}
         yield {"name": table.name, **given, "labels": table.labelnames, "rows": rows}

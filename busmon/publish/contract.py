@@ -24,21 +24,25 @@ def word(text: str, what: str) -> str:
     return text
 
 
-def family_of(catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[str]) -> Family:
-    """The family that an instrument of this type and these labels publishes to.
+def family_of(
+    catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[str], *, outlives_source: bool = False
+) -> Family:
+    """Find the family that an instrument of this type and these labels publishes to.
 
     Raises:
         ValueError: the catalogue says otherwise, or no metric can be named, typed or labelled so.
     """
     family = catalogue.families.get(name)
     if family is None:
-        return _unknown(catalogue, name, type_, labelnames)
+        return _unknown(catalogue, name, type_, labelnames, outlives_source=outlives_source)
     if family.internal:
         raise ValueError(f"{name}: busmon measures it itself")
     if family.type != type_:
         raise ValueError(f"{name}: the catalogue has it as a {family.type}, not a {type_}")
     if sorted(exported(labelnames)) != sorted(family.labelnames):
         raise ValueError(f"{name}: by the catalogue its labels are [{', '.join(family.labelnames)}]")
+    if outlives_source and not family.outlives_source:
+        raise ValueError(f"{name}: by the catalogue it doesn't outlive its source")
     return family
 
 
@@ -63,8 +67,10 @@ def exported(labelnames: Sequence[str]) -> list[str]:
     return [naming.EXPORTED_LABELS.get(labelname, labelname) for labelname in labelnames]
 
 
-def _unknown(catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[str]) -> Family:
+def _unknown(
+    catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[str], *, outlives_source: bool
+) -> Family:
     try:
-        return catalogue.adopt(name, type_, exported(labelnames))
+        return catalogue.adopt(name, type_, exported(labelnames), outlives_source=outlives_source)
     except AdoptionError as error:
         raise ValueError(error.detail) from error

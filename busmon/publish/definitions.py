@@ -38,6 +38,7 @@ class _Definition:
     labelnames: tuple[str, ...]
     domain: str
     bounds: tuple[float, ...] = ()
+    outlives_source: bool = False
 
 
 class Definitions:
@@ -73,14 +74,26 @@ class Definitions:
         return self._only(Counter, table, documentation, Sum)
 
     def gauge(
-        self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
+        self,
+        name: str,
+        documentation: str = "",
+        labelnames: Sequence[str] = (),
+        *,
+        outlives_source: bool = False,
+        domain: str = DEFAULT_DOMAIN,
     ) -> Gauge:
-        """A gauge; arguments and errors as for `counter`."""
-        table = self._table(name, GAUGE, labelnames, domain)
+        """Make a gauge; arguments and errors as for `counter`.
+
+        A gauge leaves the scrape with its process, unless it `outlives_source`: then its last value stays until any
+        process sets a later one. State it for what is read after the process has ended, such as the result of a job. A
+        metric that the catalogue names is as the catalogue says.
+        """
+        table = self._table(name, GAUGE, labelnames, domain, outlives_source=outlives_source)
         if table.op == "add":
             return self._only(AccumulatingGauge, table, documentation, Sum)
         family = self._catalogue.families.get(table.name)
-        return self._only(Gauge, table, documentation, Lasting if family and family.outlives_source else Held)
+        stays = family.outlives_source if family else outlives_source
+        return self._only(Gauge, table, documentation, Lasting if stays else Held)
 
     def histogram(  # noqa: PLR0913 - prometheus_client's, and two of our own
         self,
@@ -132,11 +145,15 @@ class Definitions:
         bounds = self._bounds(table, buckets)
         return self._only(CountedHistogram, table, documentation, partial(Counts, bounds=bounds), bounds)
 
-    def _table(self, name: str, type_: str, labelnames: Sequence[str], domain: str) -> Table:
+    def _table(
+        self, name: str, type_: str, labelnames: Sequence[str], domain: str, *, outlives_source: bool = False
+    ) -> Table:
         name = full_name(self._catalogue, name, type_)
-        family = family_of(self._catalogue, name, type_, labelnames)
-        stated = None if name in self._catalogue.families else type_
-        return Table(name, tuple(labelnames), stated, op_of(family), word(domain, "domain"))
+        family = family_of(self._catalogue, name, type_, labelnames, outlives_source=outlives_source)
+        is_known = name in self._catalogue.families
+        stated = None if is_known else type_
+        stays = outlives_source and not is_known
+        return Table(name, tuple(labelnames), stated, op_of(family), word(domain, "domain"), stays)
 
     def _bounds(self, table: Table, buckets: Sequence[float] | None) -> tuple[float, ...]:
         family = self._catalogue.families.get(table.name)
@@ -159,11 +176,13 @@ class Definitions:
         bounds: tuple[float, ...] = (),
     ) -> InstrumentT:
         """The instrument of this name, made unless it exists."""
-        definition = _Definition(kind, table.labelnames, table.domain, bounds)
+        definition = _Definition(kind, table.labelnames, table.domain, bounds, table.outlives_source)
         if table.name not in self._instruments:
             made = kind(table, documentation, self._series, make, None if table.labelnames else ())
             self._instruments.setdefault(table.name, (definition, made))
         known, instrument = self._instruments[table.name]
         if known != definition or not isinstance(instrument, kind):
-            raise ValueError(f"{table.name}: is defined already, with another type, labels, buckets or domain")
+            raise ValueError(
+                f"{table.name}: is defined already, with another type, labels, buckets, domain or lifetime"
+            )
         return instrument

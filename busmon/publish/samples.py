@@ -68,17 +68,20 @@ class SampleChecks:
         return family
 
     def _family(self, sample: Mapping[str, Any], labels: Mapping[str, Any]) -> Family:
-        stated = sample.get("name"), word(sample.get("type")), word(sample.get("op"))
+        outlives_source = sample.get("outlives_source")
+        if outlives_source is not None and type(outlives_source) is not bool:
+            raise SampleError("'outlives_source' is true or false")
+        stated = sample.get("name"), word(sample.get("type")), word(sample.get("op")), outlives_source is True
         try:
             return self._families[*stated, *labels]
         except (KeyError, TypeError):
-            family = self._found(*stated, [*labels])
+            family = self._found(*stated[:3], [*labels], outlives_source=stated[3])
         if len(self._families) >= _MAX_REMEMBERED:
             self._families.clear()
         self._families[*stated, *labels] = family
         return family
 
-    def _found(self, name: Any, type_: Any, op: Any, labelnames: list[str]) -> Family:
+    def _found(self, name: Any, type_: Any, op: Any, labelnames: list[str], *, outlives_source: bool) -> Family:
         if not isinstance(name, str):
             raise SampleError("'name' is a metric's name")
         is_known = name in self._catalogue.families
@@ -87,10 +90,13 @@ class SampleChecks:
         if type_ is not None and type_ not in TYPES:
             raise SampleError(f"{name[:80]!r}: 'type' is one of {', '.join(TYPES)}")
         try:
-            family = family_of(self._catalogue, name, type_ or self._catalogue.families[name].type, labelnames)
+            known_type = type_ or self._catalogue.families[name].type
+            family = family_of(self._catalogue, name, known_type, labelnames, outlives_source=outlives_source)
         except ValueError as error:
             raise SampleError(str(error)) from error
         _check_op(family, op, is_known=is_known)
+        if outlives_source and op == "add":
+            raise SampleError(f"{family.name}: a gauge that is added to has no source that it could outlive")
         return family
 
     def _meant(self, name: str) -> str:

@@ -51,6 +51,16 @@ def test_an_unknown_metric_is_stored_with_its_type(place: Place, client: Client)
     assert samples(client) == [{"name": "backups", "labels": {}, "value": -3.5, "type": "gauge"}]
 
 
+def test_a_gauge_states_that_it_outlives_its_source(place: Place, client: Client) -> None:
+    stated = {"name": "backup_size_bytes", "labels": {"job": "db"}, "value": 42.0, "type": "gauge"}
+    ran = publish(place, "backup_size_bytes", "42", "--type", "gauge", "--outlives-source", "-l", "job=db")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert samples(client) == [{**stated, "outlives_source": True}]
+    line = orjson.dumps({**stated, "outlives_source": True}).decode()
+    assert publish(place, "-", lines=line).returncode == 0
+    assert samples(client) == [{**stated, "outlives_source": True}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -59,6 +69,14 @@ def test_an_unknown_metric_is_stored_with_its_type(place: Place, client: Client)
         (["queue_size", "nan", "-l", "queue=q"], "queue_size: a gauge takes a finite number as 'value'"),
         (["queue_size", "1"], "queue_size: by the catalogue its labels are [queue]"),
         (["queue_size", "1", "-l", "queue"], "publish: -l 'queue': expected KEY=VALUE"),
+        (
+            ["queue_size", "1", "-l", "queue=q", "--outlives-source"],
+            "queue_size: by the catalogue it doesn't outlive its source",
+        ),
+        (
+            ["backups_total", "1", "--type", "counter", "--outlives-source"],
+            "'backups_total': only a gauge that is set outlives its source",
+        ),
         (["backups", "1"], "'backups' is in no catalogue: give its type: " + ASKED),
         (["queue_siz", "1"], "'queue_siz' is in no catalogue: did you mean 'queue_size'? Else give its type: " + ASKED),
         (

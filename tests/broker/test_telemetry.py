@@ -89,6 +89,21 @@ def test_an_agents_calls_arrive_as_one_envelope(place: Place, client: Client) ->
     }
 
 
+def test_a_gauge_that_outlives_its_source_says_so_once(place: Place, client: Client) -> None:
+    with a_telemetry(place.amqp_url, presence_ttl_seconds=0.3) as telemetry:
+        telemetry.gauge("backup_size_bytes", outlives_source=True).set(42)
+        taken = arrived(client, lambda taken: len(taken) >= 4)
+    (table,) = tables(taken)
+    assert {**table, "ts": None} == {
+        "name": "backup_size_bytes",
+        "type": "gauge",
+        "outlives_source": True,
+        "ts": None,
+        "labels": [],
+        "rows": [[42]],
+    }
+
+
 def test_properties_are_what_the_fleet_goes_by(place: Place, client: Client) -> None:
     with a_telemetry(place.amqp_url, 3600) as telemetry:
         tasks, votes = telemetry.counter("hits_total"), telemetry.counter("votes_total", domain="business")

@@ -23,6 +23,7 @@ from tests.fleet.publishing import properties, publish
 from tests.fleet.real_fleet import RealFleet, wait_until
 
 HOSTILE = '<img src="x" onerror="alert(1)">'
+LONG = "recommendation-engine-eu-central-1a-7f9c2d5b8-k3v9x-" + "replica" * 12
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def fleet(amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     with RealFleet(directory, amqp_url, BUSMON_LISTEN=free_address()) as started:
         published = simulate(amqp_url, directory / "published.json")
         wait_until(lambda: counted(started, published), "everything to be counted")
-        publish(amqp_url, [*rejects(), (b"no envelope", properties("stranger", None))])
+        publish(amqp_url, [*rejects(), *greeting(LONG), (b"no envelope", properties("stranger", None))])
         wait_until(lambda: refused(started) == [1, 1], "what can't be counted to be told")
         yield started
 
@@ -73,6 +74,12 @@ def rejects() -> Iterator[tuple[bytes, pika.BasicProperties]]:
     samples = [{"name": "tasks_processed_total", "labels": labels, "value": value} for value in (1, -1)]
     document = {"v": 1, "source": "hostile", "agent": HOSTILE, "ts": time.time(), "samples": samples}
     yield orjson.dumps(document), properties("hostile", "hostile:1")
+
+
+def greeting(agent: str) -> Iterator[tuple[bytes, pika.BasicProperties]]:
+    """Give an empty envelope of an agent."""
+    document = {"v": 1, "source": "greeting", "agent": agent, "ts": time.time(), "samples": []}
+    yield orjson.dumps(document), properties("greeting", "greeting:1")
 
 
 def counted(fleet: RealFleet, published: Totals) -> bool:

@@ -25,13 +25,14 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from busmon.demo.broker import PrivateNode
 from busmon.exporter import screen
 from busmon.exporter.client import Client
+from tests import pictured
 from tests.browser import chromium
 from tests.browser.conftest import free_address
 from tests.browser.looked_at import DESKTOP, PHONE, opened
 from tests.fleet.publishing import properties, publish
 from tests.fleet.real_fleet import RealFleet
+from tests.pictured import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs"
 SECONDS = 150.0
 SCRAPE_SECONDS = 5.0
 TWO_PHONES = (PHONE[0], 2 * PHONE[1])
@@ -94,7 +95,7 @@ def photograph(
     """One picture of the page as it is now."""
     with opened(browser, fleet.address, size=size, scheme=scheme) as page:
         page.wait_for_timeout(2000)
-        page.screenshot(path=DOCS / name, scale="css")
+        pictured.write(DOCS / name, page.screenshot(scale="css"))
         print(DOCS / name)
 
 
@@ -104,7 +105,7 @@ def draw_top(fleet: RealFleet) -> None:
     console.print(screen.frame(Client(fleet.address).overview(), lines=40))
     picture = console.export_svg(title="busmon top", theme=DIMMED_MONOKAI)
     # Rich names fonts of another host; the reader's own will do.
-    (DOCS / "top.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
+    pictured.write(DOCS / "top.svg", re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL).encode())
     print(DOCS / "top.svg")
 
 

@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from PIL import Image
 from playwright.sync_api import Browser
 from playwright.sync_api import TimeoutError as TooLongError
 
@@ -109,10 +107,3 @@ def draw(chromium: Browser, address: str, dashboard: str, start: float, end: flo
     picture = page.screenshot(full_page=True)
     page.close()
     return Drawing(tuple(panels), tuple(complaints), picture)
-
-
-def compressed(picture: bytes) -> bytes:
-    """The picture in 256 colours: a fifth of the bytes, and text stays sharp."""
-    small = BytesIO()
-    Image.open(BytesIO(picture)).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
-    return small.getvalue()

@@ -12,7 +12,7 @@ from busmon.dashboards import BOARDS
 from busmon.dashboards.panels import Panel
 from busmon.dashboards.promql import PROCESSED, chosen
 from busmon.demo.native import NativeStack
-from busmon.demo.platform import ROLES
+from busmon.demo.roles import ROLES
 from busmon.settings import Settings
 
 PATIENCE_SECONDS = 90.0
@@ -89,13 +89,13 @@ def test_every_panels_query_returns_data_of_a_real_fleet(stack: NativeStack) -> 
 def test_a_simulation_shows_its_agents_and_nobody_else(stack: NativeStack) -> None:
     prometheus = Prometheus(stack.prometheus)
 
-    assert prometheus.agents_heard() == set(ROLES)
+    assert prometheus.agents_heard() == {role.name for role in ROLES}
     assert prometheus.active_agents() == len(ROLES)
 
 
 def test_what_the_chosen_agents_do_adds_up_to_what_all_do(stack: NativeStack) -> None:
     prometheus = Prometheus(stack.prometheus)
-    first, *others = ROLES
+    first, *others = (role.name for role in ROLES)
     deadline = time.monotonic() + PATIENCE_SECONDS
 
     parts = [0.0]

@@ -10,10 +10,11 @@ const byId = (id) => document.getElementById(id);
 const NONE = "–";
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const decimal = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 4 });
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 const count = (value) => (value == null ? NONE : Math.abs(value) < 1e6 ? whole.format(value) : short.format(value));
+const brief = (value) => (value == null || Math.abs(value) < 1e4 ? rate(value) : short.format(value));
 const rate = (value) => (value == null ? NONE : value > 0 && value < 10 ? decimal.format(value) : count(value));
 const share = (part, all) => (all ? part / all : 0);
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
@@ -158,29 +159,27 @@ function drawStart(view) {
 
 function drawTiles(view) {
   const { least } = view.latency;
-  const [p50, p50Unit] = latency(view.latency.p50, least);
-  const [p99, p99Unit] = latency(view.latency.p99, least);
+  const [p50, p99] = [view.latency.p50, view.latency.p99].map((quantile) => latency(quantile, least).join(" ").trim());
   const depths = view.shards.map((shard) => shard.depth).filter((depth) => depth != null);
   const queued = depths.length ? depths.reduce((sum, depth) => sum + depth, 0) : null;
   const past = view.history;
   const tiles = [
-    ["Envelopes", rate(view.rates.envelopes), "/s", past.envelopes, `${count(view.totals.envelopes)} in all`],
-    ["Samples", rate(view.rates.samples), "/s", past.samples, `${count(view.totals.samples)} in all`],
-    ["Latency, median", p50, p50Unit, past.p50, "publish to consume"],
-    ["Latency, p99", p99, p99Unit, past.p99, "publish to consume"],
-    ["Queued", count(queued), "", past.queued, plural(view.shards.length, "queue")],
-    ["Not counted", rate(view.rates.refused), "/s", past.refused, `${count(refusedIn(view.totals))} in all`],
+    ["Envelopes per second", rate(view.rates.envelopes), past.envelopes, `${count(view.totals.envelopes)} in all`],
+    ["Samples per second", rate(view.rates.samples), past.samples, `${count(view.totals.samples)} in all`],
+    ["Latency, median", p50, past.p50, "publish to consume"],
+    ["Latency, p99", p99, past.p99, "publish to consume"],
+    ["Queued", count(queued), past.queued, plural(view.shards.length, "queue")],
+    ["Not counted per second", rate(view.rates.refused), past.refused, `${count(refusedIn(view.totals))} in all`],
   ];
-  keep(byId("tiles"), tiles, ([name]) => name, makeTile, (tile, [, value, unit, values, note]) => {
-    say(tile.querySelector(".value"), value);
-    say(tile.querySelector(".unit"), unit);
+  keep(byId("tiles"), tiles, ([name]) => name, makeTile, (tile, [, value, values, note]) => {
+    say(tile.querySelector(".figure"), value);
     say(tile.querySelector(".note"), note);
     drawSpark(tile.querySelector("svg"), past.seconds, values);
   });
 }
 
 function makeTile([name]) {
-  const figure = piece("p", "figure", piece("span", "value"), piece("span", "unit"));
+  const figure = piece("p", "figure");
   const spark = drawing("svg", { viewBox: "0 0 300 40", preserveAspectRatio: "none", "aria-hidden": "true" });
   spark.append(drawing("path", { class: "area" }), drawing("path", { class: "line" }));
   return piece("li", "tile", piece("h3", "", name), figure, piece("p", "note"), spark);
@@ -212,8 +211,10 @@ function drawRefused(view) {
     ...Object.entries(totals.rejected).map(([reason, value]) => ["Sample rejected", spaced(reason), value, "fair"]),
     ...Object.entries(totals.quarantined).map(([reason, value]) => ["Quarantined", spaced(reason), value, "fair"]),
     ...Object.entries(view.skipped).map(([file, reason]) => ["File skipped", `${file}: ${reason}`, null, "bad"]),
-  ].sort((one, other) => (other[2] ?? 0) - (one[2] ?? 0));
+  ];
   if (totals.publisher_dropped) rows.push(["Dropped by agent", "buffer full", totals.publisher_dropped, "fair"]);
+  const digits = ([, , value]) => String(Math.round(value ?? 0)).length;
+  rows.sort((one, other) => digits(other) - digits(one) || compare(`${one[0]} ${one[1]}`, `${other[0]} ${other[1]}`));
   keep(byId("refused").tBodies[0], rows, ([what, reason]) => `${what} ${reason}`, makeRefused, (row, [, , value]) => {
     say(row.cells[2], value == null ? "" : count(value));
   });
@@ -306,7 +307,7 @@ const absent = (words) => ({ key: "absent", title: words, lines: [], absent: tru
 function agentsNode(view) {
   const lately = view.agents.filter((agent) => agent.silent_seconds < FRESH_SECONDS).length;
   const title = view.agents_known ? plural(view.agents_known, "agent") : "no agent yet";
-  return { key: "agents", title, lines: [["heard in a minute", count(lately)], ["publishing", `${rate(view.rates.envelopes)}/s`]] };
+  return { key: "agents", title, lines: [["seen in a minute", count(lately)], ["publishing", `${rate(view.rates.envelopes)}/s`]] };
 }
 
 function exchangeNode(view) {
@@ -316,7 +317,7 @@ function exchangeNode(view) {
 }
 
 function queueNode(lane, least) {
-  const lines = [["ready", count(lane.depth)], ["rate", `${rate(lane.rate)}/s`], ["p99", latency(lane.p99, least).join(" ").trim()]];
+  const lines = [["queued", lane.depth == null ? NONE : brief(Math.round(lane.depth))], ["rate", `${brief(lane.rate)}/s`], ["p99", latency(lane.p99, least).join(" ").trim()]];
   return { ...lane, title: lane.name, code: true, lines, owner: lane.worker, words: lane.state };
 }
 
@@ -355,6 +356,7 @@ function nodes(id, items) {
     node.classList.toggle("absent", Boolean(item.absent));
     node.dataset.severity = item.severity ?? "none";
     say(node.querySelector(".title"), item.title);
+    node.querySelector(".title").title = item.title;
     say(node.querySelector(".words"), item.words ?? "");
     say(node.querySelector(".owner"), item.owner == null ? "" : `worker ${item.owner}`);
     keep(node.querySelector("dl"), item.lines, ([name]) => name, makeLine, (line, [, value]) => say(line.lastChild, value));
@@ -413,10 +415,11 @@ const anchor = (box, frame) => box.top + box.height / 2 - frame.top;
 
 // -- tables -----------------------------------------------------------------------------------------------------------
 
-// A table that is sorted by the buttons in its head: the first click goes by the largest figure or the first name.
+// A table that is sorted by the buttons in its head: first by the largest figure or the first name. Rows with the same
+// rank are in the order of their names, so that a figure that changes each second moves no row.
 class SortedTable {
-  constructor(id, { keyOf, cells, matches = () => true, counted }) {
-    Object.assign(this, { table: byId(id), keyOf, cells, matches, counted, rows: [], known: 0 });
+  constructor(id, { keyOf, cells, matches = () => true, counted, rankOf = (row, key) => row[key] }) {
+    Object.assign(this, { table: byId(id), keyOf, cells, matches, counted, rankOf, rows: [], known: 0 });
     const sorted = this.table.querySelector("[aria-sort]");
     this.key = sorted.dataset.key;
     this.down = sorted.ariaSort === "descending";
@@ -440,7 +443,8 @@ class SortedTable {
   }
 
   draw() {
-    const order = (one, other) => compare(one[this.key], other[this.key]) * (this.down ? -1 : 1) || compare(this.keyOf(one), this.keyOf(other));
+    const rank = (row) => this.rankOf(row, this.key);
+    const order = (one, other) => compare(rank(one), rank(other)) * (this.down ? -1 : 1) || compare(this.keyOf(one), this.keyOf(other));
     const shown = this.rows.filter(this.matches).sort(order);
     keep(this.table.tBodies[0], shown, this.keyOf, () => piece("tr"), (row, item) => drawCells(row, this.cells(item)));
     isEmpty(this.table.id, shown);
@@ -464,6 +468,7 @@ function drawCells(row, cells) {
       cell.dataset.words = text;
       cell.replaceChildren(make());
     } else if (!make) say(cell, text);
+    if (header) cell.title = text;
   });
 }
 
@@ -477,6 +482,7 @@ const number = (value) => ({ text: count(value), className: value ? "number" : "
 
 const agents = new SortedTable("agents", {
   keyOf: ({ agent }) => agent,
+  rankOf: (row, key) => (key === "silent_seconds" ? Math.floor(row.silent_seconds / FRESH_SECONDS) : row[key]),
   cells: ({ agent, silent_seconds, rejected, dropped }) => [
     { text: agent, header: true },
     { text: age(silent_seconds), className: silent_seconds < FRESH_SECONDS ? "number" : "number late" },

@@ -105,8 +105,15 @@ class Families:
             if name in self._frozen:
                 self._append(descriptor, {"name": name, "dropped": True})
 
-    def propose(
-        self, name: str, type_: str, labelnames: Sequence[str], merge: str, buckets: Sequence[float] | None
+    def propose(  # noqa: PLR0913 - all that a sample can state of its metric
+        self,
+        name: str,
+        type_: str,
+        labelnames: Sequence[str],
+        merge: str,
+        buckets: Sequence[float] | None,
+        *,
+        outlives_source: bool = False,
     ) -> Family:
         """Make a family for a metric that no catalogue names.
 
@@ -118,7 +125,7 @@ class Families:
         """
         if buckets is not None and len(buckets) > MAX_ADOPTED_BUCKETS:
             raise AdoptionError("bucket_mismatch", f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}")
-        family = self._catalogue.adopt(name, type_, labelnames, merge)
+        family = self._catalogue.adopt(name, type_, labelnames, merge, outlives_source=outlives_source)
         return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets is not None else family
 
     def reload(self, catalogue: Catalogue) -> list[str]:

@@ -6,6 +6,7 @@ one longest ago gives way. One thread.
 """
 
 from bisect import bisect_left
+from collections import OrderedDict
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ class Exemplars:
     """The exemplars of one shard's series, by metric, label values and bucket."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, tuple[str, ...], str], Exemplar] = {}
+        self._kept: OrderedDict[tuple[str, tuple[str, ...], str], Exemplar] = OrderedDict()
         self._is_written = True
 
     def take(self, family: Family, labelvalues: tuple[str, ...], value: Any, trace_id: str, at: float) -> None:
@@ -42,11 +43,11 @@ class Exemplars:
             return
         bound = go_float([*family.buckets, inf][bisect_left(family.buckets, value)]) if family.type == HISTOGRAM else ""
         key = family.metric_name, labelvalues, bound
-        self._kept.pop(key, None)
         self._kept[key] = Exemplar(family.labelnames, trace_id, value, at)
+        self._kept.move_to_end(key)
         self._is_written = False
         if len(self._kept) > MAX_EXEMPLARS:
-            del self._kept[next(iter(self._kept))]
+            self._kept.popitem(last=False)
 
     def write(self, path: Path) -> None:
         """Put them in the place of the file at `path`, if there are new ones since it was written.

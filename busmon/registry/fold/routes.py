@@ -1,4 +1,4 @@
-"""Where a sample goes by what it states of itself: its name, type, op and the order of its labels.
+"""Where a sample goes by what it states of itself: name, type, op, whether it outlives its source, order of labels.
 
 Each statement is resolved once and kept, well-formed ones that are refused too, until the fleet's families change.
 Resolving one may freeze a family or take up an unknown metric, which the whole fleet sees; all else is in memory. One
@@ -17,6 +17,16 @@ from busmon.registry.admission.checks import bounds, checked, label_texts, value
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import Column, Group, column_of
 from busmon.wire.members import word
+
+
+class Statement(NamedTuple):
+    """What a sample or table states of its metric; the fleet's family must agree, or is made by it."""
+
+    name: Any
+    type: Any
+    op: Any
+    outlives_source: bool
+
 
 Candidate = tuple[Sequence[Any], Any]
 """Label values and a value, both unchecked."""
@@ -94,8 +104,11 @@ class Routes:
         Raises:
             RejectedError: there is none.
         """
-        name, type_, op = stated.get("name"), word(stated.get("type")), word(stated.get("op"))
-        key = (name, type_, op, labels)
+        outlives_source = stated.get("outlives_source")
+        if outlives_source is not None and type(outlives_source) is not bool:
+            raise RejectedError("invalid_outlives_source", "'outlives_source' is true or false")
+        statement = stated.get("name"), word(stated.get("type")), word(stated.get("op")), outlives_source is True
+        key = (statement, labels)
         try:
             route = self._routes.get(key)
         except TypeError:
@@ -103,7 +116,7 @@ class Routes:
         if route is None:
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
-            route = self._routes[key] = self._resolved(name, type_, op, labels, candidates(stated))
+            route = self._routes[key] = self._resolved(Statement(*statement), labels, candidates(stated))
         if isinstance(route, Fault):
             raise RejectedError(*route)
         return route
@@ -143,26 +156,26 @@ class Routes:
         self.table_ways.clear()
 
     def _resolved(
-        self, name: Any, type_: Any, op: Any, labels: tuple[Any, ...], candidates: Iterator[Candidate]
+        self, statement: Statement, labels: tuple[Any, ...], candidates: Iterator[Candidate]
     ) -> Route | Fault:
         """Resolve a statement to a route, or to the fault for which its samples are rejected."""
-        if fault := _malformed(name, type_, op, labels):
+        if fault := _malformed(statement, labels):
             raise RejectedError(*fault)  # not kept: it may be as large as a body
-        name = naming.exported_metric(name)
+        statement = statement._replace(name=naming.exported_metric(statement.name))
         names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
-        known = self._families.get(name)
+        known = self._families.get(statement.name)
         forbidden = tuple(label for label in names if label in self._forbidden - _labels_of(known))
         kept = [i for i, label in enumerate(names) if label not in forbidden and not self._is_aggregated(known, label)]
         names_kept = tuple(names[i] for i in kept)
         try:
             kept_candidates = ((_picked(labelvalues, kept), value) for labelvalues, value in candidates)
-            family = known or self._proposed(name, type_, op, names_kept, kept_candidates)
-            if fault := _mismatch(family, type_, op, names_kept):
+            family = known or self._proposed(statement, names_kept, kept_candidates)
+            if fault := _mismatch(family, statement, names_kept):
                 return fault
             group = self.group(family)
         except AdoptionError as error:
             return Fault(error.reason, error.detail[:_MAX_DETAIL_CHARACTERS])
-        if fault := _mismatch(group.family, type_, op, names_kept):
+        if fault := _mismatch(group.family, statement, names_kept):
             return fault
         order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
         accumulates = group.family.merge == "add"
@@ -175,10 +188,9 @@ class Routes:
             return False
         return label in self._families.stated(family).aggregate_away
 
-    def _proposed(
-        self, name: str, type_: str | None, op: str | None, names: tuple[str, ...], candidates: Iterator[Candidate]
-    ) -> Family:
-        """A family for an unknown metric, by the first of its samples that will be folded."""
+    def _proposed(self, statement: Statement, names: tuple[str, ...], candidates: Iterator[Candidate]) -> Family:
+        """Propose a family for an unknown metric, by the first of its samples that will be folded."""
+        name, type_, op, outlives_source = statement
         if type_ is None:
             raise AdoptionError("unknown_metric", "no catalogue names the metric, and it states no type")
         rejected = RejectedError("invalid_value", "it has no row")
@@ -188,7 +200,9 @@ class Routes:
                 stated = bounds(value) if type_ == HISTOGRAM else None
                 buckets = None if stated is None else sorted(stated - {inf})
                 merge = "add" if type_ == GAUGE and op == "add" else "latest"
-                family = self._families.propose(name, type_, sorted(names), merge, buckets)
+                family = self._families.propose(
+                    name, type_, sorted(names), merge, buckets, outlives_source=outlives_source
+                )
                 checked(family, value)
             except RejectedError as error:
                 rejected = error
@@ -223,7 +237,8 @@ _INVALID_LABEL = Fault(
 )
 
 
-def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> Fault | None:
+def _malformed(statement: Statement, labels: tuple[Any, ...]) -> Fault | None:
+    name, type_, op, _ = statement
     if type(name) is not str or len(name) > naming.MAX_NAME_CHARACTERS:
         return _INVALID_NAME
     if len(labels) > naming.MAX_LABELS or not all(type(label) is str for label in labels):
@@ -235,7 +250,10 @@ def _malformed(name: Any, type_: Any, op: Any, labels: tuple[Any, ...]) -> Fault
     return None if op in _OPS else Fault("invalid_op", "the op is 'set' or 'add'")
 
 
-def _mismatch(family: Family, type_: str | None, op: str | None, names: tuple[str, ...]) -> Fault | None:
+def _mismatch(  # noqa: PLR0911 - a fault each
+    family: Family, statement: Statement, names: tuple[str, ...]
+) -> Fault | None:
+    _, type_, op, outlives_source = statement
     if family.internal:
         return Fault("reserved_name", "busmon makes this metric itself")
     if type_ is not None and type_ != family.type:
@@ -245,6 +263,8 @@ def _mismatch(family: Family, type_: str | None, op: str | None, names: tuple[st
     expected = "add" if family.merge == "add" else "set"
     if family.type == GAUGE and (op or "set") != expected:
         return Fault("op_mismatch", f"the gauge takes the op {expected!r}, and the sample has {op or 'set'!r}")
+    if outlives_source and not family.outlives_source:
+        return Fault("outlives_source_mismatch", "the metric doesn't outlive its source, and the sample states it")
     if len(names) != len(family.labelnames) or {*names} != {*family.labelnames}:
         detail = f"expected {_listed(family.labelnames)}; got {_listed(names)}"
         return Fault("label_mismatch", detail[:_MAX_DETAIL_CHARACTERS])

@@ -48,38 +48,35 @@ MERGES: Mapping[str, Merge] = {
 
 
 class Shares:
-    """The shares of all series of one value file, by cell and source."""
+    """The shares of all series of one value file, by cell and source; those of the open batch by source and cell."""
 
     def __init__(self, merge: Merge) -> None:
         self._merge = merge
         self._by_cell: dict[int, dict[str, Share]] = {}
         self._by_source: dict[str, set[int]] = {}
-        self._open: dict[int, dict[str, Share | None]] = {}
+        self._open: dict[str, dict[int, Share | None]] = {}
 
     def set(self, cell: int, source: str, value: float, at: float) -> None:
         """Let the source say its value, unless it has said a later one."""
         share = Share(float(at), float(value))
-        opened = self._open.get(cell)
+        opened = self._open.get(source)
         if opened is None:
-            opened = self._open[cell] = {}
-        known = opened.get(source) or self._by_cell.get(cell, _NONE).get(source)
+            opened = self._open[source] = {}
+        known = opened.get(cell) or self._by_cell.get(cell, _NONE).get(source)
         if known is None or known.derived or share > known:
-            opened[source] = share
+            opened[cell] = share
 
     def derive(self, cell: int, source: str, value: float, at: float) -> None:
         """Say a value for the source, unless it has said one itself, or this was done less than a while ago."""
-        opened = self._open.get(cell, {})
-        known = opened.get(source) or self._by_cell.get(cell, {}).get(source)
+        known = self._open.get(source, {}).get(cell) or self._by_cell.get(cell, _NONE).get(source)
         if known is None or (known.derived and at - known.at >= DERIVE_AGAIN_SECONDS):
-            self._open.setdefault(cell, {})[source] = Share(at, value, derived=True)
+            self._open.setdefault(source, {})[cell] = Share(at, value, derived=True)
 
     def drop(self, sources: Collection[str]) -> None:
         """Take every share of these sources out, those of the open batch among them."""
         for source in sources:
-            for cell in self._by_source.get(source, ()):
-                self._open.setdefault(cell, {})[source] = None
-        for opened in self._open.values():
-            opened.update(dict.fromkeys(opened.keys() & sources))
+            if cells := {*self._by_source.get(source, ()), *self._open.get(source, ())}:
+                self._open[source] = dict.fromkeys(cells)
 
     def sources(self) -> Iterable[str]:
         """The sources that hold a share."""
@@ -87,8 +84,12 @@ class Shares:
 
     def merged(self) -> Iterator[tuple[int, float, float]]:
         """Each cell that the open batch touches, with its value and event time; (0, 0) where no share is left."""
-        for cell, opened in self._open.items():
-            live = [share for share in ({**self._by_cell.get(cell, {}), **opened}).values() if share]
+        opened: dict[int, dict[str, Share | None]] = {}
+        for source, shares in self._open.items():
+            for cell, share in shares.items():
+                opened.setdefault(cell, {})[source] = share
+        for cell, changed in opened.items():
+            live = [share for share in ({**self._by_cell.get(cell, _NONE), **changed}).values() if share]
             live = [share for share in live if not share.derived] or live
             if live:
                 yield cell, self._merge(live), max(live).at
@@ -97,34 +98,39 @@ class Shares:
 
     def dump(self, *, whole: bool) -> Iterator[tuple[int, str, Share | None]]:
         """The open shares, or all: cell, source, and the share or None where it left."""
-        for cell, shares in (self._by_cell if whole else self._open).items():
-            for source, share in shares.items():
-                yield cell, source, share
+        if whole:
+            for cell, by_source in self._by_cell.items():
+                for source, share in by_source.items():
+                    yield cell, source, share
+            return
+        for source, by_cell in self._open.items():
+            for cell, opened in by_cell.items():
+                yield cell, source, opened
 
     def load(self, cell: int, source: str, share: Share | None) -> None:
         """Take over what `dump` gave; `commit` makes it count."""
-        self._open.setdefault(cell, {})[source] = share
+        self._open.setdefault(source, {})[cell] = share
 
     def commit(self) -> None:
         """What the open batch set counts for good."""
-        for cell, opened in self._open.items():
-            shares = self._by_cell.setdefault(cell, {})
-            for source, share in opened.items():
-                self._place(cell, source, share, shares)
-            if not shares:
-                del self._by_cell[cell]
+        for source, opened in self._open.items():
+            for cell, share in opened.items():
+                self._place(cell, source, share)
         self._open = {}
 
     def rollback(self) -> None:
         """The open batch never happened."""
         self._open = {}
 
-    def _place(self, cell: int, source: str, share: Share | None, shares: dict[str, Share]) -> None:
+    def _place(self, cell: int, source: str, share: Share | None) -> None:
         if share is not None:
-            shares[source] = share
+            self._by_cell.setdefault(cell, {})[source] = share
             self._by_source.setdefault(source, set()).add(cell)
-        elif shares.pop(source, None) is not None:
-            cells = self._by_source[source]
-            cells.discard(cell)
+        elif cell in self._by_source.get(source, ()):
+            shares, cells = self._by_cell[cell], self._by_source[source]
+            del shares[source]
+            cells.remove(cell)
+            if not shares:
+                del self._by_cell[cell]
             if not cells:
                 del self._by_source[source]

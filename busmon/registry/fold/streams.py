@@ -14,6 +14,7 @@ What an open batch advances is kept apart until `commit`; `rollback` forgets it.
 """
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -70,7 +71,7 @@ class Streams:
 
     def __init__(self) -> None:
         self.horizon = 0.0
-        self._known: dict[str, Stream] = {}
+        self._known: OrderedDict[str, Stream] = OrderedDict()  # the longest unheard first; see `Ledger`
         self._open: dict[str, Stream] = {}
         self._known_size = self._open_size = 0
 
@@ -113,11 +114,12 @@ class Streams:
     def commit(self) -> None:
         """What the open batch advanced is counted for good."""
         for key, stream in self._open.items():
-            self._known_size += _size(stream) - _size(self._known.pop(key, None))
+            self._known_size += _size(stream) - _size(self._known.get(key))
             self._known[key] = stream
+            self._known.move_to_end(key)
         self.rollback()
         while len(self._known) > MAX_STREAMS or self._known_size > MAX_SIZE:
-            self._forget(next(iter(self._known)))
+            self._let_go(self._known.popitem(last=False)[1])
 
     def rollback(self) -> None:
         """The open batch never happened."""
@@ -131,7 +133,7 @@ class Streams:
                 break
             silent.append(key)
         for key in silent:
-            self._forget(key)
+            self._let_go(self._known.pop(key))
 
     def dump(self, *, whole: bool) -> dict[str, Any]:
         """The open changes, or all, as JSON-ready values for the journal."""
@@ -144,8 +146,7 @@ class Streams:
         self._open = {key: _loaded(fields) for key, fields in dumped["known"].items()}
         self.commit()
 
-    def _forget(self, key: str) -> None:
-        stream = self._known.pop(key)
+    def _let_go(self, stream: Stream) -> None:
         self._known_size -= _size(stream)
         self.horizon = max(self.horizon, stream.at)
 

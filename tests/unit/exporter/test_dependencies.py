@@ -19,7 +19,7 @@ def test_each_service_check_and_resource_is_a_row_with_its_severity() -> None:
     assert rows["rabbitmq"] == Dependency("rabbitmq", "service", "connected", GOOD, 0.4, "")
     assert rows["postgres"] == Dependency("postgres", "service", "disconnected", BAD, 3.0, "timed out")
     assert rows["redis"] == Dependency("redis", "service", "disconnected", FAIR, 1.0, "circuit breaker open")
-    assert rows["disk"] == Dependency("disk", "resource", "high", FAIR, 2.0, "93% used, high from 90%")
+    assert rows["disk"] == Dependency("disk", "resource", "high", FAIR, 2.0, "93% used (limit 90%)")
     assert {name: rows[name].severity for name in READY["checks"]} == {
         "database_migration": FAIR,
         "cache_warm": BAD,

@@ -83,11 +83,11 @@ def test_it_says_what_the_documents_and_the_window_say() -> None:
     assert {"rabbitmq", "message_queue"} <= {row.name for row in model.dependencies}
 
 
-def test_agents_come_longest_silent_first_and_never_from_the_future() -> None:
+def test_agents_come_longest_silent_first_by_minutes_then_by_name_and_never_from_the_future() -> None:
     assert told().agents == [
         AgentRow("writer", 90.0, 4, 0),
-        AgentRow("planner", 1.0, 0, 2),
         AgentRow("analyzer", 0.0, 0, 0),
+        AgentRow("planner", 1.0, 0, 2),
     ]
 
 
@@ -99,7 +99,8 @@ def test_what_publishers_name_is_bounded_and_counted() -> None:
     model = told(many)
     assert (len(model.agents), model.agents_known) == (MAX_ROWS, 5000)
     assert (len(model.families), model.families_known) == (MAX_ROWS, 5000)
-    assert (model.agents[0].silent_seconds, model.agents[-1].silent_seconds) == (4999, 0)
+    assert model.agents[0].silent_seconds // 60 == 4999 // 60
+    assert model.agents[-1].silent_seconds < 60
 
 
 def test_bodies_in_quarantine_and_full_budgets_are_notices_and_not_faults() -> None:

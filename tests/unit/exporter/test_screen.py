@@ -149,6 +149,27 @@ def test_long_names_are_cut_and_their_figures_never(width: int) -> None:
     assert [(line[1:4], line[-1]) for line in figures] == [(["59", "s", "12,345"], "5,678")] * 4
 
 
+def test_what_is_wrong_stands_first_among_many_dependencies() -> None:
+    fine = [Dependency(f"a-service-of-the-platform-{number}", "service", "connected", "good") for number in range(9)]
+    lost = Dependency("zebra", "service", "disconnected", "bad")
+    (line,) = [line for line in lines(quiet(replace(model(), dependencies=[*fine, lost]))) if "depends on" in line]
+    assert line.split("depends on")[1].lstrip().startswith("■ zebra disconnected")
+
+
+def test_a_wide_terminal_cuts_no_name_that_it_has_room_for() -> None:
+    agent, family = "recommendation-engine-eu-central-1a-7f9c2d5", "busmon_last_envelope_timestamp_seconds"
+    wide = replace(
+        model(),
+        agents=[AgentRow(agent, 3.0, 0, 0), AgentRow("short", 3.0, 0, 0)],
+        families=[FamilyRow(family, "gauge", 5, 5, 100, "agent", 90, 100)],
+    )
+    text = "\n".join(lines(quiet(wide), width=140, height=40))
+    assert agent in text
+    assert family in text
+    assert "agent 90/100" in text
+    assert any(line.rstrip().endswith("agent 90/100") for line in lines(quiet(wide), width=120, height=40))
+
+
 def test_a_latency_in_the_first_bucket_is_only_said_to_be_there() -> None:
     text = "\n".join(lines(replace(model(), latency=Latency(0.005, 0.0099, 0.01))))
     assert text.count("< 10 ms") == 2

@@ -56,6 +56,19 @@ def test_growth_is_published_once(telemetry: Telemetry, cells: Cells, registry: 
     }
 
 
+def test_gauges_can_outlive_their_source_and_are_then_said_when_they_change(
+    telemetry: Telemetry, cells: Cells, registry: stock.CollectorRegistry
+) -> None:
+    size = stock.Gauge("backup_size_bytes", "Size", ["db"], registry=registry).labels("main")
+    size.set(42)
+    bridge(telemetry, registry, interval_seconds=0, outlives_source=True)
+    rows, _ = telemetry._series.take(1000.0)
+    assert [(row.table.name, row.table.outlives_source, row.cell) for row in rows] == [("backup_size_bytes", True, 42)]
+    assert cells() == {}
+    size.set(43)
+    assert cells() == {("backup_size_bytes", "main"): 43}
+
+
 def test_what_cant_be_published_is_named_once_and_costs_nothing_else(
     telemetry: Telemetry, cells: Cells, registry: stock.CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:

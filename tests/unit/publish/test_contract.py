@@ -41,6 +41,8 @@ def telemetry() -> Iterator[Telemetry]:
         (lambda t: t.histogram("seconds", buckets=[]), "ascending"),
         (lambda t: t.histogram("seconds", buckets=[1, 1]), "ascending"),
         (lambda t: t.counter("hits_total", domain="two.words"), "domain 'two.words'"),
+        (lambda t: t.gauge("queue_size", "", ["queue"], outlives_source=True), "it doesn't outlive its source"),
+        (lambda t: (t.gauge("a"), t.gauge("a", outlives_source=True)), "is defined already"),
         (lambda t: (t.counter("a_total"), t.counter("a_total", "", ["b"])), "is defined already"),
         (lambda t: (t.gauge("a"), t.histogram("a")), "is defined already"),
         (lambda t: (t.histogram("a", buckets=[1]), t.histogram("a", buckets=[2])), "is defined already"),

@@ -37,6 +37,7 @@ names: st.SearchStrategy[Any] = st.sampled_from(
     ]
 )
 types: st.SearchStrategy[Any] = st.sampled_from([None, "", "counter", "gauge", "histogram", "summary", "info", 7, []])
+lifetimes: st.SearchStrategy[Any] = st.sampled_from([None, None, True, True, False, 1, 0, "true", []])
 ops: st.SearchStrategy[Any] = st.sampled_from([None, None, "", "set", "add", "sub", [], 1])
 labels: st.SearchStrategy[Any] = st.sampled_from(
     [
@@ -97,6 +98,14 @@ samples: st.SearchStrategy[Any] = st.one_of(
         sum=numbers,
         ts=times,
     ),
+    st.builds(dict, name=names, type=types, op=ops, value=numbers, outlives_source=lifetimes),
+    st.builds(
+        dict,
+        name=st.sampled_from(["batch_job_last_success_timestamp_seconds", "queue_size"]),
+        labels=st.sampled_from([{"job_name": "j"}, {"queue": "q"}]),
+        value=numbers,
+        outlives_source=lifetimes,
+    ),
     st.builds(dict, name=st.just("queue_size"), labels=st.just({"queue": "q"}), value=numbers, ts=times, op=ops),
     st.builds(dict, name=st.just("request_size_bytes"), value=numbers, values=values),
     st.builds(
@@ -140,6 +149,13 @@ def test_what_the_fold_would_refuse_is_refused_and_nothing_else(sample: Any) -> 
         ({"name": "queue_size", "type": "counter", "labels": {"queue": "q"}, "value": 1}, "has it as a gauge"),
         ({"name": "queue_size", "labels": {"queue": "q"}, "value": True}, "a gauge takes a finite number"),
         ({"name": "queue_size", "labels": {"queue": "q"}, "value": 1, "op": "add"}, "'op' is 'set'"),
+        (
+            {"name": "queue_size", "labels": {"queue": "q"}, "value": 1, "outlives_source": True},
+            "by the catalogue it doesn't outlive its source",
+        ),
+        ({"name": "x", "type": "gauge", "value": 1, "outlives_source": 1}, "'outlives_source' is true or false"),
+        ({"name": "x", "type": "gauge", "value": 1, "op": "add", "outlives_source": True}, "is added to"),
+        ({"name": "x", "type": "counter", "value": 1, "outlives_source": True}, "only a gauge that is set outlives"),
         ({"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": -1}, "at least 0"),
         ({"name": "request_size_bytes", "value": 1, "values": [1]}, "or a list"),
         ({"name": "queue_size", "labels": {"queue": "q"}, "value": 1, "ts": "now"}, "'ts' is seconds"),

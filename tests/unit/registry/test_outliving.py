@@ -135,3 +135,48 @@ def test_a_family_that_was_written_otherwise_stays_so_until_it_is_dropped(tmp_pa
         assert registry.families.refused() == []
         run(registry, "job-2", 3000.0)
         assert registry.text() == line(3000.0)
+
+
+KEPT = {"name": "backup_size_bytes", "type": "gauge", "labels": {"db": "a"}, "outlives_source": True}
+
+
+def test_a_publisher_states_it_for_a_metric_that_no_catalogue_names(tmp_path: Path) -> None:
+    table = {**KEPT, "labels": ["db"], "rows": [["b", 7]]}
+    with Registry(tmp_path) as registry:
+        registry.deliver(None, KEPT | {"value": 42}, tables=[table], source="job-1", final=True)
+        registry.commit()
+        assert registry.rejected() == {}
+    with Registry(tmp_path) as registry:
+        told = 'backup_size_bytes{db="a"} 42.0\nbackup_size_bytes{db="b"} 7.0\n'
+        assert registry.text() == told
+        assert registry.shard.expire(NOW + 1e6) == 0
+    later = Exposition(tmp_path, CATALOGUE, partial(float, NOW + 1e7)).text().decode()
+    assert "".join(f"{line}\n" for line in later.splitlines() if line.startswith("backup_size_bytes{")) == told
+
+
+def test_who_does_not_say_it_goes_by_who_said_it_first(tmp_path: Path) -> None:
+    plain = {key: value for key, value in KEPT.items() if key != "outlives_source"}
+    with Registry(tmp_path) as registry:
+        says: list[dict[str, Any]] = [{}, {"outlives_source": False}, {"outlives_source": None}]
+        for number, stated in enumerate(says, start=1):
+            at = NOW + number
+            registry.deliver(None, KEPT | {"value": 0}, source=f"job-{number}", now=at - 0.5, final=True)
+            registry.deliver(None, plain | stated | {"value": number}, source=f"other-{number}", now=at, final=True)
+            registry.commit(at)
+            assert registry.text() == f'backup_size_bytes{{db="a"}} {number}.0\n'
+        assert registry.rejected() == {}
+
+
+def test_it_cannot_be_stated_of_a_metric_that_was_taken_up_without_it(tmp_path: Path) -> None:
+    plain = {key: value for key, value in KEPT.items() if key != "outlives_source"}
+    with Registry(tmp_path) as registry:
+        registry.fold(plain | {"value": 1}, source="s-1")
+        registry.fold(KEPT | {"value": 2}, source="s-2")
+        registry.commit()
+        assert registry.rejected() == {"outlives_source_mismatch": 1.0}
+        assert registry.text() == 'backup_size_bytes{db="a"} 1.0\n'
+        registry.drop("backup_size_bytes")
+        registry.fold(KEPT | {"value": 3}, source="s-3")
+        registry.shard.fold.leave(["s-3"])
+        registry.commit()
+        assert registry.text() == 'backup_size_bytes{db="a"} 3.0\n'

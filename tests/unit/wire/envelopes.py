@@ -89,10 +89,27 @@ ENVELOPES = [
     Case("an empty object", {}, valid=False),
 ]
 
+_KEPT = {"name": "backup_size_bytes", "type": "gauge", "outlives_source": True, "value": 42}
+_KEPT_TABLE = {
+    "name": "backup_size_bytes",
+    "type": "gauge",
+    "outlives_source": True,
+    "labels": ["db"],
+    "rows": [["a", 42]],
+}
+
 SAMPLES = [
     Case("a gauge", _SAMPLE, valid=True),
     Case("a negative gauge", _SAMPLE | {"value": -0.5}, valid=True),
     Case("a set gauge", _SAMPLE | {"op": "set", "type": "gauge"}, valid=True),
+    Case("a gauge that outlives its source", _KEPT, valid=True),
+    Case("one that is said to be set", _KEPT | {"op": "set"}, valid=True),
+    Case("one that doesn't say so", _SAMPLE | {"outlives_source": None}, valid=True),
+    Case("one that says no", _SAMPLE | {"outlives_source": False}, valid=True),
+    Case("a text for that", _KEPT | {"outlives_source": "true"}, valid=False),
+    Case("a number for that", _KEPT | {"outlives_source": 1}, valid=False),
+    Case("a counter that outlives its source", _KEPT | {"name": "nodes_total", "type": "counter"}, valid=False),
+    Case("an added gauge that outlives its source", _KEPT | {"op": "add"}, valid=False),
     Case("a gauge with its own time", _SAMPLE | {"ts": 1763794799.9}, valid=True),
     Case("nulls for what is absent", _SAMPLE | {"ts": None, "op": None, "type": None, "values": None}, valid=True),
     Case("an unknown member", _SAMPLE | {"unit": "messages"}, valid=True),
@@ -210,6 +227,9 @@ SAMPLES = [
 TABLES = [
     Case("a counter's rows", _TABLE, valid=True),
     Case("no rows", _TABLE | {"rows": []}, valid=True),
+    Case("gauges that outlive their source", _KEPT_TABLE, valid=True),
+    Case("a text for that", _KEPT_TABLE | {"outlives_source": "yes"}, valid=False),
+    Case("a summary that outlives its source", _KEPT_TABLE | {"type": "summary"}, valid=False),
     Case("no labels", {"name": "user_online_count", "rows": [[3]]}, valid=True),
     Case(
         "type, op and time", {"name": "open_files", "type": "gauge", "op": "add", "ts": 1.5, "rows": [[3]]}, valid=True
@@ -288,6 +308,7 @@ _observed: st.SearchStrategy[dict[str, Any]] = _value(_finite) | st.fixed_dictio
 valid_samples = (
     _samples_of("counter", _value(_counts | _positive))
     | _samples_of("gauge", st.fixed_dictionaries({"value": _finite, "op": st.sampled_from(["set", "add", "", None])}))
+    | _samples_of("gauge", st.fixed_dictionaries({"value": _finite, "outlives_source": st.booleans()}))
     | _samples_of("summary", _observed)
     | _samples_of("histogram", _observed | _histogram_parts)
 )
@@ -317,6 +338,7 @@ broken_samples = _broken(
         ),
         "value": _junk | _texts,
         "op": _junk | _texts.filter(lambda text: text not in {"set", "add", ""}),
+        "outlives_source": _texts | _finite | st.lists(st.none()),
         "ts": _no_times,
     },
 )

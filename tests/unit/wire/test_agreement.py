@@ -30,6 +30,7 @@ FOR_THE_CATALOGUE = {
     "family_budget",
     "type_mismatch",
     "op_mismatch",
+    "outlives_source_mismatch",
     "label_mismatch",
     "bucket_mismatch",
     "non_finite",
