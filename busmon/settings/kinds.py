@@ -193,7 +193,7 @@ def _mask_dependencies(text: str) -> str:
     return re.sub(r"(?<==)\S+", lambda url: mask(url[0]), text)
 
 
-FORMAT_NAMES = ("json", "otlp", "cloudevents", "statsd", "influx", "prometheus")
+FORMAT_NAMES = ("json", "otlp", "cloudevents", "statsd", "dogstatsd", "etsy_statsd", "influx", "prometheus")
 
 
 def _parse_formats(text: str) -> tuple[FormatRule, ...]:

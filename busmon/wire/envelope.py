@@ -11,6 +11,15 @@ from typing import Any, NamedTuple
 
 from busmon.wire.rejections import NO_LABELS, Rejections
 
+SET = "set"
+ADD = "add"
+
+MOVE = "move"
+"""A difference: it is added to a gauge that accumulates, and moves the source's own reading of any other."""
+
+SIGNED = "signed"
+"""A difference for a gauge that accumulates, and a reading of any other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -41,7 +50,7 @@ class Point(NamedTuple):
         at: when it was measured, in seconds since the epoch; None where it doesn't say.
         is_total: the value is what there was since `start`, not since the point before.
         start: when a total was 0, in seconds since the epoch; None where it doesn't say.
-        op: of a gauge: `set` or `add`.
+        op: of a gauge: `SET`, `ADD`, or one that its family decides on: `MOVE` or `SIGNED`.
     """
 
     name: str

@@ -5,6 +5,7 @@ busmon's own JSON is asked for first wherever it can be, so that it costs nothin
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -22,7 +23,7 @@ Decoder = Callable[[Arrival], Envelope]
 DECODERS: Mapping[str, Decoder] = {
     "otlp": otlp.decode,
     "cloudevents": cloudevents.decode,
-    "statsd": statsd.decode,
+    **{dialect.value: partial(statsd.decode, dialect=dialect) for dialect in statsd.Dialect},
     "influx": influx.decode,
     "prometheus": prometheus_text.decode,
 }

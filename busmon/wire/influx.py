@@ -1,12 +1,13 @@
 """InfluxDB line protocol, as Telegraf's AMQP output sends it: `measurement,tag=value field=1,other=2i timestamp`.
 
 By InfluxData's reference of the line protocol; timestamps are in nanoseconds. Each numeric field is a point
-`measurement.field`. Fields that are text are left out; a line that isn't one is counted; a body without any good line
-is no envelope. Never raises anything but `EnvelopeError`. Pure.
+`measurement.field`. A field that is text is left out, and may hold line breaks (`influx_lines.py`). A field or line
+that can't be counted is rejected by a reason of its own; a body without any good line is not an envelope. Never raises
+anything but `EnvelopeError`. Pure.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
 from busmon.errors import EnvelopeError, RejectedError
@@ -19,56 +20,75 @@ from busmon.wire.arrival import (
     too_many_parts,
     too_many_points,
 )
-from busmon.wire.body import text
+from busmon.wire.body import text, visible
 from busmon.wire.envelope import Envelope, Part, Point
-from busmon.wire.rejections import Rejections
+from busmon.wire.influx_lines import KEY, TEXT, lines
+from busmon.wire.rejections import Rejections, Stated
 from busmon.wire.statsd import family_name
 
-_EXPECTED = "expected MEASUREMENT,TAG=… FIELD=… TIMESTAMP"
 _NANOSECONDS = 1e9
 _MAX_TAGS = 64
 """Of a line: each of its fields has all of them."""
-_MAX_DIGITS = 20
-"""Of a whole number: InfluxDB's have 64 bits."""
-_PLAIN = r"(?:\\.|[^\\,= \t])+"
-_HEAD = re.compile(rf"((?:\\.|[^\\, ])+)((?:,{_PLAIN}={_PLAIN})*) +")
-_PAIR = re.compile(rf"({_PLAIN})=(?:\"(?:\\.|[^\"\\])*\"|({_PLAIN}))(,|$| )")
+
+_EXPECTED = "expected MEASUREMENT,TAG=… FIELD=… TIMESTAMP"
+_UNCLOSED = "a quoted text is not closed, so nothing that follows it is a line"
+
+# Possessive throughout: a line that is none is known in one pass, however long and odd it is.
+_MEASUREMENT = re.compile(r"(?:[^\\, \n]++|\\[^\n]?)++")
+_TAG = re.compile(rf",({KEY})=({KEY})")
+_FIELD = re.compile(rf" *+({KEY})=(?:{TEXT}\"|(?!\")({KEY}))(,|\Z| )")
+_UNCLOSED_FIELD = re.compile(rf" *+{KEY}={TEXT}\Z")
 _ESCAPED = re.compile(r"\\([,= \\\"])")
-_NUMBER = re.compile(r"([+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?)[iu]?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"([+-]?[0-9]{1,20})[iu]")
+_TIME = re.compile(r"-?[0-9]{1,20}")
+"""InfluxDB's whole numbers have 64 bits, and so have its times."""
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 _BOOLEANS = {"t": 1, "T": 1, "true": 1, "True": 1, "TRUE": 1, "f": 0, "F": 0, "false": 0, "False": 0, "FALSE": 0}
 _TYPES = {"counter": "counter", "gauge": "gauge"}
 """Fields that Telegraf gives a metric of Prometheus."""
 
 
+class _Body:
+    """The points of a body, by host."""
+
+    def __init__(self) -> None:
+        self.by_host: dict[str, list[Point]] = {}
+        self.rejections = Rejections()
+        self._count = 0
+
+    def take(self, line: str) -> None:
+        """Take one line in, but for those of its fields that can't be counted."""
+        try:
+            points = [*_points(line, self.rejections)]
+        except RejectedError as error:
+            self.rejections.add(error, Stated(_name(line)))
+            return
+        self._count += len(points)
+        if self._count > MAX_POINTS:
+            raise too_many_points()
+        if points:
+            self.by_host.setdefault(points[0].labels.get("host", ""), []).extend(points)
+        if len(self.by_host) > MAX_PARTS:
+            raise too_many_parts()
+
+
 def decode(arrival: Arrival) -> Envelope:
-    """The envelope in a body of lines.
+    """Decode a body of lines.
 
     Raises:
         EnvelopeError: as of `text`, or `invalid_influx`, `too_many_samples`.
     """
-    by_host: dict[str, list[Point]] = {}
-    rejections, count = Rejections(), 0
-    for line in text(arrival.body, arrival.content_encoding, arrival.max_bytes).split("\n"):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            points = list(_points(line.rstrip("\r")))
-        except ValueError:
-            rejections.add(RejectedError("invalid_influx", _EXPECTED))
-            continue
-        count += len(points)
-        if count > MAX_POINTS:
-            raise too_many_points()
-        if points:
-            by_host.setdefault(points[0].labels.get("host", ""), []).extend(points)
-        if len(by_host) > MAX_PARTS:
-            raise too_many_parts()
-    if not by_host and rejections.counts:
-        raise EnvelopeError("invalid_influx", f"no good line; {_EXPECTED}")
-    return _envelope(by_host, rejections, arrival)
+    body = _Body()
+    for line in lines(text(arrival.body, arrival.content_encoding, arrival.max_bytes)):
+        body.take(line)
+    if body.rejections.counts and not body.by_host:
+        first = next(iter(body.rejections.counts))
+        raise EnvelopeError("invalid_influx", f"no line can be counted; {body.rejections.shown(first)}")
+    return _envelope(body.by_host, body.rejections, arrival)
 
 
-def _envelope(by_host: dict[str, list[Point]], rejections: Rejections, arrival: Arrival) -> Envelope:
+def _envelope(by_host: Mapping[str, list[Point]], rejections: Rejections, arrival: Arrival) -> Envelope:
     agent, default = arrival.agent, arrival.source or arrival.agent
     parts = [
         Part(arrival.source or name_of(host) or default, agent, {}, points) for host, points in by_host.items()
@@ -81,59 +101,88 @@ def _envelope(by_host: dict[str, list[Point]], rejections: Rejections, arrival: 
     )
 
 
-def _points(line: str) -> Iterator[Point]:
-    """The points of one line.
+def _points(line: str, rejections: Rejections) -> Iterator[Point]:
+    """Yield the points of one line.
 
     Raises:
-        ValueError: it is no line of the protocol.
+        RejectedError: none of it can be counted.
     """
-    head = _HEAD.match(line)
-    if head is None:
-        raise ValueError(line)
-    measurement, tags = _unescaped(head[1]), _tags(head[2])
-    if len(measurement) > MAX_METRIC_CHARACTERS or len(tags) > _MAX_TAGS:
-        raise ValueError(measurement)
-    fields, timestamp = _fields(line, head.end())
-    at = _whole(timestamp) / _NANOSECONDS if (timestamp := timestamp.strip()) else None
-    for field, value in fields:
+    measurement, tags, start = _head(line)
+    fields, timestamp = _fields(line, start)
+    at = _time(timestamp) if timestamp else None
+    for field, said in fields:
         plain = field in {"value", *_TYPES}
         name = measurement if plain else f"{measurement}.{field}"
         type_ = _TYPES.get(field)
+        try:
+            value = _number(said)
+        except RejectedError as error:
+            rejections.add(error, Stated(name, tags, said))
+            continue
         yield Point(name, family_name(name.replace(".", "_")), type_, value, tags, at, type_ == "counter")
 
 
-def _tags(said: str) -> dict[str, str]:
-    pairs = re.findall(rf",({_PLAIN})=({_PLAIN})", said)
-    return {_unescaped(key): _unescaped(value) for key, value in pairs}
+def _head(line: str) -> tuple[str, dict[str, str], int]:
+    """Measurement, tags, and where the fields begin."""
+    said = _MEASUREMENT.match(line)
+    if said is None:
+        raise RejectedError("invalid_influx", _EXPECTED)
+    named = _unescaped if line.isascii() else _visible
+    tags, at = {}, said.end()
+    while tag := _TAG.match(line, at):
+        tags[named(tag[1])] = _unescaped(tag[2])
+        at = tag.end()
+    if line[at : at + 1] != " ":
+        raise RejectedError("invalid_influx", _EXPECTED)
+    if len(tags) > _MAX_TAGS:
+        raise RejectedError("invalid_label", f"a line has at most {_MAX_TAGS} tags")
+    measurement = named(said[0])
+    if not 0 < len(measurement) <= MAX_METRIC_CHARACTERS:
+        raise RejectedError("invalid_name", f"the measurement is 1 to {MAX_METRIC_CHARACTERS} characters")
+    return measurement, tags, at
 
 
-def _fields(line: str, start: int) -> tuple[list[tuple[str, float]], str]:
-    """The fields that are numbers or booleans, and what follows them."""
+def _fields(line: str, at: int) -> tuple[list[tuple[str, str]], str]:
+    """The fields that aren't text, and the time."""
+    named = _unescaped if line.isascii() else _visible
     found, more = [], ","
     while more == ",":
-        pair = _PAIR.match(line, start)
-        if pair is None:
-            raise ValueError(line)
-        key, value, more = pair.groups()
+        field = _FIELD.match(line, at)
+        if field is None:
+            raise RejectedError("invalid_influx", _UNCLOSED if _UNCLOSED_FIELD.match(line, at) else _EXPECTED)
+        key, value, more = field.groups()
         if value is not None:
-            found.append((_unescaped(key), _number(value)))
-        start = pair.end()
-    return found, line[start:]
+            found.append((named(key), value))
+        at = field.end()
+    return found, line[at:].strip(" ")
 
 
-def _number(value: str) -> float:
-    if value in _BOOLEANS:
-        return _BOOLEANS[value]
-    number = _NUMBER.fullmatch(value)
-    if number is None:
-        raise ValueError(value)
-    return _whole(number[1]) if value[-1] in "iu" else float(number[1])
+def _number(said: str) -> float:
+    if said in _BOOLEANS:
+        return _BOOLEANS[said]
+    if integer := _INTEGER.fullmatch(said):
+        return int(integer[1])
+    if _NUMBER.fullmatch(said):
+        return float(said)
+    if _NOT_FINITE.fullmatch(said):
+        raise RejectedError("non_finite", "the value is not finite")
+    raise RejectedError("invalid_value", "a field is a number, a boolean or a quoted text")
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError(digits)
-    return int(digits)
+def _time(said: str) -> float:
+    if not _TIME.fullmatch(said):
+        raise RejectedError("invalid_timestamp", "the time is nanoseconds since the epoch")
+    return int(said) / _NANOSECONDS
+
+
+def _name(line: str) -> str:
+    """The measurement of a line that can't be counted, as far as there is one."""
+    measurement = _MEASUREMENT.match(line)
+    return _unescaped(measurement[0]) if measurement else ""
+
+
+def _visible(escaped: str) -> str:
+    return visible(_unescaped(escaped))
 
 
 def _unescaped(escaped: str) -> str:

@@ -54,12 +54,16 @@ class Rejections:
             sample: a `Stated`, a `Point`, or a sample as the wire format has it; None where nothing of it is known.
             amount: samples that `sample` stands for.
         """
-        reason = error.reason
+        reason, detail = error.args
         self.counts[reason] += amount
         last = self.last.get(reason)
         if last is None:
             last = self.last[reason] = deque(maxlen=KEPT)
-        last.append((error.detail, sample))
+        last.append((detail, sample))
+
+    def shown(self, reason: str) -> str:
+        """Word the reason and the detail of the last sample that was rejected for it."""
+        return f"{reason}: {self.last[reason][-1][0]}"
 
     def clear(self) -> None:
         """Forget all of them."""

@@ -26,7 +26,7 @@ from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
 from busmon.registry.fold.shares import NOBODY
 from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
-from busmon.wire.envelope import Envelope, Observed, Part, Point
+from busmon.wire.envelope import MOVE, Envelope, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 from busmon.wire.members import label_names, labels_of, word
 from busmon.wire.rejections import Rejections
@@ -256,18 +256,7 @@ class Fold:
         """Fold one value, and return the label values of its series."""
         group, type_ = route.group, route.type
         change = checked(group.family, value)
-        if route.order is not None:
-            if len(labelvalues) != route.width:
-                raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
-            labelvalues = tuple([labelvalues[i] for i in route.order])
-        try:
-            cell = group.cells[labelvalues]
-        except (KeyError, TypeError):
-            labelvalues = label_texts(group.family.labelnames, labelvalues)
-            labelvalues = self._admission.admit(group, labelvalues, self._agent, self._now)
-            cell = group.cells[labelvalues]
-        for label in route.forbidden:
-            self._left_out[label, self._agent] += 1
+        labelvalues, cell = self._cell(route, labelvalues)
         if type_ == COUNTER:
             group.column.increments[cell] += change
         elif type_ != GAUGE:
@@ -280,6 +269,23 @@ class Fold:
             group.column.shares.set(cell, NOBODY if group.family.outlives_source else source, change, at)
         self._folded[type_] += 1
         return labelvalues
+
+    def _cell(self, route: Route, labelvalues: tuple[Any, ...]) -> tuple[tuple[str, ...], int]:
+        """Find the series of a sample, or make it: its label values and its first cell."""
+        group = route.group
+        if route.order is not None:
+            if len(labelvalues) != route.width:
+                raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
+            labelvalues = tuple([labelvalues[i] for i in route.order])
+        try:
+            cell = group.cells[labelvalues]
+        except (KeyError, TypeError):
+            labelvalues = label_texts(group.family.labelnames, labelvalues)
+            labelvalues = self._admission.admit(group, labelvalues, self._agent, self._now)
+            cell = group.cells[labelvalues]
+        for label in route.forbidden:
+            self._left_out[label, self._agent] += 1
+        return labelvalues, cell
 
     # -- what other formats say -----------------------------------------------------------------------------------
 
@@ -303,9 +309,20 @@ class Fold:
             total = self.streams.total(part.source, point, now)
             value = self.streams.growth(total)
         route = self._routes.find({**stated, "value": value}, tuple(labels), of_point)
-        self._value(route, tuple(labels.values()), value, part.source, at)
+        if route.type == GAUGE and not route.accumulates:
+            self._reading(route, tuple(labels.values()), point, part.source, at)
+        else:
+            self._value(route, tuple(labels.values()), value, part.source, at)
         if total is not None:
             self.streams.advance(total)
+
+    def _reading(self, route: Route, labelvalues: tuple[str, ...], point: Point, source: str, at: float) -> None:
+        """Set or move a gauge; of several readings of one time the last in the body counts."""
+        group, value = route.group, checked(route.group.family, point.value)
+        _, cell = self._cell(route, labelvalues)
+        change_share = group.column.shares.move if point.op == MOVE else group.column.shares.replace
+        change_share(cell, NOBODY if group.family.outlives_source else source, value, at)
+        self._folded[GAUGE] += 1
 
     # -- what isn't counted ---------------------------------------------------------------------------------------
 

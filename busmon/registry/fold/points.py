@@ -17,7 +17,7 @@ from busmon.registry.admission.checks import event_time
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.routes import Candidate
 from busmon.wire.arrival import MAX_METRIC_CHARACTERS
-from busmon.wire.envelope import Observed, Part, Point
+from busmon.wire.envelope import ADD, MOVE, SET, SIGNED, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 AGENT_LABEL = "agent"
@@ -61,7 +61,7 @@ class Points:
         if part.agent != UNKNOWN_AGENT:
             labels.setdefault(AGENT_LABEL, part.agent)
         type_ = point.type or GAUGE
-        return {"name": name, "type": type_, "op": _op(type_, point), "labels": labels}
+        return {"name": name, "type": type_, "op": _op(type_, point, is_adding=point.op == MOVE), "labels": labels}
 
 
 def of_point(stated: Mapping[str, Any]) -> Iterator[Candidate]:
@@ -94,7 +94,8 @@ def _of_family(point: Point, family: Family, labels: Mapping[str, str], named: M
     if family.type == GAUGE:
         kept = {**labels, **kept}
     type_ = family.type if _may_be(family.type, point) else point.type
-    return {"name": family.name, "type": type_, "op": _op(family.type, point), "labels": kept}
+    op = _op(family.type, point, is_adding=family.merge == "add")
+    return {"name": family.name, "type": type_, "op": op, "labels": kept}
 
 
 def _may_be(type_: str, point: Point) -> bool:
@@ -108,5 +109,10 @@ def _has_buckets(point: Point) -> bool:
     return isinstance(point.value, Observed) and bool(point.value.buckets)
 
 
-def _op(type_: str, point: Point) -> str | None:
-    return point.op if type_ == GAUGE else None
+def _op(type_: str, point: Point, *, is_adding: bool) -> str | None:
+    """Decide on the op that the wire format has, where the point leaves that to its family."""
+    if type_ != GAUGE:
+        return None
+    if point.op in {MOVE, SIGNED}:
+        return ADD if is_adding else SET
+    return point.op

@@ -9,6 +9,8 @@ forgets it. Pure: the shard persists the shares and writes the merged values.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from busmon.registry.numbers import LARGEST
+
 NOBODY = ""
 """Stands in the place of a source that never leaves; none has this name."""
 
@@ -65,6 +67,24 @@ class Shares:
         known = opened.get(cell) or self._by_cell.get(cell, _NONE).get(source)
         if known is None or known.derived or share > known:
             opened[cell] = share
+
+    def replace(self, cell: int, source: str, value: float, at: float) -> None:
+        """Let the source say its value, unless it has said a later one; of values of one time the last counts."""
+        known = self._known(cell, source)
+        if known is None or known.derived or at >= known.at:
+            self._open.setdefault(source, {})[cell] = Share(float(at), float(value))
+
+    def move(self, cell: int, source: str, change: float, at: float) -> None:
+        """Change the source's value by a difference; one that it has not said is 0."""
+        known = self._known(cell, source)
+        value, since = (0.0, 0.0) if known is None or known.derived else (known.value, known.at)
+        value = max(-LARGEST, min(value + change, LARGEST))
+        self._open.setdefault(source, {})[cell] = Share(max(float(at), since), value)
+
+    def _known(self, cell: int, source: str) -> Share | None:
+        """Look a source's share up, in the open batch first; None where it left, too."""
+        opened = self._open.get(source, {})
+        return opened[cell] if cell in opened else self._by_cell.get(cell, _NONE).get(source)
 
     def derive(self, cell: int, source: str, value: float, at: float) -> None:
         """Say a value for the source, unless it has said one itself, or this was done less than a while ago."""

@@ -22,6 +22,11 @@ class Folded:
         self._registry.shard.fold.envelope(DECODERS[self._format](arrival), now)
         self._registry.commit(now)
 
+    def lose(self, body: bytes) -> None:
+        """Decode a body and fold it into a batch that is rolled back."""
+        self._registry.shard.fold.envelope(DECODERS[self._format](Arrival(body, None, None, 1 << 20)), NOW)
+        self._registry.shard.rollback()
+
     def value(self, name: str, **labels: str) -> float | None:
         """One sample of a scrape; None where it isn't there."""
         return parsed(self._registry.text("")).get(series(name, **labels))

@@ -108,7 +108,7 @@ SEEDS: Mapping[str, Callable[[], bytes]] = {
     "otlp": otlp,
     "otlp json": otlp_json,
     "cloudevents": lambda: CLOUD_EVENT,
-    "statsd": lambda: STATSD,
+    **dict.fromkeys(["statsd", "dogstatsd", "etsy_statsd"], lambda: STATSD),
     "influx": lambda: INFLUX,
     "prometheus": lambda: EXPOSITION,
 }

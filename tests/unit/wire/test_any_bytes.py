@@ -89,7 +89,8 @@ def test_numbers_that_no_clock_and_no_counter_shows_leave_the_files_whole(
 
 def dense(name: str, size: int) -> bytes:
     """As many values as fit."""
-    lines = {"statsd": b"a:1|c\n", "influx": b"a b=1\n", "cloudevents": b"[", "otlp": b"\x0a\x00"}
+    statsd = dict.fromkeys(["statsd", "dogstatsd", "etsy_statsd"], b"a:1|c\n")
+    lines = {**statsd, "influx": b"a b=1\n", "cloudevents": b"[", "otlp": b"\x0a\x00"}
     if name == "otlp json":
         return b'{"resourceMetrics":[' + b"{}," * (size // 3 - 10) + b"{}]}"
     if name == "prometheus":

@@ -59,12 +59,12 @@ def test_statsd_lines_are_counted_by_their_types(folded: Open) -> None:
     statsd = folded("statsd")
     statsd.take(STATSD, app_id="web")
     assert statsd.value("hits_total", agent="web") == 31  # its first line has no tags, so they are added up over
-    assert statsd.rejected() == {"op_mismatch": 1}
+    assert statsd.rejected() == {"statsd_event": 1}
     assert statsd.value("page_render_count", agent="web") == 2
     assert statsd.value("page_render_sum", agent="web") == 0.64
     assert statsd.value("size_sum", agent="web", env="prod") == 6
     assert statsd.value("users", agent="web") == 2
-    assert statsd.value("load", agent="web") == 3.2
+    assert statsd.value("load", agent="web") == -2
 
 
 def test_a_sampled_counter_counts_what_its_sample_stands_for(folded: Open) -> None:
@@ -81,14 +81,40 @@ def test_a_timer_may_be_a_summary_whose_page_is_in_its_name(folded: Open) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", [b"a|c", b":1|c", b"a:x|c", b"a:1", b"a:1|q", b"a:1|c|@0", b"a:1|c|@2", b"a:nan|c", b"a:|g", b"a:1_0|c"]
+    ("line", "reason"),
+    [
+        (b"a|c", "invalid_statsd"),
+        (b"a:1", "invalid_statsd"),
+        (b"a:1|", "invalid_type"),
+        (b"a:1|q", "invalid_type"),
+        (b":1|c", "invalid_name"),
+        (b",a=b:1|c", "invalid_name"),
+        (b"\xe2\x80\x8b:1|c", "invalid_name"),
+        (b"job:3:ann|s", "invalid_name"),
+        (b"a:x|c", "invalid_value"),
+        (b"a:|g", "invalid_value"),
+        (b"a:1_0|c", "invalid_value"),
+        (b"a:0x10|c", "invalid_value"),
+        (b"a:\xd9\xa1|c", "invalid_value"),
+        (b"a:1:x|d", "invalid_value"),
+        (b"a:nan|c", "non_finite"),
+        (b"a:-Inf|g", "non_finite"),
+        (b"a:1:nan:2|d", "non_finite"),
+        (b"a:1|c|@0", "invalid_rate"),
+        (b"a:1|c|@2", "invalid_rate"),
+        (b"a:1|c|@nan", "invalid_rate"),
+        (b"a:1|c|@", "invalid_rate"),
+        (b"a:1|c|Tnow", "invalid_timestamp"),
+    ],
 )
-def test_a_line_that_is_no_statsd_is_counted_and_its_neighbours_are_folded(line: bytes, folded: Open) -> None:
+def test_a_line_that_is_no_statsd_is_counted_and_its_neighbours_are_folded(
+    line: bytes, reason: str, folded: Open
+) -> None:
     statsd = folded("statsd")
     statsd.take(b"good:1|c\n" + line + b"\n")
     assert statsd.value("good_total") == 1
-    assert statsd.rejected() == {"invalid_statsd": 1}
-    with pytest.raises(EnvelopeError, match="invalid_statsd"):
+    assert statsd.rejected() == {reason: 1}
+    with pytest.raises(EnvelopeError, match=f"invalid_statsd: .*{reason}"):
         DECODERS["statsd"](Arrival(line, None, None, 1000))
 
 
@@ -111,12 +137,35 @@ def test_totals_of_telegraf_grow_by_what_is_new(folded: Open) -> None:
     assert influx.value("bytes_received_total", host="b") == 170
 
 
-@pytest.mark.parametrize("line", [b"a", b"a b", b"a b=", b"a b=x", b'a b="x', b"a b=1 x", b"a,b c=1", b",a b=1"])
-def test_a_line_that_is_no_influx_is_counted_and_its_neighbours_are_folded(line: bytes, folded: Open) -> None:
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"a", "invalid_influx"),
+        (b"a b", "invalid_influx"),
+        (b"a b=", "invalid_influx"),
+        (b"a b=1,", "invalid_influx"),
+        (b"a,b c=1", "invalid_influx"),
+        (b",a b=1", "invalid_influx"),
+        (b'a b="x', "invalid_influx"),
+        (b'a b="x"y', "invalid_influx"),
+        (b"a b=x", "invalid_value"),
+        (b"a b=1.5i", "invalid_value"),
+        (b"a b=0x10", "invalid_value"),
+        (b"a b=NaN", "non_finite"),
+        (b"a b=1 x", "invalid_timestamp"),
+        (b"a b=1 1_0", "invalid_timestamp"),
+        (b"a b=1 1 2", "invalid_timestamp"),
+    ],
+)
+def test_a_line_that_is_no_influx_is_counted_and_its_neighbours_are_folded(
+    line: bytes, reason: str, folded: Open
+) -> None:
     influx = folded("influx")
     influx.take(b"good value=1\n" + line + b"\n")
     assert influx.value("good") == 1
-    assert influx.rejected() == {"invalid_influx": 1}
+    assert influx.rejected() == {reason: 1}
+    with pytest.raises(EnvelopeError, match=f"invalid_influx: .*{reason}"):
+        DECODERS["influx"](Arrival(line, None, None, 1000))
 
 
 def test_influx_lines_are_known_by_their_bytes_where_each_has_its_time() -> None:
@@ -179,7 +228,7 @@ def test_a_line_as_long_as_a_body_is_known_in_one_pass_to_be_none(line: bytes) -
 
 
 @pytest.mark.parametrize(
-    "line", [b"x:" + b":".join([b"1e308"] * 9) + b"|%s" % type_ for type_ in (b"c", b"d", b"c|@0.1")]
+    "line", [b"x:" + b":".join([b"1e308"] * 9) + b"|%s" % type_ for type_ in (b"c|#a:b", b"d", b"c|@0.1|#")]
 )
 def test_statsd_values_that_are_too_large_together_are_rejected(line: bytes, folded: Open) -> None:
     statsd = folded("statsd")
@@ -189,20 +238,20 @@ def test_statsd_values_that_are_too_large_together_are_rejected(line: bytes, fol
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "reason"),
     [
-        b"a b=1 " + b"9" * 400,
-        b"a b=" + b"9" * 400 + b"i",
-        b"a" * 300 + b" " + b",".join(b"f%d=1" % number for number in range(9)),
-        b"a," + b",".join(b"t%d=x" % number for number in range(65)) + b" b=1,c=2",
+        (b"a b=1 " + b"9" * 400, "invalid_timestamp"),
+        (b"a b=" + b"9" * 400 + b"i", "invalid_value"),
+        (b"a" * 300 + b" " + b",".join(b"f%d=1" % number for number in range(9)), "invalid_name"),
+        (b"a," + b",".join(b"t%d=x" % number for number in range(65)) + b" b=1,c=2", "invalid_label"),
     ],
     ids=["time", "integer", "measurement", "tags"],
 )
-def test_an_influx_line_out_of_bounds_costs_itself(line: bytes, folded: Open) -> None:
+def test_an_influx_line_out_of_bounds_costs_itself(line: bytes, reason: str, folded: Open) -> None:
     influx = folded("influx")
     influx.take(b"good value=1\n" + line)
     assert influx.value("good") == 1
-    assert influx.rejected() == {"invalid_influx": 1}
+    assert influx.rejected() == {reason: 1}
 
 
 def test_a_body_has_so_many_sources_at_most() -> None:

@@ -92,6 +92,29 @@ def test_statsds_own_client(listener: Listener, statsd: Folded) -> None:
     assert statsd.value("users") == 1
 
 
+def test_a_gauge_below_zero_of_statsds_own_client(listener: Listener, statsd: Folded) -> None:
+    client = StatsClient("127.0.0.1", listener.port)
+    for second in range(2):
+        client.gauge("load", -10)
+        statsd.take(listener.take(), now=NOW + second)
+        assert statsd.value("load") == -10
+    client.gauge("load", 3, delta=True)
+    statsd.take(listener.take(), now=NOW + 2)
+    client.close()
+    assert statsd.value("load") == -7
+
+
+def test_a_gauge_below_zero_of_datadogs_own_client(listener: Listener, statsd: Folded) -> None:
+    datadog = DogStatsd("127.0.0.1", listener.port, disable_telemetry=True, disable_buffering=True)
+    for second, value in enumerate((-10, -10, 5, -10)):
+        datadog.gauge("load", value)
+        statsd.take(listener.take(), now=NOW + second)
+        assert statsd.value("load") == value
+    datadog.stop()
+    datadog.close_socket()
+    assert statsd.rejected() == {}
+
+
 def test_datadogs_own_client(listener: Listener, statsd: Folded) -> None:
     datadog = DogStatsd("127.0.0.1", listener.port, disable_telemetry=True, disable_buffering=True)
     datadog.increment("page.views", 2, tags=["page:/x"])
