@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
@@ -30,6 +30,7 @@ from busmon.bus.reading import ReadingConnection
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
 from busmon.settings import mask
 
+MAX_USER_ID_BYTES = 255
 ACCESS_REFUSED = 403
 NOT_FOUND = 404
 
@@ -180,6 +181,20 @@ def user(amqp_url: str) -> str:
     """
     credentials = parameters(amqp_url, "").credentials
     return f"user {credentials.username!r}" if isinstance(credentials, PlainCredentials) else "the certificate's user"
+
+
+def user_id(amqp_url: str) -> str | None:
+    """The `user_id` of what this URL's user publishes; None if it can't be known.
+
+    A certificate's user is the one that the URL names, if it names one.
+
+    Raises:
+        SettingsError: the URL isn't accepted.
+    """
+    credentials = parameters(amqp_url, "").credentials
+    plain = isinstance(credentials, PlainCredentials)
+    name = credentials.username if plain else unquote(urlsplit(amqp_url).username or "")
+    return name if name and len(name.encode()) <= MAX_USER_ID_BYTES else None
 
 
 def virtual_host(amqp_url: str) -> str:

@@ -18,7 +18,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.connection import Connection
 
 from busmon.bus.causes import Cause
-from busmon.bus.connection import parameters
+from busmon.bus.connection import parameters, user_id
 from busmon.bus.delivery import Delivery, Listener
 from busmon.bus.depths import Depth, Depths
 from busmon.bus.forwarding import Forwarder
@@ -27,6 +27,7 @@ from busmon.bus.link import CLOSE_SECONDS, Link
 from busmon.bus.outgoing import Outgoing
 from busmon.bus.outgoing_properties import quarantine_properties
 from busmon.bus.queue_channel import QueueChannel
+from busmon.bus.relayed import Relays
 from busmon.bus.ringing import RingBreaker
 from busmon.bus.surfacing import surfacing
 from busmon.bus.topology import Ring
@@ -55,6 +56,7 @@ class Consumer:
         ioloop: pika's loop, run by the caller.
         ring: deleted when one of its queues is gone; None if nothing hashes.
         waiting: the queue of what found no ring: make the ring and send on; empty if that is another worker's to do.
+        relays: the users that may say who published a body.
         peeling: take deliveries before pika decodes them, at a third of the cost.
 
     Attributes:
@@ -76,6 +78,7 @@ class Consumer:
         ioloop: IOLoop,
         ring: Ring | None = None,
         waiting: str = "",
+        relays: Relays = frozenset(),
         peeling: bool = True,
     ) -> None:
         self.reconnects: Counter[str] = Counter()
@@ -101,6 +104,8 @@ class Consumer:
                 ioloop=ioloop,
                 interruptions=self.reconnects,
                 peeling=peeling,
+                user_id=user_id(amqp_url),
+                relays=relays,
             )
             self._channels[waiting] = self._forwarder.channel
 

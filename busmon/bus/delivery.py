@@ -27,6 +27,7 @@ class Delivery(NamedTuple):
         content_encoding: likewise.
         message_id: likewise.
         published_at: when the publish itself happened, in seconds since the epoch, if the headers say it.
+        user_id: the user that published it, checked by the broker against the connection's login; None if not stated.
         basic_properties: all of them, as pika decoded them or as AMQP encodes them.
     """
 
@@ -38,6 +39,7 @@ class Delivery(NamedTuple):
     content_encoding: str | None
     message_id: str | None
     published_at: float | None
+    user_id: str | None
     basic_properties: BasicProperties | bytes
 
     @classmethod
@@ -50,7 +52,7 @@ class Delivery(NamedTuple):
             body: the body.
             base: added to the channel's delivery tag.
         """
-        for name in ("content_type", "content_encoding", "message_id"):
+        for name in ("content_type", "content_encoding", "message_id", "user_id"):
             setattr(properties, name, _text(getattr(properties, name)))
         return cls(
             body,
@@ -61,6 +63,7 @@ class Delivery(NamedTuple):
             properties.content_encoding,
             properties.message_id,
             published_at(properties.headers),
+            properties.user_id,
             properties,
         )
 

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
+from pika import BasicProperties
 from pika.adapters.select_connection import IOLoop
 
+from busmon.bus.causes import Cause
 from busmon.bus.delivery import Delivery
 from busmon.bus.outgoing import Outgoing
 from busmon.bus.outgoing_properties import forwarded_properties
 from busmon.bus.queue_channel import QueueChannel
+from busmon.bus.relayed import Relays, publisher
 from busmon.bus.ringing import RingMaker
 from busmon.bus.topology import Ring
 
@@ -32,6 +35,8 @@ class Forwarder:
         ioloop: what the connections run on.
         interruptions: counted up by cause.
         peeling: as of the consumer.
+        user_id: the user of the outgoing connection; None if it isn't known.
+        relays: the users that may say who published a body.
 
     Attributes:
         channel: consumes from the queue.
@@ -48,10 +53,14 @@ class Forwarder:
         ioloop: IOLoop,
         interruptions: Counter[str],
         peeling: bool,
+        user_id: str | None = None,
+        relays: Relays = frozenset(),
     ) -> None:
         self.forwarded = 0
         self._queue = queue
-        self._outlet = outgoing.outlet(ring.entrance.source, "forward_refused", lambda _: self.maker.doubt())
+        self._user_id = user_id
+        self._relays = relays
+        self._outlet = outgoing.outlet(ring.entrance.source, "forward_refused", self._on_refused)
         self._early: list[Delivery] = []
         self._trouble = ""
         self.maker = RingMaker(ring, ioloop, interruptions, self._send_on)
@@ -92,7 +101,16 @@ class Forwarder:
         early, self._early = self._early, []
         for delivery in early:
             stored = partial(self._on_stored, delivery.delivery_tag)
-            self._outlet.publish(self._queue, delivery, partial(forwarded_properties, delivery.properties), stored)
+            self._outlet.publish(self._queue, delivery, partial(self._properties, delivery), stored)
+
+    def _properties(self, delivery: Delivery, frame_max: int) -> BasicProperties:
+        by = publisher(delivery, self._relays)
+        return forwarded_properties(delivery.properties, frame_max, by, self._user_id)
+
+    def _on_refused(self, cause: Cause) -> None:
+        if "user_id" in cause.detail:  # the broker knows this user by another name than the URL
+            self._user_id = None
+        self.maker.doubt()
 
     def _on_stored(self, tag: int) -> None:
         self.forwarded += 1

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from copy import copy
 from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
+from typing import Any
 
 from pika import BasicProperties, DeliveryMode, frame
 from pika.exceptions import AMQPError
+
+from busmon.bus.relayed import HEADER
 
 # Some of the values come from the body, which is as large as its publisher liked.
 MAX_HEADER_CHARACTERS = 1024
@@ -18,38 +21,44 @@ def quarantine_properties(original: BasicProperties, headers: Mapping[str, str],
     """The original properties with our headers merged into theirs, such that the broker accepts them.
 
     As with the broker's own dead-lettering, an expiry is noted in a header instead of kept, or the body would vanish
-    from the quarantine; so is a user id, which the broker compares with the user who publishes. Original headers that
-    pika can't encode, or that fill a frame, are left out.
+    from the quarantine. A user id is left out: the broker compares it with the user who publishes. Original headers
+    that pika can't encode, or that fill a frame, are left out.
 
     Args:
-        original: as delivered.
-        headers: why and whence; each value is cut at `MAX_HEADER_CHARACTERS`.
+        original: as delivered; its header for another user isn't believed.
+        headers: why and whence, and the user that published it; each value is cut at `MAX_HEADER_CHARACTERS`.
         frame_max: the largest frame that the connection may send, in bytes.
     """
     properties = _sendable(original)
     properties.expiration = None
     properties.delivery_mode = DeliveryMode.Persistent.value
     ours = _ours(original, headers)
-    properties.headers = {**(original.headers or {}), **ours}
+    properties.headers = {**_others(original), **ours}
     if not _fits(properties, frame_max):
         properties.headers = ours
     return properties
 
 
-def forwarded_properties(original: BasicProperties, frame_max: int) -> BasicProperties:
-    """The original properties, as they were but for a user id, which is noted in a header.
+def forwarded_properties(
+    original: BasicProperties, frame_max: int, publisher: str | None = None, forwarder: str | None = None
+) -> BasicProperties:
+    """The original properties, as they were but for the user id: the publisher's is noted in a header.
 
-    Of headers that pika can't encode, or that fill a frame, the source alone is left: by it a shard is found.
+    Of headers that pika can't encode, or that fill a frame, source and publisher alone are left.
 
     Args:
-        original: as delivered.
+        original: as delivered; its header for another user isn't believed.
         frame_max: the largest frame that the connection may send, in bytes.
+        publisher: the user that published it.
+        forwarder: the user that publishes it now.
     """
     properties = _sendable(original)
-    if original.user_id is not None:
-        properties.headers = {**(original.headers or {}), "original_user_id": original.user_id}
+    properties.user_id = forwarder
+    noted = {HEADER: publisher or ""} if publisher or forwarder else {}
+    if noted or HEADER in (original.headers or {}):
+        properties.headers = {**_others(original), **noted}
     if not _fits(properties, frame_max):
-        properties.headers = {"source": (original.headers or {}).get("source")}
+        properties.headers = {"source": (original.headers or {}).get("source"), **noted}
     return properties
 
 
@@ -70,9 +79,14 @@ def _sendable(original: BasicProperties) -> BasicProperties:
 
 
 def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, str]:
-    moved = {"original_user_id": original.user_id, "original_expiration": original.expiration}
+    moved = {} if original.expiration is None else {"original_expiration": original.expiration}
     ours = {name: value[:MAX_HEADER_CHARACTERS].encode(errors="replace").decode() for name, value in headers.items()}
-    return ours | {name: value for name, value in moved.items() if value is not None}
+    return ours | moved
+
+
+def _others(original: BasicProperties) -> dict[str, Any]:
+    """The publisher's headers; only a relay may say who published a body."""
+    return {name: value for name, value in (original.headers or {}).items() if name != HEADER}
 
 
 def _fits(properties: BasicProperties, frame_max: int) -> bool:

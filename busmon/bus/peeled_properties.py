@@ -12,8 +12,8 @@ from busmon.bus.delivery import NANOSECONDS, STAMP, published_at
 
 CONTENT_TYPE = "application/json"
 
-Told = tuple[str | None, str | None, str | None, float | None]
-"""Content type, content encoding, message id, and when the publish happened."""
+Told = tuple[str | None, str | None, str | None, float | None, str | None]
+"""Content type, content encoding, message id, the time of the publish, and the user id."""
 
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
@@ -27,16 +27,34 @@ _PRIORITY = BasicProperties.FLAG_PRIORITY
 _TEXTS = BasicProperties.FLAG_CORRELATION_ID, BasicProperties.FLAG_REPLY_TO, BasicProperties.FLAG_EXPIRATION
 _TEXTS_BEFORE = sum(_TEXTS)
 _MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
+_TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
+_TYPE = BasicProperties.FLAG_TYPE
+_USER_ID = BasicProperties.FLAG_USER_ID
+_TIMESTAMP_BYTES = 8
 _MORE_FLAGS = 1
 _STRING = ord("S")
 _INTEGERS = {ord("l"): _LONG, ord("I"): Struct(">i")}
 
-# What the SDK sends: these flags, this content type, the table of these two headers; delivery mode, message id, app id.
-_USUAL_FLAGS = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | BasicProperties.FLAG_APP_ID
-_USUAL = _FLAGS.pack(_USUAL_FLAGS) + bytes([len(CONTENT_TYPE)]) + CONTENT_TYPE.encode()
+# What the SDK sends: these flags, this content type, the table of these two headers; delivery mode, message id,
+# timestamp, user id where the URL names one, app id. A publisher by hand leaves the timestamp out.
+_BARE_FLAGS = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | BasicProperties.FLAG_APP_ID
+
+
+def _start(flags: int) -> bytes:
+    return _FLAGS.pack(flags) + bytes([len(CONTENT_TYPE)]) + CONTENT_TYPE.encode()
+
+
+_TAILS = {
+    _start(_BARE_FLAGS | _TIMESTAMP | _USER_ID): (_TIMESTAMP_BYTES, True),
+    _start(_BARE_FLAGS | _TIMESTAMP): (_TIMESTAMP_BYTES, False),
+    _start(_BARE_FLAGS | _USER_ID): (0, True),
+    _start(_BARE_FLAGS): (0, False),
+}
+"""By how such properties start: the bytes between message id and user id, and whether there is one."""
+
 _SOURCE = b"\x06sourceS"
 _STAMP = bytes([len(STAMP)]) + STAMP.encode() + b"l"
-_TO_SOURCE = Struct(f">{len(_USUAL)}sI{len(_SOURCE)}sI")
+_TO_SOURCE = Struct(f">{len(_start(0))}sI{len(_SOURCE)}sI")
 _FROM_STAMP = Struct(f">{len(_STAMP)}sqBB")
 _TO_SOURCE_BYTES, _FROM_STAMP_BYTES = _TO_SOURCE.size, _FROM_STAMP.size
 _USUAL_TABLE_BYTES = len(_SOURCE) + _LENGTH.size + len(_STAMP) + _LONG.size
@@ -52,13 +70,20 @@ def told(encoded: bytes) -> Told | None:
     """
     if len(encoded) > _TO_SOURCE_BYTES:
         start, table, mark, length = _unpack_to_source(encoded)
-        if start == _USUAL and mark == _SOURCE and table == _USUAL_TABLE_BYTES + length:
+        tail = _TAILS.get(start)
+        if tail is not None and mark == _SOURCE and table == _USUAL_TABLE_BYTES + length:
             at = _TO_SOURCE_BYTES + length
             mark, nanoseconds, _delivery_mode, length = _unpack_from_stamp(encoded, at)
             at += _FROM_STAMP_BYTES
             end = at + length
+            message_id, (skipped, has_user) = encoded[at:end].decode(), tail
+            end += skipped
+            user = None
+            if has_user:
+                at, end = end + 1, end + 1 + encoded[end]
+                user = encoded[at:end].decode()
             if mark == _STAMP and nanoseconds > 0 and end + 1 + encoded[end] == len(encoded):
-                return CONTENT_TYPE, None, encoded[at:end].decode(), nanoseconds / NANOSECONDS
+                return CONTENT_TYPE, None, message_id, nanoseconds / NANOSECONDS, user
     return _told_otherwise(encoded)
 
 
@@ -77,19 +102,26 @@ def _told_otherwise(encoded: bytes) -> Told | None:
         headers = _table(encoded, start, at)
         if headers is None:
             return None
-    return content_type, content_encoding, _message_id(encoded, flags, at), published_at(headers)
+    message_id, user_id = _ids(encoded, flags, at)
+    return content_type, content_encoding, message_id, published_at(headers), user_id
 
 
-def _message_id(encoded: bytes, flags: int, at: int) -> str | None:
-    """The message id, behind the properties that stand between the headers and it."""
-    if not flags & _MESSAGE_ID:
-        return None
+def _ids(encoded: bytes, flags: int, at: int) -> tuple[str | None, str | None]:
+    """Read message id and user id, and skip the properties between the headers and them."""
+    message_id = user_id = None
     at += (flags & _DELIVERY_MODE > 0) + (flags & _PRIORITY > 0)
     if flags & _TEXTS_BEFORE:
         for flag in _TEXTS:
             if flags & flag:
                 at += 1 + encoded[at]
-    return _text(encoded, at)[0]
+    if flags & _MESSAGE_ID:
+        message_id, at = _text(encoded, at)
+    if flags & _USER_ID:
+        at += _TIMESTAMP_BYTES * (flags & _TIMESTAMP > 0)
+        if flags & _TYPE:
+            at += 1 + encoded[at]
+        user_id, at = _text(encoded, at)
+    return message_id, user_id
 
 
 def _text(encoded: bytes, at: int) -> tuple[str, int]:

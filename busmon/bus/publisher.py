@@ -4,6 +4,7 @@ One connection, opened at the first publish and again after a loss. Not thread-s
 A body whose confirm never came may have been stored; whoever publishes it again must keep its `message_id`.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
@@ -11,14 +12,20 @@ from math import inf
 import pika
 
 from busmon.bus.confirms import Confirms
+from busmon.bus.connection import user_id
 from busmon.errors import BusError, PublishRefusedError
 
 WINDOW = 32
 """Publishes under way at once. The fleet tells 64 gaps in a source's sequence apart, so it must be fewer."""
 
 
+_USER_ID_REFUSED = "user_id property set to"
+
+_logger = logging.getLogger("busmon")
+
+
 class ConfirmedPublisher:
-    """Mandatory publishes with confirms.
+    """Mandatory publishes with confirms, each with the connection's user as its `user_id`.
 
     Args:
         amqp_url: the broker.
@@ -26,6 +33,7 @@ class ConfirmedPublisher:
         timeout_seconds: how long a confirm may take; a broker with a memory or disk alarm gives none.
 
     Attributes:
+        user_id: the URL's user; None where the URL doesn't say it, or the broker knows the user by another name.
         meanwhile: called several times a second while a call waits for the broker; to be set before the first call.
     """
 
@@ -33,6 +41,7 @@ class ConfirmedPublisher:
         self._amqp_url = amqp_url
         self._name = name
         self._timeout_seconds = timeout_seconds
+        self.user_id = user_id(amqp_url)
         self.meanwhile: Callable[[], None] = lambda: None
         self._ends_at = inf
         self._confirms: Confirms | None = None
@@ -66,6 +75,8 @@ class ConfirmedPublisher:
         """
         with self._opened() as confirms:
             confirms.settle(WINDOW - 1)
+            if properties.user_id is None or self.user_id is None:
+                properties.user_id = self.user_id
             confirms.publish(exchange, routing_key, body, properties, stored)
 
     def settle(self) -> None:
@@ -110,6 +121,9 @@ class ConfirmedPublisher:
             yield self._confirms
         except PublishRefusedError:
             raise
-        except BusError:
+        except BusError as error:
+            if self.user_id is not None and _USER_ID_REFUSED in str(error):
+                self.user_id = None
+                _logger.warning("publishing goes on without a user_id, as the broker refuses the URL's user: %s", error)
             self.close()
             raise

@@ -128,7 +128,9 @@ class Quarantine:
         return next(channel.consume(self._queue, inactivity_timeout=_PATIENCE_SECONDS), (None, None, None))
 
     def _publish(self, publisher: ConfirmedPublisher, body: Quarantined) -> None:
-        publisher.publish(self._exchange, body.cause.routing_key, body.body, body.replayed_properties())
+        publisher.publish(
+            self._exchange, body.cause.routing_key, body.body, body.replayed_properties(publisher.user_id)
+        )
 
     def _take_out(self, tag: int, body: Quarantined) -> None:
         try:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from pika import BasicProperties
 
+from busmon.bus.relayed import HEADER
+
 # What a worker adds; `quarantined_at` tells such a body from one of RabbitMQ's.
 _WORKER_HEADERS = frozenset(
     {
@@ -21,7 +23,7 @@ _WORKER_HEADERS = frozenset(
         "agent",
         "original_exchange",
         "original_routing_key",
-        "original_user_id",
+        HEADER,
         "original_expiration",
         "queue",
         "quarantined_at",
@@ -65,16 +67,24 @@ class Quarantined:
     body: bytes
     properties: BasicProperties
 
-    def replayed_properties(self) -> BasicProperties:
-        """The properties that it was published with.
+    @property
+    def publisher(self) -> str | None:
+        """The user that published it, as far as the broker or a worker knows; None if it stated none."""
+        headers = _headers(self.properties)
+        return _text(headers.get(HEADER) if "quarantined_at" in headers else self.properties.user_id) or None
 
-        A user id is left out, since RabbitMQ would refuse it of anybody else, and what a worker or RabbitMQ has added.
+    def replayed_properties(self, operator: str | None = None) -> BasicProperties:
+        """The properties that it was published with, without what a worker or RabbitMQ has added.
+
+        RabbitMQ takes no other user id than the operator's own, so the publisher's stays in a header.
         """
         headers = _headers(self.properties)
-        added = _BROKER_HEADERS | (_WORKER_HEADERS if "quarantined_at" in headers else frozenset())
+        added = _BROKER_HEADERS | {HEADER} | (_WORKER_HEADERS if "quarantined_at" in headers else frozenset())
         properties = copy(self.properties)
-        properties.user_id = None
+        properties.user_id = operator
         properties.headers = {name: value for name, value in headers.items() if name not in added}
+        if operator is not None:
+            properties.headers[HEADER] = self.publisher or ""
         return properties
 
 

@@ -9,15 +9,18 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, compress, groupby
+from itertools import accumulate, compress, groupby
 from operator import attrgetter
 from typing import Protocol
 
 import structlog
 
 from busmon.bus.delivery import Delivery
+from busmon.bus.relayed import HEADER
 from busmon.errors import BusmonError, EnvelopeError
+from busmon.fleet import ownership as owned
 from busmon.fleet.measured import Measured
+from busmon.fleet.ownership import Ownership
 from busmon.fleet.suspects import Suspects, identity, survives
 from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.ledger import Verdict
@@ -37,7 +40,10 @@ MAX_RUN_BYTES = 64 * 1024
 MAX_RUN = 1000
 """Deliveries that are looked at together, however small."""
 
-_body_of, _is_redelivered, _parts_of = attrgetter("body"), attrgetter("redelivered"), attrgetter("parts")
+_body_of, _is_redelivered = attrgetter("body"), attrgetter("redelivered")
+_source_of, _agent_of = attrgetter("source"), attrgetter("agent")
+
+_UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +67,15 @@ class Lane:
         opened_at: when the open batch took its first delivery, by the monotonic clock; None while it is empty.
     """
 
-    def __init__(
-        self, shard: Shard, suspects: Suspects, status: ShardStatus, *, batch_size: int, formats: Formats
+    def __init__(  # noqa: PLR0913 - constructed in one place, by keyword
+        self,
+        shard: Shard,
+        suspects: Suspects,
+        status: ShardStatus,
+        *,
+        batch_size: int,
+        formats: Formats,
+        ownership: Ownership,
     ) -> None:
         self.status = status
         self.settlement: Settlement
@@ -71,6 +84,8 @@ class Lane:
         self._suspects = suspects
         self._batch_size = batch_size
         self._formats = formats
+        self._ownership = ownership
+        shard.check_users(are_checked=ownership.is_checked)
         self._kept: list[Delivery] = []
         self._rehearsed: list[Delivery] = []
         self._begin(None)
@@ -205,9 +220,9 @@ class Lane:
 
     def _fold(self, run: Sequence[Delivery], now: float) -> None:
         """Decode deliveries and count them."""
-        bodies, _, _, routing_keys, content_types, content_encodings, message_ids, _, _ = zip(*run, strict=True)
+        bodies, _, _, routing_keys, content_types, content_encodings, message_ids, _, users, _ = zip(*run, strict=True)
         envelopes = self._formats.decode_all(bodies, routing_keys, content_types, content_encodings, message_ids)
-        if envelopes is not None:
+        if envelopes is not None and not (self._ownership.is_required and None in users):
             self._count(run, envelopes, message_ids, now)
             return
         for decoded in self._decoded(run):
@@ -222,7 +237,7 @@ class Lane:
         decoded: list[tuple[Delivery, Envelope]] = []
         for delivery in run:
             try:
-                envelope = self._formats.decode(delivery)
+                envelope = self._owned(delivery, self._formats.decode(delivery))
             except EnvelopeError as refusal:
                 self._refuse(delivery, refusal)
                 continue
@@ -233,21 +248,53 @@ class Lane:
         if decoded:
             yield decoded
 
+    def _owned(self, delivery: Delivery, envelope: Envelope) -> Envelope:
+        """The envelope of a delivery, unless another user owns a source of one of its parts.
+
+        Raises:
+            EnvelopeError: `no_user` or `foreign_source`.
+        """
+        user = self._ownership.users([delivery])[0]
+        self._ownership.require(user)
+        if envelope.parts and self._ownership.is_checked:
+            if user is not None:
+                envelope = owned.own_sources(envelope, user)
+            for part in envelope.parts:
+                if self._shard.ledger.is_foreign(part.source, user):
+                    raise owned.foreign_source(part.source, user)
+        return envelope
+
     def _count(
         self, run: Sequence[Delivery], envelopes: Sequence[Envelope], message_ids: Iterable[str | None], now: float
     ) -> None:
         """Look the envelopes' ids up, fold them and measure them: each step for all of them."""
         ledger, fold, clock = self._shard.ledger, self._shard.fold.envelope, time.time
-        verdicts = ledger.admit_all([envelope.source for envelope in envelopes], message_ids, now)
+        users = self._ownership.users(run)
+        verdicts = ledger.admit_all(map(_source_of, envelopes), message_ids, now, users, map(_agent_of, envelopes))
         if verdicts.count(Verdict.NEW) < len(verdicts):
-            self._measured.verdicts.update(verdict for verdict in verdicts if verdict is not Verdict.NEW)
-            counted = [verdict is not Verdict.DUPLICATE for verdict in verdicts]
+            self._note(verdicts, run, envelopes, users)
+            counted = [verdict not in _UNCOUNTED for verdict in verdicts]
             run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
-        for envelope in envelopes:
-            fold(envelope, clock())  # which of two gauges of one source is the later is told by their arrival
-        for part in chain.from_iterable(map(_parts_of, envelopes)):
-            ledger.hear(part.source, now)
+            users = [*compress(users, counted)]
+        for envelope, user in zip(envelopes, users, strict=True):
+            fold(envelope, clock(), user)  # which of two gauges of one source is the later is told by their arrival
+            for part in envelope.parts:
+                ledger.hear(part.source, now, user, envelope.agent)
         self._measured.take(run, envelopes, now)
+
+    def _note(
+        self,
+        verdicts: Sequence[Verdict],
+        run: Sequence[Delivery],
+        envelopes: Sequence[Envelope],
+        users: Sequence[str | None],
+    ) -> None:
+        """Note the verdicts other than `NEW`, and refuse what another user published."""
+        for verdict, delivery, envelope, user in zip(verdicts, run, envelopes, users, strict=True):
+            if verdict is Verdict.FOREIGN:
+                self._refuse(delivery, owned.foreign_source(envelope.source, user))
+            elif verdict is not Verdict.NEW:
+                self._measured.verdicts[verdict] += 1
 
     def _fold_warily(self, delivery: Delivery, now: float) -> None:
         """Note a delivery that may have killed its worker before, or try it first if it has been blamed for that."""
@@ -274,7 +321,9 @@ class Lane:
         agent = delivery.properties.app_id or UNKNOWN_AGENT
         if isinstance(agent, bytes):  # it isn't UTF-8
             agent = agent.decode(errors="backslashreplace")
+        user = self._ownership.users([delivery])[0]
         return {
+            **({} if user is None else {HEADER: user}),
             "reason": refusal.reason,
             "detail": str(refusal),
             "agent": agent,

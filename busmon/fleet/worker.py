@@ -26,6 +26,7 @@ from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import CatalogueError, TopologyError
 from busmon.fleet.drops import DropCount
 from busmon.fleet.lane import Lane
+from busmon.fleet.ownership import Ownership
 from busmon.fleet.pace import Pace
 from busmon.fleet.rivals import Rivals
 from busmon.fleet.signals import Inbox, inbox
@@ -75,6 +76,10 @@ class Worker:
             raise TopologyError(
                 f"shard {unknown[0]}: {self._topology.path} has the shards 0 to {self._topology.shards - 1}"
             )
+        self._ownership = Ownership.of(settings, self._topology)
+        if settings.source_ownership != "off" and not self._ownership.is_checked:
+            advice = 'name the certificate\'s user in amqp_url, or set source_ownership = "off"'
+            _log.warning("worker.source_ownership_unchecked", because="amqp_url names no user", next=advice)
         self._status = WorkerStatus(number, os.getpid(), time.time(), broker=address(settings.amqp_url))
         self._catalogue = Catalogue.load(settings.catalogue)
         self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
@@ -133,6 +138,7 @@ class Worker:
             state,
             batch_size=min(self._settings.batch_size, self._settings.prefetch),
             formats=Formats(self._settings.formats, state.queue, self._settings.max_body_bytes),
+            ownership=self._ownership,
         )
         later = self._ioloop.call_later
         pace = self._paces[state.queue] = Pace(lane, later, self._settings.flush_interval_seconds)
@@ -153,6 +159,7 @@ class Worker:
             name=f"busmon worker {number}",
             listener=self,
             ioloop=self._ioloop,
+            relays=self._ownership.relays,
             peeling=self._settings.plain_pika == "0",
         )
         for queue, lane in self._lanes.items():

@@ -155,6 +155,13 @@ class Settings:
             kinds.FORMATS, "what bodies are, by their routing key or queue, where neither content type nor JSON says it"
         ),
     )
+    source_ownership: str = field(
+        default="user",
+        metadata=_row(
+            kinds.choice("user", "required", "off"),
+            "user: a source belongs to the user that opened it; required: and each envelope states its user_id",
+        ),
+    )
     presence_ttl_seconds: float = field(
         default=300.0, metadata=_row(kinds.seconds(0.1, 604_800), "how long a silent source's gauges count")
     )

@@ -57,6 +57,7 @@ class Fold:
         self._routes = Routes(families, columns, admission.budgets)
         self._now = 0.0
         self._agent = OWN_AGENT
+        self._user: str | None = None
         self.sketches = Sketches(columns[SKETCH])
         self.exemplars = Exemplars()
         self.streams = Streams()
@@ -66,11 +67,11 @@ class Fold:
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
 
-    def envelope(self, envelope: Envelope, now: float) -> None:
-        """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch."""
+    def envelope(self, envelope: Envelope, now: float, user: str | None = None) -> None:
+        """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`."""
         source, agent, ts, samples, tables, final, parts, _, _ = envelope
         at = now if ts is None or ts > now else ts
-        self._now, self._agent = now, agent
+        self._now, self._agent, self._user = now, agent, user
         for table in shortcuts.tables(self._routes.table_ways, tables, source, at, self._folded) if tables else ():
             try:
                 self._table(table, source, at, now)

@@ -1,19 +1,22 @@
 """Which envelopes a shard has counted: asked for every one of them, bounded in memory, changed only by a commit.
 
 An id `<source>:<sequence>` is known by its source's highest sequence and the gaps below it; any other id by its
-digest, with its source's, in a ring. What an open batch admits is kept apart until `commit`, and `rollback` forgets
-it. Pure: the shard persists it.
+digest, with its source's, in a ring. A source belongs to the user that opened it. When there are too many sources,
+the greediest principal's go first (`accounts.py`). What an open batch admits is kept apart until `commit`, and
+`rollback` forgets it. Pure: the shard persists it.
 """
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from busmon.bare import bare
+from busmon.registry.fold.accounts import Accounts
 
 RING_SIZE = 65_536
 MAX_GAPS = 64
@@ -32,6 +35,8 @@ class Verdict(Enum):
     """It has no id: a redelivery of it can't be told."""
     UNVERIFIABLE = "unverifiable"
     """Its id is older than what the ledger remembers: it may have been counted."""
+    FOREIGN = "foreign"
+    """Its source belongs to another user."""
 
 
 class Gap(NamedTuple):
@@ -49,12 +54,16 @@ class Seen(NamedTuple):
         floor: sequences up to it are no longer told apart.
         gaps: what is missing between `floor` and `high`, ascending.
         heard_at: when its last envelope was folded, in seconds since the epoch.
+        user: the user that opened it, as AMQP's `user_id` states it; empty if it was not stated.
+        agent: the agent that opened it.
     """
 
     high: int = 0
     floor: int = 0
     gaps: tuple[Gap, ...] = ()
     heard_at: float = 0.0
+    user: str = ""
+    agent: str = ""
 
 
 @dataclass(slots=True)
@@ -68,57 +77,88 @@ class Changes:
 class Ledger:
     """One shard's memory of ids and of when each source was last heard.
 
-    Both memories are ordered dictionaries, the oldest entry first. A plain one passes over all that it ever deleted
-    before it finds its first entry, so that evicting one by one costs the square of what is evicted.
+    The ring is an ordered dictionary, the oldest entry first. A plain one passes over all that it ever deleted before
+    it finds its first entry, so that evicting one by one costs the square of what is evicted. The order of sources is
+    their accounts'.
+
+    Attributes:
+        checks_users: a source takes envelopes of the user that opened it only; of anyone, if none was stated.
+        evicted: how many sources were forgotten for want of room, by the agent of their account.
     """
 
-    def __init__(self) -> None:
-        self.sources: OrderedDict[str, Seen] = OrderedDict()
+    def __init__(self, *, checks_users: bool = True) -> None:
+        self.checks_users = checks_users
+        self.evicted: Counter[str] = Counter()
+        self._accounts = Accounts()
+        self.sources: dict[str, Seen] = {}
         self.ring: OrderedDict[int, float] = OrderedDict()
         self.open = Changes({}, {})
 
-    def admit_all(self, sources: Iterable[str], message_ids: Iterable[str | None], now: float) -> list[Verdict]:
-        """Judge envelopes in their order and, but for duplicates, take note of them in the open batch.
+    def admit_all(
+        self,
+        sources: Iterable[str],
+        message_ids: Iterable[str | None],
+        now: float,
+        users: Iterable[str | None] = repeat(None),
+        agents: Iterable[str] = repeat(""),
+    ) -> list[Verdict]:
+        """Judge envelopes in their order and, but for duplicates and foreign ones, take note of them in the open batch.
 
         Most are the next of their source.
         """
-        opened, known, new = self.open.sources, self.sources, Verdict.NEW
+        opened, known, new, is_free = self.open.sources, self.sources, Verdict.NEW, not self.checks_users
         verdicts = []
-        for source, message_id in zip(sources, message_ids, strict=True):
+        for source, message_id, user, agent in zip(sources, message_ids, users, agents, strict=False):
             if seen := opened.get(source) or known.get(source):
-                high, floor, gaps, _ = seen
-                if message_id == f"{source}:{high + 1}":
-                    opened[source] = bare(Seen, (high + 1, floor, gaps, now))
+                high, floor, gaps, _, owner, opener = seen
+                if message_id == f"{source}:{high + 1}" and (user == owner or not owner or is_free):
+                    opened[source] = bare(Seen, (high + 1, floor, gaps, now, owner, opener))
                     verdicts.append(new)
                     continue
-            verdicts.append(self._judge(source, message_id, now))
+            verdicts.append(self._judge(source, message_id, now, user, agent))
         return verdicts
 
-    def admit(self, source: str, message_id: str | None, now: float) -> Verdict:
+    def admit(
+        self, source: str, message_id: str | None, now: float, user: str | None = None, agent: str = ""
+    ) -> Verdict:
         """Judge one envelope."""
-        return self.admit_all((source,), (message_id,), now)[0]
+        return self.admit_all((source,), (message_id,), now, (user,), (agent,))[0]
 
-    def _judge(self, source: str, message_id: str | None, now: float) -> Verdict:
-        seen = self.open.sources.get(source) or self.sources.get(source)
+    def is_foreign(self, source: str, user: str | None) -> bool:
+        """Return whether the source belongs to another user."""
+        seen = self._find(source)
+        return seen is not None and self.checks_users and bool(seen.user) and seen.user != user
+
+    def _find(self, source: str) -> Seen | None:
+        return self.open.sources.get(source) or self.sources.get(source)
+
+    def _judge(self, source: str, message_id: str | None, now: float, user: str | None, agent: str) -> Verdict:
+        if self.is_foreign(source, user):
+            return Verdict.FOREIGN
+        seen = self._find(source) or Seen(user=user or "", agent=agent)
         if not message_id:  # some clients send an empty one where they have none
-            self.open.sources[source] = (seen or Seen())._replace(heard_at=now)
+            self.open.sources[source] = seen._replace(heard_at=now)
             return Verdict.UNIDENTIFIED
         sequence = _sequence(source, message_id)
         if sequence is None:
-            return self._admit_digest(source, seen or Seen(), message_id, now)
+            return self._admit_digest(source, seen, message_id, now)
         verdict, changed = _place(seen, sequence)
         if verdict is not Verdict.DUPLICATE:
             self.open.sources[source] = changed._replace(heard_at=now)
         return verdict
 
-    def hear(self, source: str, now: float) -> None:
+    def hear(self, source: str, now: float, user: str | None = None, agent: str = "") -> None:
         """Take note that a source lives, by whatever it sent."""
-        seen = self.open.sources.get(source) or self.sources.get(source) or Seen()
+        seen = self._find(source) or Seen(user=user or "", agent=agent)
         self.open.sources[source] = seen._replace(heard_at=now)
+
+    def knows(self, source: str) -> bool:
+        """Return whether the source is remembered; one that was evicted isn't."""
+        return self._find(source) is not None
 
     def heard_at(self, source: str) -> float:
         """When the source was last heard, in the open batch or before; 0 for one that isn't known."""
-        seen = self.open.sources.get(source) or self.sources.get(source)
+        seen = self._find(source)
         return seen.heard_at if seen else 0.0
 
     def ring_span(self, now: float) -> float:
@@ -127,15 +167,21 @@ class Ledger:
 
     def commit(self) -> None:
         """What the open batch admitted is counted for good."""
+        hear = self._accounts.hear
         for source, seen in self.open.sources.items():
-            self.sources[source] = seen
-            self.sources.move_to_end(source)
+            hear(source, seen.user, seen.agent, seen.heard_at)
+        self.sources.update(self.open.sources)
         self.ring.update(self.open.digests)
         self.rollback()
         while len(self.ring) > RING_SIZE:
             self.ring.popitem(last=False)
-        while len(self.sources) > MAX_SOURCES:
-            self.sources.popitem(last=False)
+        if len(self.sources) > MAX_SOURCES:
+            self._evict(len(self.sources) - MAX_SOURCES)
+
+    def _evict(self, excess: int) -> None:
+        for agent, source in self._accounts.evict(excess):
+            del self.sources[source]
+            self.evicted[agent] += 1
 
     def rollback(self) -> None:
         """The open batch never happened."""
@@ -143,24 +189,21 @@ class Ledger:
 
     def forget(self, before: float) -> list[str]:
         """Drop the sources silent since `before`, and name them."""
-        silent = []
-        for source, seen in self.sources.items():
-            if seen.heard_at >= before:
-                break
-            silent.append(source)
+        silent = [*self._accounts.take_silent(lambda source: self.sources[source].heard_at, before)]
         for source in silent:
             del self.sources[source]
         return silent
 
     def dump(self, changes: Changes | None = None) -> dict[str, Any]:
         """The open changes, or all, as JSON-ready values for the journal, in their order."""
-        # A copy, since orjson reads the entries of an ordered dictionary in the order of their first insertion.
-        sources = dict(self.sources.items()) if changes is None else changes.sources
-        digests = self.ring if changes is None else changes.digests
-        return {"sources": sources, "digests": list(digests.items())}
+        if changes is not None:
+            return {"sources": changes.sources, "digests": list(changes.digests.items())}
+        sources = {source: self.sources[source] for source in self._accounts.in_order()}
+        return {"accounts": self._accounts.dump(), "sources": sources, "digests": list(self.ring.items())}
 
     def load(self, dumped: Mapping[str, Any]) -> None:
         """Take over what `dump` made, on top of what is known."""
+        self._accounts.load(dumped.get("accounts", ()))
         self.open = Changes(
             {source: _seen(*fields) for source, fields in dumped["sources"].items()},
             dict(dumped["digests"]),
@@ -183,16 +226,16 @@ def _sequence(source: str, message_id: str) -> int | None:
     return None
 
 
-def _place(seen: Seen | None, sequence: int) -> tuple[Verdict, Seen]:
+def _place(seen: Seen, sequence: int) -> tuple[Verdict, Seen]:
     """Judge a sequence that isn't the next one, and what the source has been seen to send with it."""
-    if seen is None or not seen.high:
+    if not seen.high:
         if sequence == 1:
-            return Verdict.NEW, Seen(high=1)
+            return Verdict.NEW, seen._replace(high=1)
         # What came before may yet come: where several queues lead to this shard, they overtake one another.
-        return Verdict.UNVERIFIABLE, Seen(high=sequence, gaps=(Gap(1, sequence - 1),))
+        return Verdict.UNVERIFIABLE, seen._replace(high=sequence, gaps=(Gap(1, sequence - 1),))
     if sequence > seen.high:
         gaps = (*seen.gaps, Gap(seen.high + 1, sequence - 1)) if sequence > seen.high + 1 else seen.gaps
-        return Verdict.NEW, _bounded(Seen(sequence, seen.floor, gaps))
+        return Verdict.NEW, _bounded(seen._replace(high=sequence, gaps=gaps))
     if sequence <= seen.floor:
         return Verdict.UNVERIFIABLE, seen
     for gap in seen.gaps:
@@ -219,5 +262,6 @@ def _bounded(seen: Seen) -> Seen:
     return seen._replace(gaps=seen.gaps[-MAX_GAPS:], floor=seen.gaps[-MAX_GAPS - 1].last)
 
 
-def _seen(high: int, floor: int, gaps: Iterable[tuple[int, int]], heard_at: float) -> Seen:
-    return Seen(high, floor, tuple(Gap(*gap) for gap in gaps), heard_at)
+def _seen(high: int, floor: int, gaps: Iterable[tuple[int, int]], heard_at: float, *opener: str) -> Seen:
+    """One source's fields as the journal has them; an earlier version noted no user and no agent."""
+    return Seen(high, floor, tuple(Gap(*gap) for gap in gaps), heard_at, *opener)

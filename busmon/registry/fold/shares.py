@@ -98,6 +98,11 @@ class Shares:
             if cells := {*self._by_source.get(source, ()), *self._open.get(source, ())}:
                 self._open[source] = dict.fromkeys(cells)
 
+    def latest_at(self, source: str) -> float:
+        """The latest event time of the source's shares, in seconds since the epoch; 0 if it has none."""
+        cells = self._by_source.get(source, ())
+        return max((self._by_cell[cell][source].at for cell in cells), default=0.0)
+
     def sources(self) -> Iterable[str]:
         """The sources that hold a share."""
         return self._by_source.keys()

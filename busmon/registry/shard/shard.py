@@ -20,7 +20,7 @@ import orjson
 from busmon.catalogue.family import HISTOGRAM, SUMMARY, Family
 from busmon.errors import RegistryError
 from busmon.registry.admission.admission import Admission
-from busmon.registry.admission.budgets import UNBOUNDED, Budgets
+from busmon.registry.admission.budgets import OTHER, UNBOUNDED, Budgets
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import COLUMNS, SKETCH, Column, Group, column_of, file_name
 from busmon.registry.fold.fold import Fold
@@ -54,6 +54,7 @@ class Shard:
         self.families = families
         self._fsync = fsync
         self.admission = Admission(registry_dir, number, families, UNBOUNDED)
+        self._checks_users = True
         self._begin()
         self.replayed = False
 
@@ -61,7 +62,7 @@ class Shard:
         self._columns: dict[str, Column] = {name: Column(name) for name in COLUMNS}
         self._files: dict[str, ValueFile] = {}
         self.fold = Fold(self.families, self._columns, self.admission)
-        self.ledger = Ledger()
+        self.ledger = Ledger(checks_users=self._checks_users)
 
     @classmethod
     def open(
@@ -93,6 +94,10 @@ class Shard:
         """Go by these budgets from here on; what is in stays in."""
         self.fold.limit(budgets)
 
+    def check_users(self, *, are_checked: bool) -> None:
+        """Let a source belong to the user that opened it, or to everybody."""
+        self._checks_users = self.ledger.checks_users = are_checked
+
     def expose_at_zero(self, families: Iterable[Family]) -> None:
         """Make the bounded series of these families, in the next commit."""
         for family in families:
@@ -105,6 +110,7 @@ class Shard:
             OSError: the disk is full or fails; the batch is still open.
             RegistryError: the batch is durable, and can't be applied here; the next owner does it.
         """
+        self._count_evicted()
         record, payload = self._prepare(now)
         self._journal.commit(payload, fsync=self._fsync)
         try:
@@ -123,21 +129,33 @@ class Shard:
         """
         self._prepare(now)
 
+    def _count_evicted(self) -> None:
+        for agent, amount in self.ledger.evicted.items():
+            self.fold.count("busmon_sources_evicted_total", (agent or OTHER,), amount)
+        self.ledger.evicted.clear()
+
     def rollback(self) -> None:
         """Forget the open batch: its deliveries come again."""
         self.fold.rollback()
         self.ledger.rollback()
 
     def expire(self, before: float) -> int:
-        """Drop, in the next commit, the gauge shares of sources silent since `before`; how many sources."""
+        """Drop, in the next commit, the gauge shares of sources silent since `before`; how many sources.
+
+        A source that was evicted from the ledger isn't silent: it is judged by its latest gauge.
+        """
         silent = {
             source
             for column in self._columns.values()
             for source in column.shares.sources()
             if source != NOBODY and self.ledger.heard_at(source) < before
         }
+        silent = {source for source in silent if self.ledger.knows(source) or self._last_said_at(source) < before}
         self.fold.leave(silent)
         return len(silent)
+
+    def _last_said_at(self, source: str) -> float:
+        return max(column.shares.latest_at(source) for column in self._columns.values())
 
     def write_exemplars(self) -> None:
         """Write the exemplars that are new since the last time, if there are any.

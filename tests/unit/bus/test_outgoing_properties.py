@@ -42,9 +42,20 @@ def test_a_body_in_quarantine_is_persistent_and_does_not_expire() -> None:
 
 
 def test_another_users_id_is_noted_and_not_claimed() -> None:
-    properties = quarantine_properties(BasicProperties(user_id="agent"), OURS, FRAME_MAX)
+    noted = {**OURS, "original_user_id": "agent"}
+    properties = quarantine_properties(BasicProperties(user_id="agent"), noted, FRAME_MAX)
     assert properties.user_id is None
     assert properties.headers["original_user_id"] == "agent"
+
+
+def test_a_header_of_the_publishers_own_names_no_other_user() -> None:
+    claim = BasicProperties(user_id="evil", headers={"original_user_id": "victim", "source": "a"})
+    assert quarantine_properties(claim, OURS, FRAME_MAX).headers == {"source": "a", **OURS}
+    forwarded = forwarded_properties(claim, FRAME_MAX, "evil", "fleet")
+    assert (forwarded.user_id, forwarded.headers) == ("fleet", {"source": "a", "original_user_id": "evil"})
+    unstated = BasicProperties(headers={"original_user_id": "victim", "source": "a"})
+    assert forwarded_properties(unstated, FRAME_MAX, None, "fleet").headers == {"source": "a", "original_user_id": ""}
+    assert forwarded_properties(unstated, FRAME_MAX).headers == {"source": "a"}
 
 
 UNSENDABLE = pytest.mark.parametrize(
@@ -81,8 +92,8 @@ def test_what_is_forwarded_keeps_its_properties_but_for_another_users_id() -> No
         message_id="a:1", expiration="1000", delivery_mode=1, headers={"source": "a", "published_at_ns": 7}
     )
     assert forwarded_properties(original, FRAME_MAX) == original
-    properties = forwarded_properties(BasicProperties(user_id="agent"), FRAME_MAX)
-    assert (properties.user_id, properties.headers) == (None, {"original_user_id": "agent"})
+    properties = forwarded_properties(BasicProperties(user_id="agent"), FRAME_MAX, "agent", "fleet")
+    assert (properties.user_id, properties.headers) == ("fleet", {"original_user_id": "agent"})
 
 
 @UNSENDABLE

@@ -66,7 +66,7 @@ class Socketless(PeelingConnection):
         self.peeled += len(deliveries)
         for each in deliveries:
             properties = each.properties
-            assert each[4:8] == _told(properties)
+            assert each[4:9] == _told(properties)
             self.got.append(
                 (CONSUMED, each.delivery_tag, each.redelivered, each.routing_key, _fields(properties), each.body)
             )
@@ -78,7 +78,7 @@ def _fields(properties: BasicProperties) -> list[Any]:
 
 def _told(properties: BasicProperties) -> tuple[Any, ...]:
     names = ("content_type", "content_encoding", "message_id")
-    return *(getattr(properties, name) for name in names), published_at(properties.headers)
+    return *(getattr(properties, name) for name in names), published_at(properties.headers), properties.user_id
 
 
 def delivery(number: int, properties: BasicProperties, body: bytes, largest: int = 1000) -> bytes:
@@ -114,6 +114,8 @@ properties = st.builds(
     reply_to=st.none() | texts,
     message_id=st.none() | texts,
     timestamp=st.none() | st.integers(0, 2**31),
+    type=st.none() | texts,
+    user_id=st.none() | texts,
     app_id=st.none() | texts,
 )
 frames = st.one_of(
@@ -243,15 +245,31 @@ def test_deliveries_of_a_channel_that_an_entrance_has_ended_are_left_to_come_aga
     assert not connection._frame_buffer
 
 
-@given(texts, texts.filter(bool), st.integers(-1, 2**63 - 1), texts, st.lists(st.integers(0), max_size=2))
-def test_the_sdks_properties_are_pikas_however_spoilt(
-    source: str, message_id: str, stamp: int, agent: str, spoilt: list[int]
+@given(
+    texts,
+    texts.filter(bool),
+    st.integers(-1, 2**63 - 1),
+    texts,
+    st.none() | texts,
+    st.none() | st.integers(0, 2**63 - 1),
+    st.lists(st.integers(0), max_size=2),
+)
+def test_the_sdks_properties_are_pikas_however_spoilt(  # noqa: PLR0913, PLR0917 - one for each property
+    source: str,
+    message_id: str,
+    stamp: int,
+    agent: str,
+    user: str | None,
+    timestamp: int | None,
+    spoilt: list[int],
 ) -> None:
     original = BasicProperties(
         content_type="application/json",
         delivery_mode=2,
         message_id=message_id,
         app_id=agent,
+        user_id=user,
+        timestamp=timestamp,
         headers={"source": source, "published_at_ns": stamp},
     )
     encoded = bytearray(b"".join(original.encode()))
@@ -269,7 +287,15 @@ def test_properties_are_pikas(original: BasicProperties) -> None:
 
 
 def test_the_sdks_properties_are_read() -> None:
-    assert told(b"".join(PLAIN.encode())) == ("application/json", None, "a:1", 1_763_794_800.123456789)
+    assert told(b"".join(PLAIN.encode())) == ("application/json", None, "a:1", 1_763_794_800.123456789, None)
+
+
+@pytest.mark.parametrize("timestamp", [None, 1_763_794_800])
+@pytest.mark.parametrize("user", [None, "agents", "ä" * 20])
+def test_the_user_is_read_with_and_without_a_timestamp(timestamp: int | None, user: str | None) -> None:
+    original = copy(PLAIN)
+    original.timestamp, original.user_id = timestamp, user
+    assert told(b"".join(original.encode())) == ("application/json", None, "a:1", 1_763_794_800.123456789, user)
 
 
 def test_pika_still_has_the_hook_that_received_bytes_pass_through() -> None:

@@ -10,6 +10,7 @@ from pika.spec import Basic
 
 from busmon.bus.delivery import Delivery
 from busmon.fleet.lane import Lane
+from busmon.fleet.ownership import Ownership
 from busmon.fleet.pace import Pace
 from busmon.fleet.suspects import Suspects
 from busmon.fleet.upkeep import Upkeep
@@ -20,6 +21,7 @@ from busmon.wire.formats import Formats
 from tests.unit.registry.registries import Registry
 
 QUEUE = "telemetry.fold.0"
+UNRELAYED = Ownership()
 NOW = 1_763_794_800.0
 VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
 
@@ -73,6 +75,7 @@ class Worker:
         batch_size: int = 100,
         max_body_bytes: int = 1 << 20,
         formats: Sequence[FormatRule] = (),
+        ownership: Ownership = UNRELAYED,
     ) -> None:
         self.registry = Registry(directory)
         self.suspects = Suspects(directory, 0)
@@ -83,6 +86,7 @@ class Worker:
             ShardStatus(0, QUEUE),
             batch_size=batch_size,
             formats=Formats(formats, QUEUE, max_body_bytes),
+            ownership=ownership,
         )
         self.lane.settlement = self.broker
         self._directory = directory

@@ -291,8 +291,8 @@ def poisonous(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """The poison makes the fold raise when it is half through, or the commit of any batch that it is in."""
     fold, commit = Fold.envelope, Shard.commit
 
-    def fold_or_raise(self: Fold, envelope: Envelope, now: float) -> None:
-        fold(self, envelope, now)
+    def fold_or_raise(self: Fold, envelope: Envelope, now: float, user: str | None) -> None:
+        fold(self, envelope, now, user)
         if envelope.source == "poison":
             raise TypeError("Integer exceeds 64-bit range")
 

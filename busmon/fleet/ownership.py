@@ -1,0 +1,76 @@
+"""Who published a delivery, and which deliveries are refused because they don't say it.
+
+The setting `source_ownership` decides: a source belongs to the user that opened it (`user`), each envelope has to state
+its user (`required`), or nothing is checked (`off`). Pure.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Self
+
+from busmon.bus.connection import user_id
+from busmon.bus.delivery import Delivery
+from busmon.bus.relayed import Relays, publisher
+from busmon.bus.topology import Topology
+from busmon.errors import EnvelopeError
+from busmon.settings import Settings
+from busmon.wire.envelope import Envelope
+
+RELAYING_ROLES = frozenset({"consumer", "operator"})
+
+_user_of = attrgetter("user_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What the fleet does with the users of deliveries.
+
+    Attributes:
+        relays: the users that publish for others: the fleet itself, and the operators that replay.
+        is_checked: a source belongs to the user that opened it.
+        is_required: each envelope states its user.
+    """
+
+    relays: Relays = frozenset()
+    is_checked: bool = True
+    is_required: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, topology: Topology) -> Self:
+        """Return what the settings say.
+
+        A fleet that can't name itself forwards without a user, so that nothing can be checked.
+        """
+        own = user_id(settings.amqp_url)
+        chosen = "off" if own is None else settings.source_ownership
+        relays = {user.name for user in topology.users if user.role in RELAYING_ROLES} | ({own} if own else set())
+        return cls(frozenset(relays), chosen != "off", chosen == "required")
+
+    def users(self, run: Iterable[Delivery]) -> list[str | None]:
+        """Return the user that first published each delivery."""
+        users = [*map(_user_of, run)]
+        if self.relays.isdisjoint(users):
+            return users
+        return [publisher(delivery, self.relays) for delivery in run]
+
+    def require(self, user: str | None) -> None:
+        """Check that a delivery states its user, if it has to.
+
+        Raises:
+            EnvelopeError: `no_user`.
+        """
+        if self.is_required and user is None:
+            raise EnvelopeError("no_user", "it states no user_id, which the setting source_ownership requires")
+
+
+def foreign_source(source: str, user: str | None) -> EnvelopeError:
+    """The error for an envelope of a source that belongs to another user."""
+    by = f"user {user!r}" if user else "somebody who states no user_id"
+    return EnvelopeError("foreign_source", f"the source {source!r} belongs to another user than {by}")
+
+
+def own_sources(envelope: Envelope, user: str) -> Envelope:
+    """Return an envelope of another format with sources of its user's own: their names aren't unique among users."""
+    parts = [part._replace(source=f"{user}/{part.source}") for part in envelope.parts]
+    return envelope._replace(source=f"{user}/{envelope.source}", parts=parts)

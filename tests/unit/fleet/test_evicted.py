@@ -1,0 +1,34 @@
+"""A source that was evicted from the ledger isn't silent: its gauges stay until it is."""
+
+from pathlib import Path
+
+import pytest
+
+from busmon.registry.fold import ledger as ledgers
+
+from .settlements import NOW, Worker, body, delivery
+
+pytestmark = pytest.mark.usefixtures("clock")
+
+GAUGE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 7}
+
+
+def test_gauges_and_presence_of_an_evicted_source_stay_until_it_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "MAX_SOURCES", 3)
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, body(GAUGE), message_id="s:1")])
+        worker.lane.close("interval")
+        for tag in range(2, 10):
+            worker.lane.deliver([delivery(tag, body(source=f"other-{tag}"), message_id=f"other-{tag}:1")])
+        worker.lane.close("interval")
+        assert not worker.registry.shard.ledger.knows("s")
+        worker.expire(NOW - 1)
+        assert worker.shows("queue_size", queue="tasks") == 7
+        assert worker.shows("active_agents", type="planner") == 9
+        worker.expire(NOW + 1)
+        assert worker.shows("active_agents", type="planner") == 0
+        worker.lane.deliver([delivery(20)])
+        worker.lane.close("interval")
+        assert worker.shows("busmon_sources_evicted_total", agent="planner") == 6
