@@ -23,7 +23,7 @@ def in_turn(number: int) -> int:
 
 
 def envelopes(
-    count: int, samples: int, form: str, pick: Pick = in_turn
+    count: int, samples: int, form: str, pick: Pick = in_turn, user_id: str | None = None
 ) -> Iterator[tuple[bytes, pika.BasicProperties]]:
     """Bodies with their properties, as the SDK sends them.
 
@@ -32,6 +32,7 @@ def envelopes(
         samples: in each.
         form: `tables`, as the SDK has it, or `samples`, as one writes it by hand.
         pick: the samples' series.
+        user_id: the user that publishes; None leaves it out, as a publisher by hand does.
     """
     run = time.time_ns()
     for number in range(count):
@@ -46,6 +47,8 @@ def envelopes(
                 delivery_mode=2,
                 message_id=f"{source}:{sequence}",
                 app_id="analyzer",
+                user_id=user_id,
+                timestamp=time.time_ns() // 1_000_000_000 if user_id else None,
                 headers={"source": source, "published_at_ns": time.time_ns()},
             ),
         )

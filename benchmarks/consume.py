@@ -80,12 +80,14 @@ class Bench:
         pick: backlog.Pick = backlog.in_turn,
         **changed: Any,
     ) -> Figures:
-        """Publish a backlog, have the program drain it with changed settings, and return what that took."""
+        """Publish a backlog as the SDK does, have the program drain it with changed settings, and return what that took."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as registry_dir:
             settings = replace(
                 self._sides[2 if program == PAIR else 1], **{"registry_dir": Path(registry_dir), **changed}
             )
-            filled = backlog.envelopes(envelopes, samples, form, pick)
+            filled = backlog.envelopes(
+                envelopes, samples, form, pick, pika.URLParameters(settings.amqp_url).credentials.username
+            )
             backlog.publish(settings.amqp_url, settings.exchange, filled)
             return self._drained(program, settings, envelopes)
 

@@ -38,7 +38,7 @@ _logger = logging.getLogger("busmon")
 def new_origin(agent: str) -> Origin:
     """An origin that never was before: one run of one process."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:_MAX_HOST_CHARACTERS]
-    return Origin(f"{agent}-{host}-{os.getpid()}-{secrets.token_hex(4)}", agent)
+    return Origin(f"{agent}-{host}-{os.getpid()}-{secrets.token_hex(8)}", agent)
 
 
 class Sender:

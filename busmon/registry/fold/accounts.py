@@ -52,6 +52,11 @@ class Account:
     last_at: float
     sources: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
+    @property
+    def oldest(self) -> str:
+        """The source that was unheard for longest."""
+        return next(iter(self.sources))
+
     def is_over(self, now: float) -> bool:
         """Return whether the principal has been silent for longer than it was heard, or for a day."""
         heard = self.last_at - self.first_at
@@ -90,11 +95,14 @@ class Accounts:
 
     def take_silent(self, heard_at: Callable[[str], float], before: float) -> Iterator[str]:
         """Take out the sources that were last heard before, and name them; an account without sources is closed."""
-        for principal, account in [*self._by_principal.items()]:
-            while account.sources and heard_at(next(iter(account.sources))) < before:
+        for account in self._by_principal.values():
+            while account.sources and heard_at(account.oldest) < before:
                 yield self._let_go(account)
-            if not account.sources and account.last_at < before:
-                del self._by_principal[principal]
+        self._by_principal = {
+            principal: account
+            for principal, account in self._by_principal.items()
+            if account.sources or account.last_at >= before
+        }
 
     def in_order(self) -> Iterator[str]:
         """Give all sources, account by account, the longest unheard first."""

@@ -17,6 +17,7 @@ import pytest
 import busmon
 from busmon.registry.fold import ledger as ledgers
 from busmon.registry.fold import streams as totals
+from busmon.registry.fold.accounts import Account
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.ledger import Ledger
 from busmon.registry.fold.shares import MERGES, Shares
@@ -117,7 +118,7 @@ def test_memories_that_evict_their_oldest_are_ordered_dictionaries() -> None:
     """A plain dictionary passes over its deleted entries at each look for its first, which no count of steps shows."""
     exemplars = Exemplars()
     exemplars.take(CATALOGUE.families["votes_cast_total"], ("upvote",), 1, "t", NOW)
-    for memory in (Ledger().sources, Ledger().ring, vars(Streams())["_known"], vars(exemplars)["_kept"]):
+    for memory in (Account(NOW, NOW).sources, Ledger().ring, vars(Streams())["_known"], vars(exemplars)["_kept"]):
         assert type(memory) is OrderedDict
 
 

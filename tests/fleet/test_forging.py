@@ -1,0 +1,121 @@
+"""On a real broker, with the rights of the shipped topology's users: nobody publishes another user's source."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pika
+import pytest
+
+from busmon import Telemetry
+from busmon.demo.broker import PrivateNode
+from busmon.settings import Settings
+from tests.conftest import Vhost
+from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.users import Publisher, Users, users
+
+VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
+GAUGE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 7}
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def made(node: PrivateNode, vhost: Vhost, tmp_path: Path) -> Iterator[Users]:
+    with users(node, vhost, tmp_path) as made:
+        yield made
+
+
+def refused(fleet: RealFleet, reason: str) -> float:
+    lines = fleet.get("/metrics")[1].decode().splitlines()
+    found = [line for line in lines if line.startswith(f'busmon_envelopes_rejected_total{{reason="{reason}"}}')]
+    return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+def test_who_knows_a_source_can_neither_count_nor_end_for_it(made: Users) -> None:
+    victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
+    with made.fleet() as fleet, Publisher(made, victim) as honest, Publisher(made, evil) as attacker:
+        honest.envelope("source-1", 1, [VOTE, GAUGE])
+        fleet.wait_for_total("votes_cast_total", 1)
+        claim = {"original_user_id": victim}
+        for sequence in (2, 3, 4):
+            attacker.envelope("source-1", sequence, [])
+            attacker.envelope("source-1", sequence, [], signed=False, headers=claim)
+        attacker.envelope("source-1", 5, [], final=True, signed=False)
+        attacker.envelope("source-1", 5, [], final=True, headers=claim)
+        for sequence in (2, 3, 4):
+            honest.envelope("source-1", sequence, [VOTE])
+        fleet.wait_for_total("votes_cast_total", 4)
+        assert fleet.totals()["queue_size"] == 7
+        assert refused(fleet, "foreign_source") == 8
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="user_id"):
+            attacker.publish(b"{}", user_id=victim)
+
+
+def test_the_sdk_signs_and_another_user_cannot_go_on_with_its_source(made: Users) -> None:
+    victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
+    with made.fleet() as fleet:
+        settings = Settings(amqp_url=made.url(victim), exchange=made.exchange)
+        with Telemetry("planner", settings=settings, lifecycle=False) as telemetry:
+            telemetry.counter("votes_cast_total", labelnames=["type"]).labels("upvote").inc()
+            telemetry.flush(30)
+            fleet.wait_for_total("votes_cast_total", 1)
+            with Publisher(made, evil) as attacker:
+                attacker.envelope(telemetry.source, 2, [VOTE])
+            wait_until(lambda: refused(fleet, "foreign_source") == 1, "the refusal")
+            telemetry.counter("votes_cast_total", labelnames=["type"]).labels("upvote").inc()
+            telemetry.flush(30)
+        fleet.wait_for_total("votes_cast_total", 2)
+
+
+def test_a_replay_counts_for_the_user_that_published_and_for_no_other(made: Users) -> None:
+    victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
+    with made.fleet() as fleet, Publisher(made, victim) as honest, Publisher(made, evil) as attacker:
+        honest.envelope("source-1", 1, [VOTE])
+        honest.publish(b'{"v": 1,', message_id="source-1:2", headers={"source": "source-1"})
+        attacker.envelope("source-1", 3, [VOTE], headers={"original_user_id": victim})
+        wait_until(lambda: refused(fleet, "invalid_json") + refused(fleet, "foreign_source") == 2, "both refusals")
+        environment = made.environment(f"{made.exchange}-operator")
+        command = [sys.executable, "-P", "-m", "busmon", "quarantine"]
+        ran = subprocess.run(
+            [*command, "replay", "--all"], env=environment, check=True, capture_output=True, text=True, timeout=60
+        )
+        assert "2" in ran.stdout
+        wait_until(lambda: refused(fleet, "foreign_source") == 2, "the forged one to be refused again")
+        wait_until(lambda: refused(fleet, "invalid_json") == 2, "the invalid one to be refused again")
+        honest.envelope("source-1", 3, [VOTE])
+        fleet.wait_for_total("votes_cast_total", 2)
+        listed = subprocess.run(
+            [*command, "list", "--json"], env=environment, check=True, capture_output=True, text=True, timeout=60
+        )
+        assert {body["reason"] for body in json.loads(listed.stdout)["bodies"]} == {"invalid_json", "foreign_source"}
+
+
+def test_one_user_with_ever_new_sources_costs_no_other_its_gauges(made: Users) -> None:
+    victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
+    with made.fleet() as fleet, Publisher(made, victim) as honest, Publisher(made, evil) as attacker:
+        for number in range(40):
+            honest.envelope(f"live-{number}", 1, [VOTE], agent="planner")
+        fleet.wait_for_total("votes_cast_total", 40)
+        for body in range(25):
+            attacker.publish(_resources(body, 5000), content_type="application/json", message_id=f"flood-{body}")
+        wait_until(lambda: fleet.totals().get("busmon_sources_evicted_total", 0.0) > 0, "an eviction")
+        for number in range(40):
+            honest.envelope(f"live-{number}", 1, [VOTE], agent="planner")
+            honest.envelope(f"live-{number}", 2, [VOTE], agent="planner")
+        fleet.wait_for_total("votes_cast_total", 80)
+        lines = fleet.get("/metrics")[1].decode().splitlines()
+        assert 'active_agents{type="planner"} 40.0' in lines
+        assert not [line for line in lines if line.startswith("busmon_sources_evicted_total") and "planner" in line]
+
+
+def _resources(body: int, count: int) -> bytes:
+    """An OTLP body of so many resources, each a source of its own."""
+    resources = [
+        {"resource": {"attributes": [{"key": "service.instance.id", "value": {"stringValue": f"{body}-{number}"}}]}}
+        for number in range(count)
+    ]
+    return orjson.dumps({"resourceMetrics": resources})
