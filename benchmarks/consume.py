@@ -80,7 +80,7 @@ class Bench:
         pick: backlog.Pick = backlog.in_turn,
         **changed: Any,
     ) -> Figures:
-        """Publish a backlog as the SDK does, have the program drain it with changed settings, and return what that took."""
+        """Publish a backlog as the SDK does, have the program drain it, and return what that took."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as registry_dir:
             settings = replace(
                 self._sides[2 if program == PAIR else 1], **{"registry_dir": Path(registry_dir), **changed}
