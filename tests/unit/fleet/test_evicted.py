@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from busmon.fleet.trigger import Trigger
 from busmon.registry.fold import ledger as ledgers
 
 from .settlements import NOW, Worker, body, delivery
@@ -19,10 +20,10 @@ def test_gauges_and_presence_of_an_evicted_source_stay_until_it_is_silent(
     monkeypatch.setattr(ledgers, "MAX_SOURCES", 3)
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, body(GAUGE), message_id="s:1")])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         for tag in range(2, 10):
             worker.lane.deliver([delivery(tag, body(source=f"other-{tag}"), message_id=f"other-{tag}:1")])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert not worker.registry.shard.ledger.knows("s")
         worker.expire(NOW - 1)
         assert worker.shows("queue_size", queue="tasks") == 7
@@ -30,5 +31,5 @@ def test_gauges_and_presence_of_an_evicted_source_stay_until_it_is_silent(
         worker.expire(NOW + 1)
         assert worker.shows("active_agents", type="planner") == 0
         worker.lane.deliver([delivery(20)])
-        worker.lane.close("interval")
+        worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("busmon_sources_evicted_total", agent="planner") == 6
