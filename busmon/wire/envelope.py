@@ -51,6 +51,7 @@ class Point(NamedTuple):
         is_total: the value is what there was since `start`, not since the point before.
         start: when a total was 0, in seconds since the epoch; None where it doesn't say.
         op: of a gauge: `SET`, `ADD`, or one that its family decides on: `MOVE` or `SIGNED`.
+            With no type, the value is a reading or a total, and no observation.
     """
 
     name: str

@@ -32,12 +32,10 @@ DECODERS: Mapping[str, Decoder] = {
 _BY_TYPE: Mapping[str, Decoder] = {
     **dict.fromkeys(otlp.PROTOBUF_TYPES, otlp.decode),
     cloudevents.CONTENT_TYPE: cloudevents.decode,
-    prometheus_text.OPENMETRICS_TYPE: prometheus_text.decode,
 }
 _OWN_TYPES = frozenset({None, "", json_v1.CONTENT_TYPE})
 _JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json"})
-_EXPOSITION = "text/plain"
-_ANY_TYPES = frozenset({_EXPOSITION, "application/octet-stream", "application/data"})
+_ANY_TYPES = frozenset({"text/plain", "application/octet-stream", "application/data"})
 """What clients state of any body, kombu's `application/data` among it."""
 _MAX_KEYS = 10_000
 
@@ -163,7 +161,7 @@ def _by_type(arrival: Arrival) -> Decoder:
     essence, _, parameters = (part.strip("\0 ").lower() for part in content_type.partition(";"))
     if essence in _JSON_TYPES or (essence.endswith("+json") and essence not in _BY_TYPE):
         return _json
-    if essence == _EXPOSITION and "version=0.0.4" in parameters.replace(" ", ""):
+    if prometheus_text.is_exposition(essence, parameters):
         return prometheus_text.decode
     if essence in _ANY_TYPES and _is_json_object(arrival):
         return _json

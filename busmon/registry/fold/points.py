@@ -93,7 +93,7 @@ def _of_family(point: Point, family: Family, labels: Mapping[str, str], named: M
     kept = {label: value for label in family.labelnames if (value := labels.get(label, named.get(label))) is not None}
     if family.type == GAUGE:
         kept = {**labels, **kept}
-    type_ = family.type if _may_be(family.type, point) else point.type
+    type_ = family.type if _may_be(family.type, point) else point.type or GAUGE
     op = _op(family.type, point, is_adding=family.merge == "add")
     return {"name": family.name, "type": type_, "op": op, "labels": kept}
 
@@ -102,6 +102,8 @@ def _may_be(type_: str, point: Point) -> bool:
     """Whether a point can be of a family of this type: observations are a histogram's or a summary's alike."""
     if point.type in {HISTOGRAM, SUMMARY}:
         return type_ == HISTOGRAM if _has_buckets(point) else type_ in {HISTOGRAM, SUMMARY}
+    if point.type is None and point.op is not None:
+        return type_ not in {HISTOGRAM, SUMMARY}
     return point.type in {None, type_}
 
 
