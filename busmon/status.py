@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from busmon import files
 from busmon.typed import typed
 
 SUPERVISOR = "supervisor"
@@ -144,11 +145,7 @@ def write(registry_dir: Path, status: WorkerStatus | SupervisorStatus) -> None:
     directory = registry_dir / "status"
     directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / f"{status.process}.json"
-    draft = path.with_suffix(".tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(asdict(status), stream)
-    draft.replace(path)
+    files.replace(path, json.dumps(asdict(status)).encode())
 
 
 def remove(registry_dir: Path, status: WorkerStatus | SupervisorStatus) -> None:

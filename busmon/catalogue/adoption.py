@@ -13,6 +13,9 @@ from busmon.errors import AdoptionError
 HELP = "Not in the catalogue: taken up from a publisher that stated its type."
 """The same for all, since a family's help is frozen at its first write."""
 
+MAX_ADOPTED_LABELS = 16
+"""Each label stands in each line of each series; a catalogue may want more, a publisher alone may not."""
+
 
 def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str, *, outlives_source: bool = False) -> Family:
     """Make the family; a histogram has prometheus_client's default buckets, a summary no quantiles.
@@ -32,6 +35,11 @@ def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str, *, out
         raise AdoptionError("invalid_merge", f"{name!r}: a gauge's merge is one of {', '.join(MERGES)}")
     if outlives_source and (type_, merge) != (GAUGE, "latest"):
         raise AdoptionError("outlives_source_mismatch", f"{name!r}: only a gauge that is set outlives its source")
+    if len(labelnames) > MAX_ADOPTED_LABELS:
+        fault = (
+            f"it has {len(labelnames)} labels; at most {MAX_ADOPTED_LABELS} are taken where no catalogue names a metric"
+        )
+        raise AdoptionError("invalid_label", f"{name!r}: {fault}")
     if fault := naming.label_names_fault(labelnames):
         raise AdoptionError("invalid_label", f"{name!r}: {fault}")
     buckets = DEFAULT_BUCKETS if type_ == HISTOGRAM else ()

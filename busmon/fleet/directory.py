@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from busmon import files
 from busmon.errors import FleetRunningError, RegistryError, SettingsError
 from busmon.settings import Settings
 from busmon.settings.private import require_private
@@ -99,7 +100,7 @@ def _outwait(lock: int, directory: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = files.opened(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise RegistryError(f"{path}: can't make the lock's file: {error.strerror}") from error
     try:

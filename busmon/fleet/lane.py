@@ -9,7 +9,7 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, compress, groupby
+from itertools import accumulate, compress, groupby, takewhile
 from operator import attrgetter
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from busmon.errors import BusmonError, EnvelopeError
 from busmon.fleet import ownership as owned
 from busmon.fleet.measured import Measured
 from busmon.fleet.ownership import Ownership
-from busmon.fleet.suspects import Suspects, identity, survives
+from busmon.fleet.suspects import COMMIT, Suspects, identity, survives
 from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
@@ -158,6 +158,11 @@ class Lane:
         taken = 0
         try:
             while taken < len(deliveries):
+                if self._suspects.is_commit_suspected and deliveries[taken].redelivered:
+                    self._commit(Trigger.SIZE)
+                    taken += 1
+                    self._take_alone(deliveries[taken - 1])
+                    continue
                 run = self._next_run(deliveries, taken)
                 taken += len(run)
                 self._batch += run
@@ -177,9 +182,17 @@ class Lane:
         if self._batch and self.opened_at is None:
             self.opened_at = time.monotonic()
 
+    def _take_alone(self, delivery: Delivery) -> None:
+        """Make a batch of one delivery, which is noted until it is committed: its like may have ended a worker."""
+        self._batch = [delivery]
+        self._fold_all(self._batch, time.time())
+        self._commit(Trigger.SIZE, identity(delivery.message_id, delivery.body))
+
     def _next_run(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
         """The deliveries from `start` on that are folded next: at most those that fill the batch."""
         run = deliveries[start : start + min(self._batch_size - len(self._batch), MAX_RUN)]
+        if self._suspects.is_commit_suspected:
+            run = [*takewhile(lambda delivery: not delivery.redelivered, run)]
         ends = [*accumulate(map(len, map(_body_of, run)), initial=self._batch_bytes)]
         most = min(MAX_BATCH_BYTES, self._batch_bytes + MAX_RUN_BYTES)
         if ends[-1] >= most:
@@ -187,14 +200,23 @@ class Lane:
         self._batch_bytes = ends[len(run)]
         return run
 
-    def _commit(self, trigger: Trigger) -> None:
-        """Make the batch durable, and only then settle its deliveries."""
+    def _commit(self, trigger: Trigger, suspect: str = COMMIT) -> None:
+        """Make the batch durable, and only then settle its deliveries.
+
+        Args:
+            trigger: as of `close`.
+            suspect: who is to blame if the worker dies in it: the identity of the batch's only delivery, if it has one.
+        """
         if not self._batch:
             return
         now, began = time.time(), time.perf_counter()
         self._measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
         self._shard.fold.count("busmon_batches_total", (str(trigger),))
-        self._shard.commit(now)
+        self._suspects.note(suspect)
+        try:
+            self._shard.commit(now)
+        finally:
+            self._suspects.clear()
         self.status.last_commit_at = now
         batch, refused = self._batch, self._refused
         self._begin(time.perf_counter() - began)
@@ -300,7 +322,7 @@ class Lane:
         """Note a delivery that may have killed its worker before, or try it first if it has been blamed for that."""
         who = identity(delivery.message_id, delivery.body)
         if who in self._suspects.blamed:
-            if not survives(lambda: self._fold([delivery], now), self._shard.detach):
+            if not survives(lambda: self._rehearse(delivery, now), self._shard.detach):
                 self._suspects.convict(who, now)
                 self._refuse(delivery, EnvelopeError("kills_worker", "decoding or folding it ended its worker"))
                 return
@@ -310,6 +332,12 @@ class Lane:
             self._fold([delivery], now)
         finally:
             self._suspects.clear()
+
+    def _rehearse(self, delivery: Delivery, now: float) -> None:
+        """Fold and commit a delivery in a child that has let go of the shard's files."""
+        self._shard.rollback()
+        self._fold([delivery], now)
+        self._shard.commit(now)
 
     # -- what is no envelope --------------------------------------------------------------------------------------
 

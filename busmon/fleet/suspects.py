@@ -2,10 +2,11 @@
 
 Before a redelivered body is decoded, its identity is noted in the shard's suspect file, and taken out afterwards. A
 note that stands when the shard is opened names the body that its owner died with: the next time it is *tried* first,
-in a forked child that decodes and folds it with limits on time and memory. Whoever ends the child is guilty; a body
-that was only there when its worker was killed by somebody else survives its trial. So a killer costs two workers: the
-one it is first delivered to, and the one that notes it. And an innocent body is never quarantined, however many kills.
-One thread; the child writes nothing.
+in a forked child that decodes, folds and commits it with limits on time and memory. Whoever ends the child is guilty; a
+body that was only there when its worker was killed by somebody else survives its trial. So a killer costs two workers:
+the one it is first delivered to, and the one that notes it. And an innocent body is never quarantined, however many
+kills. A death in a commit could be the fault of any body of the batch: after one, each redelivered body is noted,
+folded and committed alone. One thread; the child writes nothing.
 """
 
 import os
@@ -18,6 +19,8 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from busmon import files
+
 TRIAL_SECONDS = 10
 """Of processor time: a body is no killer because its host is busy."""
 HANG_SECONDS = 20
@@ -28,8 +31,11 @@ TRIALS = 3
 FORGET_SECONDS = 24 * 3600.0
 
 _MAX_BLAMED = 1000
+_MAX_BLAMED_BYTES = 1 << 20
 _DIGEST_BYTES = 16
 _NO_NOTE = bytes(2 * _DIGEST_BYTES)
+COMMIT = "-" * (2 * _DIGEST_BYTES)
+"""A note in the place of an identity: a batch is being committed."""
 _IDENTITY = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _NO_VERDICT = os.EX_TEMPFAIL
@@ -41,20 +47,22 @@ class Suspects:
     Attributes:
         blamed: identities of bodies that a worker died with, and since when, in seconds since the epoch; who was found
             guilty stays, as it may come again, until a day after its last trial.
+        is_commit_suspected: the shard's last owner died in the commit of a batch.
     """
 
     def __init__(self, registry_dir: Path, shard: int) -> None:
         self._blamed_path = registry_dir / f"shard{shard}.blamed"
-        self._note = os.open(registry_dir / f"shard{shard}.suspect", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._note = files.opened(registry_dir / f"shard{shard}.suspect", os.O_RDWR | os.O_CREAT)
         self.blamed = _read_blamed(self._blamed_path)
         noted = os.pread(self._note, len(_NO_NOTE), 0).decode(errors="replace")
+        self.is_commit_suspected = noted == COMMIT
         if _IDENTITY.fullmatch(noted):
             self.convict(noted, time.time())
         self.clear()  # and have room for a note from here on, however full the disk becomes
         self.forget(time.time())
 
     def note(self, who: str) -> None:
-        """The next thing to happen is this body's decoding.
+        """Note that a body is decoded or committed next, or with `COMMIT` a batch.
 
         Raises:
             OSError: it can't be written.
@@ -88,11 +96,9 @@ class Suspects:
 
     def _write_blamed(self) -> None:
         """Tell the next worker; on a full disk it doesn't get to know, and may have to find out again."""
-        draft = self._blamed_path.with_suffix(".tmp")
+        lines = [f"{who} {since!r}\n" for who, since in list(self.blamed.items())[-_MAX_BLAMED:]]
         with suppress(OSError):
-            draft.touch(mode=0o600)
-            draft.write_text("".join(f"{who} {since!r}\n" for who, since in list(self.blamed.items())[-_MAX_BLAMED:]))
-            draft.replace(self._blamed_path)
+            files.replace(self._blamed_path, "".join(lines).encode())
 
 
 def identity(message_id: str | None, body: bytes) -> str:
@@ -164,7 +170,7 @@ def _read_blamed(path: Path) -> dict[str, float]:
     """The blamed of an earlier life; of a version that didn't write since when, since now."""
     blamed = {}
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = files.content(path, _MAX_BLAMED_BYTES).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     for line in lines:

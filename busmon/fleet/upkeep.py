@@ -78,7 +78,17 @@ class Upkeep:
             _log.info("upkeep.series_forgotten", shard=shard, series=forgotten)
 
     def _expose(self) -> None:
-        """Make the bounded series of the families that are followed, in the next commit; one that can't be waits."""
-        while self._unexposed:
-            self._shard.expose_at_zero(self._unexposed[:1])
-            del self._unexposed[0]
+        """Make the bounded series of the families that are followed, in a commit of their own; one that can't be waits.
+
+        A batch that is rolled back takes the series with it that were made while it was open.
+        """
+        if not self._unexposed:
+            return
+        self._lane.close(Trigger.DRAIN)
+        try:
+            self._shard.expose_at_zero(self._unexposed)
+            self._shard.commit(time.time())
+        except OSError:
+            self._shard.rollback()
+            raise
+        self._unexposed = []

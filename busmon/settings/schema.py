@@ -182,6 +182,23 @@ class Settings:
     max_series: int = field(
         default=1_000_000, metadata=_row(kinds.whole(1, 1_000_000_000), "series that all families may have together")
     )
+    max_bytes_per_family: int = field(
+        default=33_554_432,
+        metadata=_row(
+            kinds.whole(65_536, 2**40, "of bytes "),
+            "what a family's series may take in the files of all shards: cells times the length of their keys",
+        ),
+    )
+    max_bytes: int = field(
+        default=134_217_728,
+        metadata=_row(kinds.whole(65_536, 2**40, "of bytes "), "the same of all families together"),
+    )
+    max_adopted_bytes: int = field(
+        default=33_554_432,
+        metadata=_row(
+            kinds.whole(65_536, 2**40, "of bytes "), "the same of all families together that no catalogue names"
+        ),
+    )
     forbidden_labels: tuple[str, ...] = field(
         default=("user_id", "request_id", "session_id", "trace_id", "span_id", "correlation_id", "message_id"),
         metadata=_row(kinds.LABELS, "labels that are left out of a sample unless its family names them"),

@@ -14,12 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from busmon import files
 from busmon.catalogue.family import GAUGE, Family
 from busmon.errors import RejectedError
 from busmon.registry.admission.budgets import OTHER, Budgets
 from busmon.registry.admission.census import Census
+from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, label_texts
 from busmon.registry.admission.families import Families, meaning
 from busmon.registry.admission.places import Place, Places
+from busmon.registry.admission.weights import Weights
 from busmon.registry.fold.columns import Group
 from busmon.registry.upkeep.survey import last_seen
 
@@ -67,6 +70,7 @@ class Admission:
         self._families = families
         self._places = Places(registry_dir)
         self._census = Census(registry_dir)
+        self._weights = Weights(registry_dir, shard, families.is_adopted)
         self._series = 0
         self._aliases: dict[tuple[str, tuple[str, ...]], Alias] = {}
         self._swept: dict[str, float] = {}
@@ -81,10 +85,12 @@ class Admission:
         """The label values of the series that counts a sample with these, which is made if there is room for it.
 
         Raises:
-            RejectedError: `label_budget`, `series_budget` or `family_changed`.
+            RejectedError: `label_budget`, `series_budget`, `byte_budget`, `invalid_label` or `family_changed`.
         """
         if labelvalues in group.cells:
             return labelvalues
+        if self._families.is_adopted(group.family.name):
+            label_texts(group.family.labelnames, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
         metric, key = group.family.name, (group.family.name, labelvalues)
         alias = self._aliases.get(key)
         if alias is None or now >= alias.until:
@@ -119,11 +125,23 @@ class Admission:
                 over = self._over(family, labelvalues)
             if over and family.type == GAUGE:
                 return Alias(labelvalues, over, "label_budget", until)
+            return self._counted(group, labelvalues, over, now)
+
+    def _counted(self, group: Group, labelvalues: tuple[str, ...], over: tuple[str, ...], now: float) -> Alias:
+        """Make the series that counts these label values, if there is room for it; the lock is held."""
+        family, until = group.family, now + SWEEP_SECONDS
+        labelvalues = _folded(family, labelvalues, over)
+        if labelvalues in group.cells:
+            return Alias(labelvalues, over, "", until)
+        if not self._has_room(group):
+            return Alias(labelvalues, (), "series_budget", until)
+        if not self._has_bytes(group, group.cost(labelvalues)):
+            if not family.internal or family.type == GAUGE:
+                return Alias(labelvalues, (), "byte_budget", until)
+            over = family.labelnames  # what is rejected is counted all the same
             labelvalues = _folded(family, labelvalues, over)
-            if labelvalues not in group.cells:
-                if not self._has_room(group):
-                    return Alias(labelvalues, (), "series_budget", until)
-                self._make(group, labelvalues, now)
+        if labelvalues not in group.cells:
+            self._make(group, labelvalues, now)
         return Alias(labelvalues, over, "", until)
 
     def _over(self, family: Family, labelvalues: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,6 +164,16 @@ class Admission:
         in_family = 0 if number is None else self._census.of(number)
         return in_family < self.budgets.series_per_family and self._census.total() < self.budgets.series
 
+    def take_bytes(self, group: Group, size: int) -> bool:
+        """Whether a summary's new bin of this size has room, which it then takes."""
+        has_room = self._has_bytes(group, size)
+        if has_room:
+            self._weights.add(group, size)
+        return has_room
+
+    def _has_bytes(self, group: Group, size: int) -> bool:
+        return self._weights.has_room(group, size, self._places.numbers.get(group.family.name), self.budgets)
+
     def _make(self, group: Group, labelvalues: tuple[str, ...], now: float) -> None:
         """Make the series, with the places that it needs. A crash in between is mended when the shard is opened."""
         if not self._detached:
@@ -153,6 +181,7 @@ class Admission:
             if meaning(self._families.freeze(group.family)) != meaning(group.family):
                 raise RejectedError("family_changed", "another process has written the metric in another form")
             self._places.take(self._placeless(group.family, labelvalues), now)
+        self._weights.add(group, group.cost(labelvalues))
         group.cell(labelvalues)
         self._series += 1
         if not self._detached:
@@ -218,8 +247,18 @@ class Admission:
         Raises:
             OSError: it still can't be: the disk is full.
         """
+        if self._detached:
+            return
         if self._owing or self._places.owes:
             self.settle(groups)
+        self._weights.write(self._places.numbers)
+
+    def rollback(self, groups: Mapping[str, Group]) -> None:
+        """Forget the series that the open batch made; what was said of them is mended with the next commit."""
+        self._series = sum(len(group.cells) for group in groups.values())
+        self._weights.recount(groups.values())
+        self._aliases.clear()
+        self._owing = True
 
     def settle(self, groups: Mapping[str, Group]) -> None:
         """Say what the shard has: what its owner died with may be said wrong.
@@ -236,6 +275,7 @@ class Admission:
             for name, number in list(self._places.numbers.items()):
                 self._census.write(number, self._shard, len(groups[name].cells) if name in groups else 0)
             self._census.write_total(self._shard, self._series)
+            self._weights.settle(groups, self._places.numbers)
         self._owing = False
         self._aliases.clear()
 
@@ -281,6 +321,7 @@ class Admission:
         """Close the files."""
         self._places.close()
         self._census.close()
+        self._weights.close()
 
     def refresh(self) -> bool:
         """Follow the fleet; whether there was anything to follow.
@@ -297,7 +338,7 @@ class Admission:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the fleet's admission. Opened each time, so that a forked child's death can't leave it held."""
-        descriptor = os.open(self._directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = files.opened(self._directory / LOCK_NAME, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -308,7 +349,8 @@ class Admission:
 def _detail(alias: Alias) -> str:
     if alias.over:
         return f"no place is left for a new value of the label {', '.join(alias.over)}"[:MAX_DETAIL_CHARACTERS]
-    return "no place is left for a new series of the metric, or of all metrics"
+    of = "the bytes of a new series" if alias.reason == "byte_budget" else "a new series"
+    return f"no place is left for {of} of the metric, or of all metrics"
 
 
 def _folded(family: Family, labelvalues: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:

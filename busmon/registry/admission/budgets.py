@@ -13,6 +13,8 @@ from busmon.settings import Settings
 OTHER = "other"
 """What a label value becomes that has no place. It always has one itself."""
 
+UNBOUNDED_BYTES = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
@@ -24,6 +26,9 @@ class Budgets:
         series_per_family: in all shards together; a series counts once in each shard that has it.
         series: of all families together, in the same way.
         forbidden_labels: names that are left out of a sample unless its family has them.
+        bytes_per_family: what the entries of a family's series take in the value files of all shards together.
+        bytes: the same of all families together, busmon's own left out.
+        adopted_bytes: the same of all families together that no catalogue names.
     """
 
     label_values: int
@@ -31,6 +36,9 @@ class Budgets:
     series_per_family: int
     series: int
     forbidden_labels: frozenset[str] = frozenset()
+    bytes_per_family: int = UNBOUNDED_BYTES
+    bytes: int = UNBOUNDED_BYTES
+    adopted_bytes: int = UNBOUNDED_BYTES
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -41,6 +49,9 @@ class Budgets:
             settings.max_series_per_family,
             settings.max_series,
             frozenset(settings.forbidden_labels),
+            settings.max_bytes_per_family,
+            settings.max_bytes,
+            settings.max_adopted_bytes,
         )
 
     def for_label(self, family: Family, label: str) -> int:

@@ -1,8 +1,9 @@
-"""How many series each shard has of each family: counters that the whole fleet shares.
+"""How many series, and how many bytes of them, each shard has of each family: counters that the whole fleet shares.
 
-`series.counts` is a table of 64-bit numbers, a row for each family by its number and a column for each shard; the
-first row is each shard's total. A shard's owner writes its own column only, always the whole number that it knows, so
-what a crash leaves wrong is right again when the shard is opened. Read and written under the admission's lock.
+`series.counts` and `series.bytes` are tables of 64-bit numbers, a row for each family by its number and a column for
+each shard; the first rows are each shard's totals. A shard's owner writes its own column only, always the whole number
+that it knows, so a crash leaves nothing wrong that the next opening doesn't write right. Read and written under the
+admission's lock.
 """
 
 import mmap
@@ -10,7 +11,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from busmon import files
+
 FILE_NAME = "series.counts"
+BYTES_FILE = "series.bytes"
 MAX_SHARDS = 256
 
 _ROWS_AT_A_TIME = 16
@@ -18,36 +22,43 @@ _ROW_BYTES = 8 * MAX_SHARDS
 
 
 class Census:
-    """One process's view of the table, for one shard's owner or for a reader."""
+    """One process's view of a table, for one shard's owner or for a reader.
 
-    def __init__(self, registry_dir: Path) -> None:
-        self._path = registry_dir / FILE_NAME
+    Args:
+        registry_dir: where the table is.
+        file_name: the table's.
+        totals: how many totals each shard has.
+    """
+
+    def __init__(self, registry_dir: Path, file_name: str = FILE_NAME, totals: int = 1) -> None:
+        self._path = registry_dir / file_name
+        self._totals = totals
         self._memory: mmap.mmap | None = None
         self._counts = memoryview(b"").cast("B").cast("Q")
 
-    def total(self) -> int:
-        """The series of all families in all shards."""
-        return self._sum(0)
+    def total(self, which: int = 0) -> int:
+        """Return one of the totals, of all shards."""
+        return self._sum(which)
 
     def of(self, family: int) -> int:
-        """The series of a family, by its number, in all shards."""
-        return self._sum(family + 1)
+        """Return what is counted of a family, by its number, in all shards."""
+        return self._sum(self._totals + family)
 
-    def write_total(self, shard: int, series: int) -> None:
-        """Say how many series the shard has.
-
-        Raises:
-            OSError: there is no room for the table.
-        """
-        self._write(0, shard, series)
-
-    def write(self, family: int, shard: int, series: int) -> None:
-        """Say how many series of a family the shard has.
+    def write_total(self, shard: int, amount: int, which: int = 0) -> None:
+        """Write one of the shard's totals.
 
         Raises:
             OSError: there is no room for the table.
         """
-        self._write(family + 1, shard, series)
+        self._write(which, shard, amount)
+
+    def write(self, family: int, shard: int, amount: int) -> None:
+        """Write what the shard has of a family.
+
+        Raises:
+            OSError: there is no room for the table.
+        """
+        self._write(self._totals + family, shard, amount)
 
     def close(self) -> None:
         """Unmap the table."""
@@ -60,20 +71,20 @@ class Census:
         self._map(row)
         return sum(self._counts[row * MAX_SHARDS : (row + 1) * MAX_SHARDS])
 
-    def _write(self, row: int, shard: int, series: int) -> None:
+    def _write(self, row: int, shard: int, amount: int) -> None:
         if not self._map(row):
             self._grow(row)
-        self._counts[row * MAX_SHARDS + shard] = series
+        self._counts[row * MAX_SHARDS + shard] = amount
 
     def _map(self, row: int) -> bool:
         """Whether the row is there to be read: it may have been added by another process."""
         if len(self._counts) <= row * MAX_SHARDS:
             with suppress(FileNotFoundError):
-                self._remap(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+                self._remap(files.opened(self._path, os.O_RDWR))
         return len(self._counts) > row * MAX_SHARDS
 
     def _grow(self, row: int) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = files.opened(self._path, os.O_RDWR | os.O_CREAT)
         rows = (row // _ROWS_AT_A_TIME + 1) * _ROWS_AT_A_TIME
         try:
             os.posix_fallocate(descriptor, 0, rows * _ROW_BYTES)  # a full disk is an error here, and SIGBUS later on

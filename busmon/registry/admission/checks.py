@@ -15,6 +15,8 @@ from busmon.wire.times import is_time, seconds
 
 NUMBERS = frozenset({int, float})
 MAX_LABEL_VALUE_CHARACTERS = 1024
+MAX_ADOPTED_VALUE_CHARACTERS = 256
+"""Of a metric that no catalogue names: its values stand in each line of each series."""
 MAX_TRACE_ID_CHARACTERS = 120
 """OpenMetrics allows an exemplar's labels 128 characters in all, and the name `trace_id` is 8 of them."""
 
@@ -28,6 +30,9 @@ _TAKES = {COUNTER: "one number", GAUGE: "one number", HISTOGRAM: "numbers or buc
 _NO_VALUE = {type_: f"a {type_} takes {takes}" for type_, takes in _TAKES.items()}
 _NO_LABEL_VALUE = f"a label's value is a text of at most {MAX_LABEL_VALUE_CHARACTERS} characters, a number or a boolean"
 _NO_TIME = "'ts' is seconds since the epoch, or a time by RFC 3339 with its offset"
+_NO_ADOPTED = (
+    f"a label's value has at most {MAX_ADOPTED_VALUE_CHARACTERS} characters in a metric that no catalogue names"
+)
 _NO_TRACE_ID = f"'trace_id' is a text of at most {MAX_TRACE_ID_CHARACTERS} characters"
 _NOT_FINITE = "the value, or the sum of the values, is not finite"
 _BOUNDS_MISSING = "a bound of the metric is missing among the buckets"
@@ -107,8 +112,10 @@ def stated_time(ts: Any, at: float, now: float) -> float:
     return at if stated is None else min(stated, now)
 
 
-def label_texts(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> tuple[str, ...]:
-    """Return the label values of a series as text.
+def label_texts(
+    labelnames: Sequence[str], labelvalues: Sequence[Any], most: int = MAX_LABEL_VALUE_CHARACTERS
+) -> tuple[str, ...]:
+    """Return the label values of a series as text, of at most so many characters each.
 
     Raises:
         RejectedError: `label_mismatch`: their number is wrong, or `invalid_label`: one has no text, or is too long.
@@ -116,8 +123,8 @@ def label_texts(labelnames: Sequence[str], labelvalues: Sequence[Any]) -> tuple[
     if len(labelvalues) != len(labelnames):
         raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
     texts = [text for text in map(label_text, labelvalues) if text is not None]
-    if len(texts) < len(labelvalues) or any(len(text) > MAX_LABEL_VALUE_CHARACTERS for text in texts):
-        raise RejectedError("invalid_label", _NO_LABEL_VALUE)
+    if len(texts) < len(labelvalues) or any(len(text) > most for text in texts):
+        raise RejectedError("invalid_label", _NO_LABEL_VALUE if most > MAX_ADOPTED_VALUE_CHARACTERS else _NO_ADOPTED)
     return tuple(texts)
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import orjson
 
+from busmon import files
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import HISTOGRAM, Family, default_ttl_seconds
 from busmon.catalogue.mapping import Mappings
 from busmon.errors import AdoptionError, RegistryError
 from busmon.registry.shard import disk
 
-MAX_ADOPTED_BUCKETS = 200
+MAX_ADOPTED_BUCKETS = 64
 """Each bound is a line of every series in every scrape; a catalogue may want more, a publisher alone may not."""
 
 FILE_NAME = "families.jsonl"
@@ -42,12 +43,17 @@ class Families:
         self._adopted: set[str] = set()
         self._occupied: dict[str, str] = {}
         self._read_bytes = 0
+        self._is_detached = False
         self.generation = 0
         self.refresh()
 
     def get(self, name: str) -> Family | None:
         """The family of this name, frozen or in the catalogue; None for a metric that nobody has stated."""
         return self._frozen.get(name) or self._catalogue.families.get(name)
+
+    def is_adopted(self, name: str) -> bool:
+        """Whether the family was written and is in no catalogue."""
+        return name in self._adopted
 
     def stated(self, family: Family) -> Family:
         """The family as the catalogue has it today, for what no written series depends on; itself if it has none."""
@@ -71,7 +77,7 @@ class Families:
         try:
             if self._path.stat().st_size == self._read_bytes:
                 return False
-            with self._path.open("rb") as stream:
+            with os.fdopen(files.opened(self._path), "rb") as stream:
                 stream.seek(self._read_bytes)
                 added = stream.read()
         except FileNotFoundError:
@@ -137,6 +143,10 @@ class Families:
         """The catalogue's families that were written with another definition, or whose names a written one occupies."""
         return sorted(name for name, family in self._catalogue.families.items() if self._is_refused(family))
 
+    def detach(self) -> None:
+        """Write nothing from here on, in a forked child that only tries a body."""
+        self._is_detached = True
+
     def flush(self) -> None:
         """Have the definitions on the disk, so that they outlast a power cut as the series do.
 
@@ -165,6 +175,9 @@ class Families:
     def _append(self, descriptor: int, definition: Mapping[str, object]) -> None:
         line = orjson.dumps(definition) + b"\n"
         disk.write(descriptor, line, self._read_bytes)
+        if self._is_detached:
+            self._take(orjson.loads(line))
+            return
         os.ftruncate(descriptor, self._read_bytes + len(line))
         self.refresh()
 
@@ -177,7 +190,9 @@ class Families:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = (
+            os.memfd_create(FILE_NAME) if self._is_detached else files.opened(self._path, os.O_RDWR | os.O_CREAT)
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor

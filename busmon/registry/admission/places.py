@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from busmon import files
 from busmon.errors import RegistryError
 from busmon.registry.shard import disk
 
@@ -150,7 +151,7 @@ class Places:
         lines: list[Line] = [[family] for family in self.numbers]
         lines += [[*key, value, since] for key, taken in self._taken.items() for value, since in taken.items()]
         draft = self._path.with_suffix(".tmp")
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = files.draft(draft)
         try:
             disk.write(descriptor, _joined(lines), 0)
             draft.replace(self._path)
@@ -169,7 +170,7 @@ class Places:
         self._open()
 
     def _open(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = files.opened(self._path, os.O_RDWR | os.O_CREAT)
         self._inode = os.fstat(self._descriptor).st_ino
 
     def _read(self) -> None:

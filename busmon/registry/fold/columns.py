@@ -7,10 +7,12 @@ may have. Pure: the shard gives cells their slots when it commits.
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from math import inf
+from typing import Any, NamedTuple
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
+from busmon.registry.entry import entry_bytes
 from busmon.registry.fold.shares import MERGES, Shares, sum_of
 from busmon.registry.numbers import go_float
 
@@ -38,10 +40,20 @@ def file_name(column: str, shard: int) -> str:
     return f"{column}_shard{shard}.{'bins' if column == SKETCH else 'db'}"
 
 
+class _Made(NamedTuple):
+    """Cells of the open batch: where their first one is found, and whose bytes they are."""
+
+    cells: MutableMapping[Any, int]
+    key: Any
+    group: "Group"
+    size: int
+
+
 class Column:
     """One value file's cells.
 
     Attributes:
+        size: the bytes of all entries, written and unwritten.
         slots: the slot of each cell that is in the file.
         unwritten: the keys of the cells after those.
         increments: what the open batch adds, by cell.
@@ -52,10 +64,23 @@ class Column:
         shares: of set gauges; empty for ever in a column of another type.
     """
 
-    __slots__ = ("increments", "is_timed", "name", "restarts", "shares", "slots", "times", "unwritten")
+    __slots__ = (
+        "_made",
+        "increments",
+        "is_timed",
+        "name",
+        "restarts",
+        "shares",
+        "size",
+        "slots",
+        "times",
+        "unwritten",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.size = 0
+        self._made: list[_Made] = []
         self.slots = array("q")
         self.unwritten: list[bytes] = []
         self.increments: defaultdict[int, float] = defaultdict(float)
@@ -64,23 +89,59 @@ class Column:
         self.is_timed = name in MERGES or self.restarts
         self.shares = Shares(MERGES.get(name, sum_of))
 
-    def allot(self, keys: Sequence[bytes]) -> int:
-        """Cells for the keys of a new series; returns the first."""
-        first = len(self.slots) + len(self.unwritten)
+    def allot(self, keys: Sequence[bytes], cells: MutableMapping[Any, int], key: Any, group: "Group") -> int:
+        """Add cells at the end of the column, for the open batch.
+
+        Args:
+            keys: one for each cell.
+            cells: takes the number of the first one.
+            key: what that number is found by.
+            group: whose bytes the cells are.
+
+        Returns:
+            The number of the first one.
+        """
+        first = cells[key] = len(self.slots) + len(self.unwritten)
+        size = sum(entry_bytes(len(each)) for each in keys)
         self.unwritten.extend(keys)
+        self._made.append(_Made(cells, key, group, size))
+        self.size += size
+        group.size += size
         return first
 
-    def rollback(self) -> None:
-        """The open batch never happened; series that it made stay, at 0."""
+    def written(self, slots: Sequence[int]) -> None:
+        """Take note that the unwritten cells stand in the file, in these slots; no rollback takes them out again."""
+        self.slots.extend(slots)
+        self.unwritten.clear()
+        self._made.clear()
+
+    def settle(self) -> None:
+        """Begin the next batch: the open one is applied."""
         self.increments.clear()
         self.times.clear()
+
+    def rollback(self) -> bool:
+        """Undo the open batch and the cells that it made; whether it made any."""
+        for cells, key, group, size in self._made:
+            del cells[key]
+            self.size -= size
+            group.size -= size
+        is_shorter = bool(self._made)
+        self._made.clear()
+        self.unwritten.clear()
+        self.settle()
         self.shares.rollback()
+        return is_shorter
 
 
 class Group:
-    """One family's series in one shard: label values to the first cell of each."""
+    """One family's series in one shard: label values to the first cell of each.
 
-    __slots__ = ("cells", "column", "family", "infinity", "sum")
+    Attributes:
+        size: the bytes that the entries of all series take, those of a summary's bins among them.
+    """
+
+    __slots__ = ("_key_bytes", "cells", "column", "family", "infinity", "size", "sum")
 
     def __init__(self, family: Family, column: Column) -> None:
         self.family = family
@@ -88,13 +149,22 @@ class Group:
         self.cells: dict[tuple[str, ...], int] = {}
         self.infinity = len(family.buckets)
         self.sum = self.infinity + 1 if family.type == HISTOGRAM else 1
+        self.size = 0
+        unlabelled = dict.fromkeys(family.labelnames, "")
+        bare = len(_key(family, "", unlabelled))
+        self._key_bytes = [len(key) - bare for key in self._keys(("",) * len(family.labelnames))]
 
     def cell(self, labelvalues: tuple[str, ...]) -> int:
         """The first cell of a series, which is made if it doesn't exist."""
         cell = self.cells.get(labelvalues)
         if cell is None:
-            cell = self.cells[labelvalues] = self.column.allot(list(self._keys(labelvalues)))
+            cell = self.column.allot(list(self._keys(labelvalues)), self.cells, labelvalues, self)
         return cell
+
+    def cost(self, labelvalues: tuple[str, ...]) -> int:
+        """Return what a series with these label values takes in its file, in bytes, without making its keys."""
+        bare = len(_key(self.family, "", dict(zip(self.family.labelnames, labelvalues, strict=True))))
+        return sum(entry_bytes(bare + more) for more in self._key_bytes)
 
     @property
     def width(self) -> int:
@@ -107,7 +177,9 @@ class Group:
 
     def adopt(self, labelvalues: tuple[str, ...], cell: int) -> None:
         """Take over a series that stands in the file from its first cell on."""
-        self.cells.setdefault(labelvalues, cell)
+        if labelvalues not in self.cells:
+            self.cells[labelvalues] = cell
+            self.size += self.cost(labelvalues)
 
     def _keys(self, labelvalues: tuple[str, ...]) -> Iterator[bytes]:
         family, name = self.family, self.family.metric_name

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from busmon import files
 from busmon.catalogue.family import COUNTER, HISTOGRAM, Family
 from busmon.registry.numbers import go_float
 
@@ -57,9 +58,7 @@ class Exemplars:
         """
         if self._is_written:
             return
-        draft = path.with_suffix(".tmp")
-        draft.write_bytes(orjson.dumps(self._by_metric()))
-        draft.replace(path)
+        files.replace(path, orjson.dumps(self._by_metric()))
         self._is_written = True
 
     def _by_metric(self) -> dict[str, list[Any]]:

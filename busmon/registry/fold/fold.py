@@ -14,7 +14,7 @@ from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.errors import AdoptionError, RejectedError
-from busmon.registry.admission.admission import Admission
+from busmon.registry.admission.admission import SERIES_OVERFLOW, Admission
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.checks import check_trace_id, checked, label_texts, stated_time, value_of
 from busmon.registry.admission.families import Families
@@ -23,7 +23,7 @@ from busmon.registry.fold.columns import SKETCH, Column, Group
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.points import Points, of_point, point_time
 from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
-from busmon.registry.fold.shares import NOBODY
+from busmon.registry.fold.shares import NOBODY, Room
 from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
 from busmon.wire.envelope import MOVE, Envelope, Observed, Part, Point
@@ -58,7 +58,10 @@ class Fold:
         self._now = 0.0
         self._agent = OWN_AGENT
         self._user: str | None = None
-        self.sketches = Sketches(columns[SKETCH])
+        self.sketches = Sketches(columns[SKETCH], admission.take_bytes)
+        self._room = Room()
+        for column in columns.values():
+            column.shares.room = self._room
         self.exemplars = Exemplars()
         self.streams = Streams()
         self._points = Points(families)
@@ -72,6 +75,7 @@ class Fold:
         source, agent, ts, samples, tables, final, parts, _, _ = envelope
         at = now if ts is None or ts > now else ts
         self._now, self._agent, self._user = now, agent, user
+        self._room.agent = agent
         for table in shortcuts.tables(self._routes.table_ways, tables, source, at, self._folded) if tables else ():
             try:
                 self._table(table, source, at, now)
@@ -151,9 +155,9 @@ class Fold:
         self._forget_counts()
 
     def rollback(self) -> None:
-        """The open batch never happened."""
-        for column in self._columns.values():
-            column.rollback()
+        """Undo the open batch, and the series that it made."""
+        if sum(column.rollback() for column in self._columns.values()):
+            self._admission.rollback(self.groups)
         self.streams.rollback()
         self._forget_counts()
 
@@ -263,7 +267,9 @@ class Fold:
         elif type_ != GAUGE:
             _observe(group, cell, change)
             if type_ == SUMMARY and type(change) is list:
-                self.sketches.observe(group.family, labelvalues, change, self._now)
+                left_out = self.sketches.observe(group, labelvalues, change, self._now)
+                if left_out:
+                    self._admission.counted[SERIES_OVERFLOW][group.family.name, self._agent] += left_out
         elif route.accumulates:
             _add(group.column, cell, change, at)
         else:
@@ -291,7 +297,7 @@ class Fold:
     # -- what other formats say -----------------------------------------------------------------------------------
 
     def _part(self, part: Part, at: float, now: float) -> None:
-        self._agent = part.agent
+        self._agent = self._room.agent = part.agent
         self._points.begin(part)
         for point in part.points:
             try:

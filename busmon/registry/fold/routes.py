@@ -13,7 +13,7 @@ from busmon.catalogue import naming
 from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
 from busmon.errors import AdoptionError, RejectedError
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import bounds, checked, label_texts, value_of
+from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, bounds, checked, label_texts, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import Column, Group, column_of
 from busmon.wire.members import word
@@ -196,7 +196,7 @@ class Routes:
         rejected = RejectedError("invalid_value", "it has no row")
         for labelvalues, value in candidates:
             try:
-                label_texts(names, labelvalues)
+                label_texts(names, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
                 stated = bounds(value) if type_ == HISTOGRAM else None
                 buckets = None if stated is None else sorted(stated - {inf})
                 merge = "add" if type_ == GAUGE and op == "add" else "latest"

@@ -6,9 +6,11 @@ nobody's: one share of a series, whoever said it. What an open batch sets is kep
 forgets it. Pure: the shard persists the shares and writes the merged values.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from busmon.errors import RejectedError
 from busmon.registry.numbers import LARGEST
 
 NOBODY = ""
@@ -16,6 +18,13 @@ NOBODY = ""
 
 DERIVE_AGAIN_SECONDS = 60.0
 """So that a derived gauge's time shows that it is looked after, at no cost for most envelopes."""
+
+
+MAX_SHARES = 100_000
+"""Of one shard, those left out that presence alone says; a third of a kilobyte each, in memory and in the journal."""
+
+MAX_SHARES_OF_AGENT = 25_000
+"""Of one shard, so that four agents have to be greedy before a fifth has no room."""
 
 
 class Share(NamedTuple):
@@ -49,37 +58,135 @@ MERGES: Mapping[str, Merge] = {
 }
 
 
+class Room:
+    """How many gauges of sources one shard remembers, in all and of each agent.
+
+    A source's agent is the first one that named it since the shard was opened; until then nobody's.
+
+    Attributes:
+        agent: of what is being folded.
+        taken: in all.
+    """
+
+    def __init__(self) -> None:
+        self.agent = ""
+        self.taken = 0
+        self._of_agent: Counter[str] = Counter()
+        self._of_source: Counter[str] = Counter()
+        self._agents: dict[str, str] = {}
+
+    def take(self, source: str) -> None:
+        """Have one more share of this source.
+
+        Raises:
+            RejectedError: `share_budget`.
+        """
+        if source == NOBODY:
+            return
+        self._name(source)
+        if self.taken >= MAX_SHARES or self._of_agent[self._agents[source]] >= MAX_SHARES_OF_AGENT:
+            self._forget(source)
+            raise RejectedError("share_budget", "no place is left for another source's value of a gauge")
+        self.add(source)
+
+    def add(self, source: str) -> None:
+        """Have one more share of this source, whatever the bounds are: it is in the shard's files."""
+        if source != NOBODY:
+            self._count(source, 1)
+
+    def give(self, source: str) -> None:
+        """Have one share less of this source."""
+        if source != NOBODY:
+            self._count(source, -1)
+            self._forget(source)
+
+    def _count(self, source: str, more: int) -> None:
+        self.taken += more
+        self._of_source[source] += more
+        self._of_agent[self._agents.setdefault(source, "")] += more
+
+    def _name(self, source: str) -> None:
+        """Let the agent have the source's shares, if nobody has."""
+        if self._agents.get(source):
+            return
+        if held := self._of_source[source]:
+            self._of_agent[""] -= held
+            self._of_agent[self.agent] += held
+        self._agents[source] = self.agent
+
+    def _forget(self, source: str) -> None:
+        """Forget a source that has no shares, and an agent that has none."""
+        if not self._of_source[source]:
+            del self._of_source[source]
+            agent = self._agents.pop(source, "")
+            if not self._of_agent[agent]:
+                del self._of_agent[agent]
+
+
 class Shares:
-    """The shares of all series of one value file, by cell and source; those of the open batch by source and cell."""
+    """The shares of all series of one value file, by cell and source; those of the open batch by source and cell.
+
+    Attributes:
+        room: of the whole shard.
+    """
 
     def __init__(self, merge: Merge) -> None:
+        self.room = Room()
         self._merge = merge
         self._by_cell: dict[int, dict[str, Share]] = {}
         self._by_source: dict[str, set[int]] = {}
         self._open: dict[str, dict[int, Share | None]] = {}
 
     def set(self, cell: int, source: str, value: float, at: float) -> None:
-        """Let the source say its value, unless it has said a later one."""
+        """Let the source say its value, unless it has said a later one.
+
+        Raises:
+            RejectedError: `share_budget`: it has said none yet, and there is no room for another.
+        """
         share = Share(float(at), float(value))
         opened = self._open.get(source)
         if opened is None:
             opened = self._open[source] = {}
         known = opened.get(cell) or self._by_cell.get(cell, _NONE).get(source)
-        if known is None or known.derived or share > known:
+        if known is None or known.derived:
+            self.room.take(source)
+            opened[cell] = share
+        elif share > known:
             opened[cell] = share
 
     def replace(self, cell: int, source: str, value: float, at: float) -> None:
-        """Let the source say its value, unless it has said a later one; of values of one time the last counts."""
+        """Let the source say its value, unless it has said a later one; of values of one time the last counts.
+
+        Raises:
+            RejectedError: as of `set`.
+        """
         known = self._known(cell, source)
         if known is None or known.derived or at >= known.at:
+            self._require_room(cell, source)
             self._open.setdefault(source, {})[cell] = Share(float(at), float(value))
 
     def move(self, cell: int, source: str, change: float, at: float) -> None:
-        """Change the source's value by a difference; one that it has not said is 0."""
+        """Change the source's value by a difference; one that it has not said is 0.
+
+        Raises:
+            RejectedError: as of `set`.
+        """
         known = self._known(cell, source)
         value, since = (0.0, 0.0) if known is None or known.derived else (known.value, known.at)
         value = max(-LARGEST, min(value + change, LARGEST))
+        self._require_room(cell, source)
         self._open.setdefault(source, {})[cell] = Share(max(float(at), since), value)
+
+    def _require_room(self, cell: int, source: str) -> None:
+        """Take room for a share, unless the source has it already.
+
+        Raises:
+            RejectedError: `share_budget`.
+        """
+        opened = self._open.get(source, {}).get(cell)
+        counted = opened or self._by_cell.get(cell, _NONE).get(source)
+        if counted is None or counted.derived:
+            self.room.take(source)
 
     def _known(self, cell: int, source: str) -> Share | None:
         """Look a source's share up, in the open batch first; None where it left, too."""
@@ -95,8 +202,9 @@ class Shares:
     def drop(self, sources: Collection[str]) -> None:
         """Take every share of these sources out, those of the open batch among them."""
         for source in sources:
-            if cells := {*self._by_source.get(source, ()), *self._open.get(source, ())}:
-                self._open[source] = dict.fromkeys(cells)
+            self._forget_open(source)
+            if held := self._by_source.get(source):
+                self._open[source] = dict.fromkeys(held)
 
     def latest_at(self, source: str) -> float:
         """The latest event time of the source's shares, in seconds since the epoch; 0 if it has none."""
@@ -134,6 +242,9 @@ class Shares:
 
     def load(self, cell: int, source: str, share: Share | None) -> None:
         """Take over what `dump` gave; `commit` makes it count."""
+        known = self._open.get(source, {}).get(cell) or self._by_cell.get(cell, _NONE).get(source)
+        if share is not None and not share.derived and (known is None or known.derived):
+            self.room.add(source)
         self._open.setdefault(source, {})[cell] = share
 
     def commit(self) -> None:
@@ -144,8 +255,16 @@ class Shares:
         self._open = {}
 
     def rollback(self) -> None:
-        """The open batch never happened."""
-        self._open = {}
+        """Undo the open batch."""
+        for source in list(self._open):
+            self._forget_open(source)
+
+    def _forget_open(self, source: str) -> None:
+        """Forget what the source says in the open batch, and give back the room of what it says for the first time."""
+        for cell, share in self._open.pop(source, {}).items():
+            known = self._by_cell.get(cell, _NONE).get(source)
+            if share is not None and not share.derived and (known is None or known.derived):
+                self.room.give(source)
 
     def _place(self, cell: int, source: str, share: Share | None) -> None:
         if share is not None:
@@ -153,7 +272,8 @@ class Shares:
             self._by_source.setdefault(source, set()).add(cell)
         elif cell in self._by_source.get(source, ()):
             shares, cells = self._by_cell[cell], self._by_source[source]
-            del shares[source]
+            if not shares.pop(source).derived:
+                self.room.give(source)
             cells.remove(cell)
             if not shares:
                 del self._by_cell[cell]

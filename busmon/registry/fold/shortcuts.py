@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
+from busmon.errors import RejectedError
 from busmon.registry.fold.columns import Group
 from busmon.registry.fold.routes import Shortcut, TableWay, Way
 from busmon.registry.numbers import LARGEST
@@ -71,7 +72,7 @@ def samples(
                     column.shares.set(cell, source, value, at)
                     gauges += 1
                     continue
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, RejectedError):
             pass
         others.append(sample)
     for type_, count in ((COUNTER, counters), (GAUGE, gauges), (HISTOGRAM, histograms)):
@@ -111,7 +112,7 @@ def _set(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
                 set_(cells[tuple(row)], source, value, at)
                 continue
             row.append(value)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, RejectedError):
             if type(row) is list:
                 row.append(value)
         except (AttributeError, IndexError):

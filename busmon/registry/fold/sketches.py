@@ -5,42 +5,64 @@ step of the window and one more, however long it lives. Pure; one thread.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
 from busmon.catalogue.family import Family
-from busmon.registry.fold.columns import Column
+from busmon.registry.entry import entry_bytes
+from busmon.registry.fold.columns import Column, Group
 from busmon.registry.sketch import WINDOW, bin_of
 
 
 class Sketches:
     """The sketches of one shard's summaries."""
 
-    def __init__(self, column: Column) -> None:
+    def __init__(self, column: Column, has_room: Callable[[Group, int], bool]) -> None:
         self._column = column
+        self._has_room = has_room
         self._cells: dict[tuple[str, tuple[str, ...]], dict[tuple[int, str], int]] = {}
         self._now = self._start = 0.0
         self._slot = 0
 
-    def observe(self, family: Family, labelvalues: tuple[str, ...], values: Sequence[float], now: float) -> None:
-        """Count values in the step that `now` lies in, in seconds since the epoch."""
+    def observe(self, group: Group, labelvalues: tuple[str, ...], values: Sequence[float], now: float) -> int:
+        """Count values in the step that `now` lies in, in seconds since the epoch.
+
+        Returns:
+            How many values are in no bin, since the family's bytes are spent.
+        """
         if now != self._now:
             self._now, self._slot, self._start = now, WINDOW.slot(now), WINDOW.start(now)
-        cells = self._cells.get((family.name, labelvalues))
+        series = group.family.name, labelvalues
+        cells = self._cells.get(series)
         if cells is None:
-            cells = self._cells[family.name, labelvalues] = {}
+            cells = self._cells[series] = {}
+        left_out = 0
         for value in values:
             place = self._slot, bin_of(value)
             cell = cells.get(place)
             if cell is None:
-                cell = cells[place] = self._column.allot([_key(family, labelvalues, place)])
+                key = _key(group.family, labelvalues, place)
+                if not self._has_room(group, entry_bytes(len(key))):
+                    left_out += 1
+                    continue
+                cell = self._column.allot([key], cells, place, group)
             self._count(cell)
+        return left_out
 
-    def restore(self, key: bytes, cell: int) -> None:
-        """Take over a bin that stands in the file as this cell."""
-        metric_name, labels, slot, bin_ = orjson.loads(key)
-        self._cells.setdefault((metric_name, tuple(labels.values())), {})[slot, bin_] = cell
+    def restore(self, key: bytes, cell: int, groups: Mapping[str, Group]) -> None:
+        """Take over a bin that stands in the file as this cell.
+
+        Raises:
+            ValueError: it is no bin's key.
+        """
+        try:
+            metric_name, labels, slot, bin_ = orjson.loads(key)
+            self._cells.setdefault((metric_name, tuple(labels.values())), {})[slot, bin_] = cell
+        except (TypeError, AttributeError) as error:
+            raise ValueError("expected a name, labels, a step and a bin") from error
+        if group := groups.get(metric_name):
+            group.size += entry_bytes(len(key))
 
     def _count(self, cell: int) -> None:
         """Add 1 to a cell's count of this step; what the open batch has there of an earlier lap is too old."""

@@ -5,7 +5,7 @@ different types is served as the first file has it, in the order of writers and 
 thread.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection as Names
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,9 @@ from busmon.registry.scrape.quantiles import Quantiles
 from busmon.registry.scrape.reader import Reader
 from busmon.registry.scrape.snapshot import Snapshot
 from busmon.registry.scrape.tables import ValueTable
+
+MAX_BAD_KEYS = 1000
+"""Of one file, after which no more of its keys are looked at: it is no value file, however many it has."""
 
 Rows = defaultdict[str, dict[bytes, int]]
 """The rows of one collection's new keys, by column; held while the files are gone through."""
@@ -48,6 +51,7 @@ class Collection:
         self._tables: dict[str, ValueTable] = {}
         self._keys = KeyParser()
         self._faults: dict[str, str] = {}
+        self._bad_keys: Counter[str] = Counter()
         nowhere = MergedFamily("", "", "")
         self._nowhere = Series(nowhere, b"", Layout("", (), labelled=False))
 
@@ -98,9 +102,12 @@ class Collection:
 
     def _row(self, file: str, column: MergedColumn, pid: str, key: bytes) -> int:
         """The row that an entry adds to: one that stands in other files, or under another help, too."""
+        if self._bad_keys[file] >= MAX_BAD_KEYS:
+            return NOWHERE
         try:
             name, part, labels, help_ = self._keys.parse(column.type, key, pid)
         except ValueError as error:
+            self._bad_keys[file] += 1
             self._faults[file] = f"the key {key[:80]!r}: {error}"
             return NOWHERE
         family = self.families.get(name)

@@ -17,8 +17,10 @@ from typing import Any
 import orjson
 
 from busmon.errors import RegistryError
+from busmon.registry.fold.columns import COLUMNS, SKETCH
 from busmon.registry.scrape.tables import Identity, ReplacedError, ValueTable, name_parts
 from busmon.registry.shard.journal import Journal
+from busmon.registry.shard.values import Extent
 
 SUFFIXES = (".db", ".bins")
 
@@ -106,9 +108,11 @@ class FollowedFiles:
         self.skipped, self._journal_identity = {}, None
         journal = self._open_journal()
         try:
+            extents = journal.extents() if journal and journal.has_extents else []
             self._read_files()  # listed from here on: a file that is made later has its batch in the journal
             if journal:
                 self._read_past(journal)
+                self._hold_to(extents)
         except (OSError, RegistryError) as error:
             self._read_files()
             self.skipped[self._journal.name] = str(error)
@@ -135,13 +139,29 @@ class FollowedFiles:
         if not self.skipped:
             self._journal_identity = identity(journal.descriptor)
 
+    def _hold_to(self, extents: Iterable[Extent]) -> None:
+        """Leave out and name each file that has less than the journal counts on: it was damaged, cut or deleted."""
+        for column, extent in zip(COLUMNS, extents, strict=False):
+            name = f"{column}_{self._writer}{SUFFIXES[column == SKETCH]}"
+            if not extent.used or name in self.skipped:
+                continue
+            table = self.tables.get(name)
+            if table is None:
+                self.skipped[name] = f"it is gone, and {self._journal.name} counts on it"
+            elif table.generation == extent.generation and table.parsed < extent.used:
+                self.skipped[name] = f"{table.parsed} bytes are used, and {self._journal.name} counts on {extent.used}"
+                del self.tables[name]
+        if self.skipped:
+            self._journal_identity = None
+
     def _read_files(self) -> None:
         known, self.tables = self.tables, {}
+        is_owned = self._journal.is_file()
         for name in names_of(self._directory).get(self._writer, ()):
             timed = self._is_timed(name_parts(name)[0])
             table = known.get(name)
-            if table is None or table.timed != timed:
-                table = ValueTable(self._directory / name, timed=timed)
+            if table is None or (table.timed, table.is_owned) != (timed, is_owned):
+                table = ValueTable(self._directory / name, timed=timed, is_owned=is_owned)
             try:
                 self.tables[name] = self._read_file(name, table)
             except FileNotFoundError:
@@ -153,7 +173,7 @@ class FollowedFiles:
         try:
             table.read()
         except ReplacedError:
-            table = ValueTable(self._directory / name, timed=table.timed)
+            table = ValueTable(self._directory / name, timed=table.timed, is_owned=table.is_owned)
             table.read()
         return table
 

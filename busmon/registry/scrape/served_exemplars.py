@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from busmon import files
 from busmon.catalogue import naming
 from busmon.registry.numbers import go_float, is_number
 from busmon.registry.scrape.lines import label_text
 from busmon.registry.scrape.merged import Series
 
 PATTERN = "exemplars_shard*.json"
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""Ten thousand exemplars with label values of the greatest length take less."""
+
 MAX_LABEL_CHARACTERS = 128
 """In the names and values of an exemplar's labels (OpenMetrics 1.0.0, section "Exemplars")."""
 
@@ -71,7 +75,7 @@ class ServedExemplars:
             version = status.st_ino, status.st_mtime_ns
             if path in before and before[path][0] == version:
                 return before[path]
-            return version, dict(_parsed(orjson.loads(path.read_bytes())))
+            return version, dict(_parsed(orjson.loads(files.content(path, MAX_FILE_BYTES))))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:

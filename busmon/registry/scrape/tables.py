@@ -13,7 +13,9 @@ from itertools import compress, count, islice
 from operator import ne, sub
 from pathlib import Path
 
+from busmon import files
 from busmon.errors import RegistryError
+from busmon.registry.entry import MAX_FILE_BYTES
 from busmon.registry.shard.values import keys_and_slots, stands_at
 
 Identity = tuple[int, int]
@@ -21,6 +23,9 @@ Identity = tuple[int, int]
 
 _HEADER = struct.Struct("iI")
 _BLOCK = 512
+
+MAX_FOREIGN_BYTES = 64 * 1024 * 1024
+"""Of a file whose writer has no journal: it is read whole by each scrape, and nothing says that it is a value file."""
 
 
 class ReplacedError(Exception):
@@ -34,13 +39,16 @@ class ValueTable:
         column: what the file's name says of its type, such as `counter` or `gauge_sum`.
         writer: the rest of the name: `shard0`, or another writer's process id.
         timed: whether `times` is kept.
+        is_owned: whether its writer has a journal.
+        generation: as of the file that was read.
         values: by entry.
         times: by entry.
         identity: of the file that was read.
         parsed: how much of the file its known entries take, in bytes.
     """
 
-    def __init__(self, path: Path, *, timed: bool) -> None:
+    def __init__(self, path: Path, *, timed: bool, is_owned: bool = False) -> None:
+        self.is_owned = is_owned
         self.column, self.writer = name_parts(path.name)
         self.timed = timed
         self.values = array("d", [0.0])
@@ -48,7 +56,7 @@ class ValueTable:
         self.identity: Identity | None = None
         self.parsed = _HEADER.size
         self._path = path
-        self._generation = 0
+        self.generation = 0
         self._slots = array("I", [0])
         self._entries = array("I")
         self._shift = 0
@@ -64,7 +72,7 @@ class ValueTable:
             RegistryError: it is torn.
             ReplacedError: it isn't the file that was read before.
         """
-        with self._path.open("rb", buffering=0) as stream:
+        with os.fdopen(files.opened(self._path), "rb", buffering=0) as stream:
             used, size = self._look(stream.fileno())
             buffer = os.pread(stream.fileno(), max(0, min(used, size)), 0)
         if not self._continues(buffer, used):
@@ -81,7 +89,7 @@ class ValueTable:
             RegistryError: it is torn.
             ReplacedError: it isn't the file that was read before.
         """
-        with self._path.open("rb", buffering=0) as stream:
+        with os.fdopen(files.opened(self._path), "rb", buffering=0) as stream:
             used, _ = self._look(stream.fileno())
             if used > self.parsed:
                 self._parse(os.pread(stream.fileno(), used - self.parsed, self.parsed), used, self.parsed)
@@ -119,11 +127,18 @@ class ValueTable:
         if len(head) < _HEADER.size:
             raise RegistryError(f"it has {len(head)} bytes, and no header")
         used, generation = _HEADER.unpack(head)
+        most = MAX_FILE_BYTES if self.is_owned else MAX_FOREIGN_BYTES
+        if used > most:
+            raise RegistryError(f"{used} bytes are used; at most {most} are read")
+        if used > len(head) and not os.pread(descriptor, 4, len(head)).strip(b"\0"):
+            raise RegistryError("its first entry has no key")  # said before a file that is one hole is read
+        if self.is_owned and used < len(head):
+            raise RegistryError(f"its header says that {used} bytes are used")
         status = os.fstat(descriptor)
         identity = (status.st_dev, status.st_ino)
         if self.identity is None:
-            self.identity, self._generation = identity, generation
-        elif (self.identity, self._generation) != (identity, generation):
+            self.identity, self.generation = identity, generation
+        elif (self.identity, self.generation) != (identity, generation):
             raise ReplacedError
         return used, status.st_size
 

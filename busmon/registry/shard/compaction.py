@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from busmon.errors import RegistryError
 from busmon.registry.fold.columns import SKETCH
-from busmon.registry.shard.values import ValueFile, generation_of, write_file
+from busmon.registry.shard.damage import damaged
+from busmon.registry.shard.values import Extent, ValueFile, generation_of, write_file
 
 DRAFT_SUFFIX = ".next"
 
@@ -30,11 +30,12 @@ class Draft:
     """A value file's next generation.
 
     Attributes:
+        extent: what it has.
         moved: the new slot of each live entry, by its old one.
     """
 
     path: Path
-    generation: int
+    extent: Extent
     moved: Mapping[int, int] = field(repr=False)
 
     def discard(self) -> None:
@@ -55,8 +56,8 @@ def draft(file: ValueFile, doomed: Doomed, *, fsync: bool) -> Draft | None:
         return None
     path, generation = file.path.with_suffix(DRAFT_SUFFIX), file.generation + 1
     values = [(key, file.doubles[slot], file.doubles[slot + 1]) for key, slot in live]
-    slots = write_file(path, values, generation, fsync=fsync)
-    return Draft(path, generation, dict(zip((slot for _, slot in live), slots, strict=True)))
+    slots, extent = write_file(path, values, generation, fsync=fsync)
+    return Draft(path, extent, dict(zip((slot for _, slot in live), slots, strict=True)))
 
 
 def complete(paths: Mapping[str, Path], generations: Mapping[str, int]) -> None:
@@ -72,11 +73,12 @@ def complete(paths: Mapping[str, Path], generations: Mapping[str, int]) -> None:
     """
     for column, path in paths.items():
         wanted, beside = generations.get(column, 0), path.with_suffix(DRAFT_SUFFIX)
-        if beside.exists() and generation_of(beside) == wanted != generation_of(path):
+        if beside.is_file() and generation_of(beside) == wanted != generation_of(path):
             beside.replace(path)
         beside.unlink(missing_ok=True)
         if (column in generations or path.exists()) and (found := generation_of(path)) != wanted:
-            raise RegistryError(f"{path}: it is generation {found}, and the shard's journal counts on {wanted}")
+            fault = f"it is generation {found}, and the shard's journal counts on {wanted}"
+            raise damaged(path, fault if found >= 0 else "the file is gone, and the shard's journal counts on it")
 
 
 def _is_doomed(key: bytes, doomed: Doomed, *, is_sketch: bool) -> bool:

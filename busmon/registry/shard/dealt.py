@@ -10,9 +10,11 @@ from pathlib import Path
 
 import orjson
 
+from busmon import files
 from busmon.errors import RegistryError
 
 FILE_NAME = "dealt.json"
+_MAX_BYTES = 65_536
 
 
 def dealt_since(registry_dir: Path, shards: int, dealt_by: Mapping[str, str | int], now: float) -> float:
@@ -32,7 +34,7 @@ def dealt_since(registry_dir: Path, shards: int, dealt_by: Mapping[str, str | in
     since = 0.0
     if path.exists():
         try:
-            known, since, *noted = orjson.loads(path.read_bytes())
+            known, since, *noted = orjson.loads(files.content(path, _MAX_BYTES))
             since = float(since)
         except (ValueError, TypeError) as error:
             raise RegistryError(f"{path}: expected the number of shards and a time, as busmon writes them") from error
@@ -41,8 +43,5 @@ def dealt_since(registry_dir: Path, shards: int, dealt_by: Mapping[str, str | in
         # An earlier version noted the number alone.
         since = since if [known, *noted] == [shards] else now
     # Its own draft, or the replacement of one worker would take another's away.
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.touch(mode=0o600)
-    draft.write_bytes(orjson.dumps([shards, since, dict(dealt_by)]))
-    draft.replace(path)
+    files.replace(path, orjson.dumps([shards, since, dict(dealt_by)]), f".{os.getpid()}.tmp")
     return since

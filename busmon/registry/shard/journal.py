@@ -1,31 +1,41 @@
 """The redo journal of one shard: an append-only log of what each batch changes, as absolute values.
 
-A file opens with a header (`marked`, `applied`: offsets), then a snapshot record, then one record per commit. A
-commit is append → mark → apply → clear: a record counts once `marked` covers it, and until `applied` reaches it the
-value files may hold only part of it. Records stay until the next checkpoint, so an opener can replay them all and a
-reader that saw the header before and after it read the values can lay the records between over them. Only the shard's
-owner writes.
+A file opens with a header (`marked`, `applied`: offsets) and the extents of the value files, then a snapshot record,
+then one record per commit. A commit is append → mark → apply → clear: a record counts once `marked` covers it, and
+until `applied` reaches it the value files may hold only part of it. Records stay until the next checkpoint, so an
+opener can replay them all and a reader that saw the header before and after it read the values can lay the records
+between over them. Only the shard's owner writes.
 """
 
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from busmon import files
 from busmon.errors import RegistryError
 from busmon.registry.shard import disk
+from busmon.registry.shard.values import Extent
 
 _HEADER = struct.Struct("<8sQQ")
 _OFFSET = struct.Struct("<Q")
 _RECORD = struct.Struct("<II")
-_MAGIC = b"busmonJ1"
+_MAGIC = b"busmonJ2"
+_FIRST_MAGIC = b"busmonJ1"
+"""Of a journal without extents."""
 _MARKED_AT = 8
 _APPLIED_AT = 16
-_START = _HEADER.size
+_EXTENT = struct.Struct("<III")
+_CHECKSUM = struct.Struct("<I")
+MAX_EXTENTS = 16
+_EXTENTS_AT = _HEADER.size
+_EXTENTS_BYTES = MAX_EXTENTS * _EXTENT.size
+_START = _EXTENTS_AT + _EXTENTS_BYTES + _CHECKSUM.size + 4
 _TELLING_BYTES = 4096
+_ATTEMPTS = 3
 
 CAPACITY_BYTES = 16 * 1024 * 1024
 
@@ -43,27 +53,37 @@ class Journal:
 
     Attributes:
         opened: the marks as they were when it was opened.
+        has_extents: whether it says what the value files have; not one of the format's first version.
     """
 
-    def __init__(self, descriptor: int, marks: Marks) -> None:
+    def __init__(self, descriptor: int, marks: Marks, *, has_extents: bool = True) -> None:
         self.descriptor = descriptor
         self.opened = marks
+        self.has_extents = has_extents
+        self._start = _START if has_extents else _EXTENTS_AT
         self._marked = marks.marked
         self._capacity = os.fstat(descriptor).st_size
 
     @classmethod
-    def create(cls, path: Path, snapshot: bytes, *, fsync: bool) -> Self:
+    def create(cls, path: Path, snapshot: bytes, extents: Sequence[Extent] = (), *, fsync: bool) -> Self:
         """Put a journal that starts with this snapshot in the place of the one at `path`, atomically.
+
+        Args:
+            path: where it is to stand.
+            snapshot: its first record.
+            extents: of the value files, in the order of the columns.
+            fsync: have the disk hold it before it takes its place.
 
         Raises:
             OSError: there is no room for it; the old journal still stands.
         """
         draft = path.with_suffix(".tmp")
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = files.draft(draft)
         try:
             end = _START + _RECORD.size + len(snapshot)
             os.posix_fallocate(descriptor, 0, end + CAPACITY_BYTES)
-            disk.write(descriptor, _HEADER.pack(_MAGIC, end, end) + _framed(snapshot), 0)
+            head = _HEADER.pack(_MAGIC, end, end) + _packed(extents)
+            disk.write(descriptor, head.ljust(_START, b"\0") + _framed(snapshot), 0)
             if fsync:
                 os.fsync(descriptor)
             draft.replace(path)
@@ -81,9 +101,10 @@ class Journal:
             FileNotFoundError: there is none.
             RegistryError: what stands there is no journal of this version.
         """
-        descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        descriptor = files.opened(path, os.O_RDWR if writable else os.O_RDONLY)
         try:
-            return cls(descriptor, _read_marks(descriptor))
+            has_extents = os.pread(descriptor, len(_MAGIC), 0) == _MAGIC
+            return cls(descriptor, _read_marks(descriptor), has_extents=has_extents)
         except RegistryError as error:
             os.close(descriptor)
             raise RegistryError(f"{path}: {error}") from error
@@ -110,6 +131,28 @@ class Journal:
             raise
         self._marked = marked
 
+    def extents(self) -> list[Extent]:
+        """Return what the value files have at least, in the order of the columns.
+
+        Raises:
+            RegistryError: it is damaged.
+        """
+        for _ in range(_ATTEMPTS):  # a reader may come between two halves of a write
+            table = os.pread(self.descriptor, _EXTENTS_BYTES + _CHECKSUM.size, _EXTENTS_AT)
+            if len(table) == _EXTENTS_BYTES + _CHECKSUM.size and table[_EXTENTS_BYTES:] == _sum_of(
+                table[:_EXTENTS_BYTES]
+            ):
+                return [Extent(*fields) for fields in _EXTENT.iter_unpack(table[:_EXTENTS_BYTES])]
+        raise RegistryError("the journal's extents of the value files are damaged")
+
+    def note(self, extents: Sequence[Extent]) -> None:
+        """Say what the value files have by now, before anything of it counts.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        disk.write(self.descriptor, _packed(extents), _EXTENTS_AT)
+
     def clear(self) -> None:
         """Say that the value files hold every marked record."""
         disk.write(self.descriptor, _OFFSET.pack(self._marked), _APPLIED_AT)
@@ -128,9 +171,9 @@ class Journal:
         Raises:
             RegistryError: a record is torn that was applied.
         """
-        end = _START
+        end = self._start
         try:
-            for payload in self._records(_START, self._marked):
+            for payload in self._records(self._start, self._marked):
                 yield payload
                 end += _RECORD.size + len(payload)
         except RegistryError:
@@ -157,7 +200,7 @@ class Journal:
 
     def before(self, offset: int) -> bytes:
         """What stands last before an offset: it tells the records before it from others that may stand there later."""
-        start = max(_START, offset - _TELLING_BYTES)
+        start = max(self._start, offset - _TELLING_BYTES)
         return os.pread(self.descriptor, offset - start, start)
 
     def _records(self, offset: int, end: int) -> Iterator[bytes]:
@@ -171,6 +214,17 @@ class Journal:
             yield payload
             offset = start + size
 
+    def detach(self) -> None:
+        """Go on in memory, with the same marks and no records.
+
+        Raises:
+            OSError: there is no memory for it.
+        """
+        header = os.pread(self.descriptor, self._start, 0)
+        os.close(self.descriptor)
+        self.descriptor = os.memfd_create("journal")
+        disk.write(self.descriptor, header, 0)
+
     def close(self) -> None:
         """Close the file; its contents are complete at any time."""
         os.close(self.descriptor)
@@ -183,13 +237,23 @@ def _read_marks(descriptor: int) -> Marks:
         RegistryError: the file doesn't open as a journal does.
     """
     header = os.pread(descriptor, _HEADER.size, 0)
-    if len(header) != _HEADER.size or not header.startswith(_MAGIC):
+    if len(header) != _HEADER.size or not header.startswith((_MAGIC, _FIRST_MAGIC)):
         raise RegistryError("not a journal of this version of busmon")
-    _, marked, applied = _HEADER.unpack(header)
-    if not _START < applied <= marked <= os.fstat(descriptor).st_size:
+    magic, marked, applied = _HEADER.unpack(header)
+    start = _START if magic == _MAGIC else _EXTENTS_AT
+    if not start < applied <= marked <= os.fstat(descriptor).st_size:
         raise RegistryError(f"a journal's marks can't be {marked} and {applied}")
     return Marks(marked, applied)
 
 
 def _framed(payload: bytes) -> bytes:
     return _RECORD.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _packed(extents: Sequence[Extent]) -> bytes:
+    table = b"".join(_EXTENT.pack(*extent) for extent in extents).ljust(_EXTENTS_BYTES, b"\0")
+    return table + _sum_of(table)
+
+
+def _sum_of(table: bytes) -> bytes:
+    return _CHECKSUM.pack(zlib.crc32(table))

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from busmon import files
 from busmon.errors import ShardOwnedError
 
 _POLL_SECONDS = 0.05
@@ -16,7 +17,7 @@ def locked(registry_dir: Path, shard: int, wait_seconds: float) -> int:
     Raises:
         ShardOwnedError: another process holds it, and still does after that wait.
     """
-    descriptor = os.open(registry_dir / f"shard{shard}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = files.opened(registry_dir / f"shard{shard}.lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + wait_seconds
     while True:
         try:

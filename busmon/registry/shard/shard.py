@@ -8,7 +8,7 @@ one process owns a shard; readers follow it without any lock.
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 from math import isfinite
@@ -29,9 +29,10 @@ from busmon.registry.fold.shares import NOBODY, Share
 from busmon.registry.numbers import LARGEST, go_float
 from busmon.registry.shard import compaction, disk
 from busmon.registry.shard.compaction import Doomed, Draft
+from busmon.registry.shard.damage import damaged
 from busmon.registry.shard.journal import Journal
 from busmon.registry.shard.lock import locked
-from busmon.registry.shard.values import ValueFile
+from busmon.registry.shard.values import FIRST_ENTRY, Extent, ValueFile, used_bytes
 
 NO_DRAFTS: Mapping[str, Draft] = {}
 
@@ -53,6 +54,7 @@ class Shard:
         self._number = number
         self.families = families
         self._fsync = fsync
+        self._is_detached = False
         self.admission = Admission(registry_dir, number, families, UNBOUNDED)
         self._checks_users = True
         self._begin()
@@ -61,6 +63,8 @@ class Shard:
     def _begin(self) -> None:
         self._columns: dict[str, Column] = {name: Column(name) for name in COLUMNS}
         self._files: dict[str, ValueFile] = {}
+        self._extents: dict[str, Extent] = {}
+        self._is_noted = True
         self.fold = Fold(self.families, self._columns, self.admission)
         self.ledger = Ledger(checks_users=self._checks_users)
 
@@ -79,12 +83,18 @@ class Shard:
 
         Raises:
             ShardOwnedError: another process holds the lock.
-            RegistryError: a file isn't what it should be.
+            RegistryError: a file isn't what it should be, or can't be read or written.
         """
-        lock = locked(registry_dir, number, wait_seconds)
+        try:
+            lock = locked(registry_dir, number, wait_seconds)
+        except OSError as error:
+            raise RegistryError(f"shard {number} in {registry_dir} can't be opened: {error}") from error
         try:
             shard = cls(registry_dir, number, families, lock, fsync=fsync)
             shard._bring_up()
+        except OSError as error:
+            os.close(lock)
+            raise RegistryError(f"shard {number} in {registry_dir} can't be opened: {error}") from error
         except BaseException:
             os.close(lock)
             raise
@@ -181,7 +191,8 @@ class Shard:
                     drafts[name] = draft
             if not drafts:
                 return
-            Journal.create(self._journal_path, self._snapshot(drafts), fsync=self._fsync).close()
+            snapshot, extents = self._snapshot(drafts), self._present(drafts)
+            Journal.create(self._journal_path, snapshot, extents, fsync=self._fsync).close()
         except OSError:
             for draft in drafts.values():
                 draft.discard()
@@ -189,9 +200,18 @@ class Shard:
         self._reopen()
 
     def detach(self) -> None:
-        """Let go of the lock in a forked child, so that it ends with its parent, and write nothing for the fleet."""
+        """Let go of lock and files in a forked child: a commit changes copies in memory, and nothing of the fleet's.
+
+        Raises:
+            OSError: there is no memory for the copies.
+        """
+        os.close(self._lock)  # first, so that the lock ends with the parent
+        self._is_detached = True
+        self.families.detach()
         self.admission.detach()
-        os.close(self._lock)
+        self._journal.detach()
+        for file in self._files.values():
+            file.detach()
 
     def close(self) -> None:
         """Close the files and give the lock back; an open batch is lost."""
@@ -212,7 +232,7 @@ class Shard:
             self._journal = Journal.open(self._journal_path, writable=True)
         except FileNotFoundError:
             self._open_files()
-            self._journal = Journal.create(self._journal_path, self._snapshot(), fsync=self._fsync)
+            self._journal = Journal.create(self._journal_path, self._snapshot(), self._present(), fsync=self._fsync)
         else:
             self._redo()
         self.admission.settle(self.fold.groups)
@@ -236,38 +256,76 @@ class Shard:
     def _file(self, column: str) -> ValueFile:
         file = self._files.get(column)
         if file is None:
-            file = self._files[column] = ValueFile(self._path(column))
+            file = self._files[column] = ValueFile(self._path(column), in_memory=self._is_detached)
             self._restore(column, file)
         return file
 
     def _restore(self, column: str, file: ValueFile) -> None:
-        """Find every series of a file again: the first cell of each, by its family and label values."""
+        """Find every series of a file again: the first cell of each, by its family and label values.
+
+        Raises:
+            RegistryError: a key isn't as busmon writes it.
+        """
         families = {family.metric_name: family for family in self.families.frozen() if column_of(family) == column}
-        for key, slot in file.entries():
-            cell = len(self._columns[column].slots)
-            self._columns[column].slots.append(slot)
-            if column == SKETCH:
-                self.fold.sketches.restore(key, cell)
-                continue
-            metric_name, sample_name, labels, _ = orjson.loads(key)
-            family = families.get(metric_name)
-            if family is not None and _opens_series(family, sample_name, labels):
-                self.fold.restore(family, tuple(labels[name] for name in family.labelnames), cell)
+        cells, expected = self._columns[column], self._extents.get(column, Extent())
+        cells.size = file.used
+        at_extent = 0
+        try:
+            for key, slot in file.entries():
+                cells.slots.append(slot)
+                if (slot + 2) * 8 == expected.used:
+                    at_extent = file.checksum
+                if column == SKETCH:
+                    self.fold.sketches.restore(key, len(cells.slots) - 1, self.fold.groups)
+                else:
+                    self._restore_series(families, orjson.loads(key), len(cells.slots) - 1)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise damaged(file.path, f"entry {len(cells.slots)} has no key as busmon writes it") from error
+        if expected.used > FIRST_ENTRY and at_extent != expected.checksum:
+            raise damaged(file.path, f"its keys aren't those that {self._journal_path.name} counts on")
+
+    def _restore_series(self, families: Mapping[str, Family], key: Sequence[Any], cell: int) -> None:
+        metric_name, sample_name, labels, _ = key
+        family = families.get(metric_name)
+        if family is not None and _opens_series(family, sample_name, labels):
+            self.fold.restore(family, tuple(labels[name] for name in family.labelnames), cell)
 
     def _redo(self) -> None:
-        snapshot, *records = map(orjson.loads, self._journal.records())
+        """Take over the journal's snapshot and records one by one, as they may be many, and finish the last one."""
+        records = map(orjson.loads, self._journal.records())
+        snapshot = next(records)
         compaction.complete({column: self._path(column) for column in COLUMNS}, snapshot.get("generations", {}))
+        if self._journal.has_extents:
+            self._extents = dict(zip(COLUMNS, self._journal.extents(), strict=False))
+        self._require_files()
         self._open_files()
-        for record in (snapshot, *records):
+        self._load(snapshot)
+        final: dict[str, dict[int, tuple[float, float]]] = {}
+        for record in records:
             self._load(record)
+            _lay_over(final, record)
         try:
-            self._apply(_final(records))
+            self._apply(_joined(final))
         except (KeyError, IndexError) as error:
-            raise RegistryError(
-                f"{self._journal_path}: it changes values that the shard's value files don't have"
-            ) from error
+            raise damaged(self._journal_path, "it changes values that the shard's value files don't have") from error
         self.replayed = self._journal.unapplied
         self._journal.clear()
+        if not self._journal.has_extents:
+            self._begin_journal()
+
+    def _require_files(self) -> None:
+        """Hold the value files to what the journal says of them.
+
+        Raises:
+            RegistryError: one is gone, or shorter.
+        """
+        for column, expected in self._extents.items():
+            path = self._path(column)
+            if expected.used and not path.exists():
+                raise damaged(path, f"the file is gone, and {self._journal_path.name} counts on it")
+            if expected.used and (found := used_bytes(path)) < expected.used:
+                fault = f"{found} bytes are used, and {self._journal_path.name} counts on {expected.used}"
+                raise damaged(path, fault)
 
     def _load(self, record: Mapping[str, Any]) -> None:
         self.ledger.load(record["ledger"])
@@ -288,22 +346,33 @@ class Shard:
         self._write_keys()
         record = self._record(now)
         payload = orjson.dumps(record, default=tuple)
-        if not self._journal.has_room(payload):
+        if not self._journal.has_room(payload) and not self._is_detached:
             self._checkpoint(now)
         return record, payload
 
     def _write_keys(self) -> None:
         """Give every new series its place in its file, at 0: not a change, since nothing counts it yet."""
-        if self._fsync and any(column.unwritten for column in self._columns.values()):
+        grown = any(column.unwritten for column in self._columns.values())
+        if self._fsync and grown:
             self.families.flush()
         for column in self._columns.values():
             if column.unwritten:
                 file = self._file(column.name)
-                column.slots.extend(file.append(column.unwritten))
-                column.unwritten.clear()
+                column.written(file.append(column.unwritten))
                 if self._fsync:
                     file.sync()
                     disk.sync_names(self._directory)
+        if grown:
+            self._is_noted = False
+        if not self._is_noted:
+            self._journal.note(self._present())
+            self._is_noted = True
+
+    def _present(self, drafts: Mapping[str, Draft] = NO_DRAFTS) -> list[Extent]:
+        """Return what each column's file has, or will have."""
+        extents = {name: file.extent for name, file in self._files.items()}
+        extents |= {name: draft.extent for name, draft in drafts.items()}
+        return [extents.get(column, Extent()) for column in COLUMNS]
 
     def _record(self, now: float) -> dict[str, Any]:
         return {
@@ -345,7 +414,7 @@ class Shard:
         self.fold.streams.commit()
         for column in self._columns.values():
             column.shares.commit()
-            column.rollback()
+            column.settle()
 
     def _checkpoint(self, now: float) -> None:
         """Begin a new journal with all that the old one says; the value files hold the rest."""
@@ -354,7 +423,10 @@ class Shard:
         if self._fsync:
             for file in self._files.values():
                 file.sync()
-        journal = Journal.create(self._journal_path, self._snapshot(), fsync=self._fsync)
+        self._begin_journal()
+
+    def _begin_journal(self) -> None:
+        journal = Journal.create(self._journal_path, self._snapshot(), self._present(), fsync=self._fsync)
         self._journal.close()
         self._journal = journal
         if self._fsync:
@@ -365,7 +437,7 @@ class Shard:
         shares = {name: self._shares(name, whole=True) for name in self._files}
         generations = {name: file.generation for name, file in self._files.items()}
         for name, draft in drafts.items():
-            generations[name], moved = draft.generation, draft.moved
+            generations[name], moved = draft.extent.generation, draft.moved
             shares[name] = [(moved[slot], source, share) for slot, source, share in shares[name] if slot in moved]
         snapshot = {
             "ledger": self.ledger.dump(),
@@ -388,13 +460,15 @@ class Shard:
         return self._directory / file_name(column, self._number)
 
 
-def _final(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """All records as one: a reader beside a replay never sees a value go back and come again."""
-    final: dict[str, dict[int, tuple[float, float]]] = {}
-    for record in records:
-        for name, (slots, values, times) in record["values"].items():
-            pairs = zip(values, times or repeat(record["at"]), strict=False)
-            final.setdefault(name, {}).update(zip(slots, pairs, strict=True))
+def _lay_over(final: dict[str, dict[int, tuple[float, float]]], record: Mapping[str, Any]) -> None:
+    """Lay a record's values over those of earlier ones: a reader of the files never sees one go back and come again."""
+    for name, (slots, values, times) in record["values"].items():
+        pairs = zip(values, times or repeat(record["at"]), strict=False)
+        final.setdefault(name, {}).update(zip(slots, pairs, strict=True))
+
+
+def _joined(final: Mapping[str, Mapping[int, tuple[float, float]]]) -> dict[str, Any]:
+    """Make one record of them."""
     return {"values": {name: (list(cells), *zip(*cells.values(), strict=True)) for name, cells in final.items()}}
 
 

@@ -10,19 +10,38 @@ SIGBUS.
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from busmon import files
 from busmon.errors import RegistryError
+from busmon.registry.entry import MAX_FILE_BYTES, entry_bytes, padded_key_bytes
 from busmon.registry.shard import disk
+from busmon.registry.shard.damage import damaged
 
 _USED = struct.Struct("i")
 _HEADER = struct.Struct("iI")
 _ENTRY_KEY = struct.Struct("i")
-_FIRST_ENTRY = 8
+FIRST_ENTRY = 8
 _INITIAL_BYTES = 1 << 16
 _VALUE = struct.Struct("dd")
 _NO_VALUE = bytes(_VALUE.size)
+
+
+class Extent(NamedTuple):
+    """What a value file has at least; all 0 where there is no file.
+
+    Attributes:
+        generation: how often it was rewritten.
+        used: bytes of header and entries.
+        checksum: of the entries' keys.
+    """
+
+    generation: int = 0
+    used: int = 0
+    checksum: int = 0
 
 
 class ValueFile:
@@ -31,41 +50,76 @@ class ValueFile:
     Attributes:
         path: where it stands.
         generation: how often it was rewritten.
+        checksum: of its keys, those of `entries` once they were gone through.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the file at `path`, or make it.
+    def __init__(self, path: Path, *, in_memory: bool = False) -> None:
+        """Open the file at `path`, or make it; in memory, make one that would stand there.
 
         Raises:
             OSError: it can't be opened or grown.
             RegistryError: it isn't whole.
         """
-        if not path.exists():
-            _create(path)
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR)
+        self.checksum = 0
+        self._take(_in_memory(path.name) if in_memory else _opened(path))
+
+    def detach(self) -> None:
+        """Go on with a copy in memory.
+
+        Raises:
+            OSError: there is no memory for it.
+        """
+        copy = os.memfd_create(self.path.name)
+        os.posix_fallocate(copy, 0, len(self._memory))
+        disk.write(copy, self._memory[: self._used], 0)
+        self.close()
+        self._take(copy)
+
+    def _take(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._map()
+        self._used: int
         self._used, self.generation = _HEADER.unpack_from(self._memory)
-        if not _FIRST_ENTRY <= self._used <= len(self._memory):
+        if not FIRST_ENTRY <= self._used <= len(self._memory):
             self.close()
-            raise RegistryError(f"{path}: {self._used} bytes are said to be used")
+            raise damaged(self.path, f"its header says that {self._used} bytes are used")
+
+    @property
+    def used(self) -> int:
+        """How many bytes header and entries take."""
+        return self._used
+
+    @property
+    def extent(self) -> Extent:
+        """What the file has, once its entries were gone through."""
+        return Extent(self.generation, self._used, self.checksum)
 
     def entries(self) -> Iterator[tuple[bytes, int]]:
         """Every key with its slot, in the order in which they were appended."""
-        yield from parse_entries(self._memory, self._used)
+        self.checksum = 0
+        for key, slot in parse_entries(self._memory, self._used):
+            self.checksum = zlib.crc32(key, self.checksum)
+            yield key, slot
 
     def append(self, keys: Sequence[bytes]) -> list[int]:
         """Add entries that are 0 and never updated; return their slots.
 
         They become visible together, so a reader never sees part of a series.
+
+        Raises:
+            OSError: there is no room for them.
+            OverflowError: the file would be larger than the format's 32 bits can say.
         """
-        entries = [_entry(key) for key in keys]
-        grown = self._used + sum(map(len, entries))
+        grown = self._used + sum(entry_bytes(len(key)) for key in keys)
+        if grown > MAX_FILE_BYTES:
+            raise OverflowError(f"{self.path}: {grown} bytes; a value file has at most {MAX_FILE_BYTES}")
         self._reserve(grown)
-        self._memory[self._used : grown] = b"".join(entries)
-        slots = []
-        end = self._used
-        for entry in entries:
+        slots, end = [], self._used
+        for key in keys:
+            entry = _entry(key)
+            self.checksum = zlib.crc32(key, self.checksum)
+            self._memory[end : end + len(entry)] = entry
             end += len(entry)
             slots.append(end // 8 - 2)
         self._memory[0 : _USED.size] = _USED.pack(grown)
@@ -86,7 +140,7 @@ class ValueFile:
         size = os.fstat(self._descriptor).st_size
         if size < _INITIAL_BYTES or size % 8:
             os.close(self._descriptor)
-            raise RegistryError(f"{self.path}: {size} bytes are no value file")
+            raise damaged(self.path, f"{size} bytes are no value file")
         self._memory = mmap.mmap(self._descriptor, size)
         self.doubles = memoryview(self._memory).cast("d")
 
@@ -100,7 +154,7 @@ class ValueFile:
 
 
 def parse_entries(
-    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = _FIRST_ENTRY
+    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = FIRST_ENTRY
 ) -> Iterator[tuple[bytes, int]]:
     """Every key between byte `start` and `used` with its slot.
 
@@ -111,7 +165,7 @@ def parse_entries(
 
 
 def keys_and_slots(
-    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = _FIRST_ENTRY
+    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = FIRST_ENTRY
 ) -> tuple[list[bytes], list[int]]:
     """Every key between byte `start` and `used`, and its slot.
 
@@ -122,14 +176,14 @@ def keys_and_slots(
     slots: list[int] = []
     if used == 0:
         return keys, slots
-    if not _FIRST_ENTRY <= used <= len(buffer) or used % 8:
+    if not FIRST_ENTRY <= used <= len(buffer) or used % 8:
         raise RegistryError(f"{used} bytes are said to be used of {len(buffer)}")
     add_key, add_slot, position = keys.append, slots.append, start
     with memoryview(buffer) as whole, whole[:used] as part, part.cast("i") as lengths:
         while position < used:
             length = lengths[position >> 2]
             value_at = (position + length + 12) & -8
-            if length < 0 or value_at + 16 > used:
+            if length <= 0 or value_at + 16 > used:
                 raise RegistryError(f"the entry at byte {position} leads outside of the file")
             add_key(bytes(buffer[position + 4 : position + 4 + length]))
             add_slot(value_at >> 3)
@@ -139,31 +193,29 @@ def keys_and_slots(
 
 def stands_at(buffer: bytes, key: bytes, slot: int) -> bool:
     """Whether the entry of this slot has this key."""
-    start = slot * 8 - _padded(len(key))
+    start = slot * 8 - padded_key_bytes(len(key))
     return buffer[start : start + 4 + len(key)] == _ENTRY_KEY.pack(len(key)) + key
 
 
-def _padded(key_length: int) -> int:
-    return 4 + key_length + (8 - (key_length + 4) % 8)
-
-
 def _entry(key: bytes) -> bytes:
-    padding = _padded(len(key)) - 4 - len(key)
+    padding = padded_key_bytes(len(key)) - 4 - len(key)
     return _ENTRY_KEY.pack(len(key)) + key + b" " * padding + _NO_VALUE
 
 
-def contents(path: Path) -> tuple[bytes, int]:
+def contents(path: Path, most: int = MAX_FILE_BYTES) -> tuple[bytes, int]:
     """A value file's bytes as far as they are used, and how many these are.
 
     Raises:
         OSError: it can't be read.
         RegistryError: it is too short for what it says.
     """
-    with path.open("rb") as stream:
+    with os.fdopen(files.opened(path), "rb") as stream:
         header = stream.read(_HEADER.size)
         used = _USED.unpack_from(header)[0] if len(header) == _HEADER.size else 0
+        if used > min(most, os.fstat(stream.fileno()).st_size):
+            raise RegistryError(f"{path}: {used} bytes are said to be used")
         buffer = header + stream.read(max(0, used - len(header)))
-    if not _FIRST_ENTRY <= used == len(buffer):
+    if not FIRST_ENTRY <= used == len(buffer):
         raise RegistryError(f"{path}: {used} bytes are said to be used of {len(buffer)}")
     return buffer, used
 
@@ -174,28 +226,44 @@ def generation_of(path: Path) -> int:
     Raises:
         OSError: it can't be read.
     """
+    return _header(path)[1]
+
+
+def used_bytes(path: Path) -> int:
+    """Return how many bytes the header says are used; -1 where there is no file, or no whole header.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    return _header(path)[0]
+
+
+def _header(path: Path) -> tuple[int, int]:
     try:
-        with path.open("rb") as stream:
+        with os.fdopen(files.opened(path), "rb") as stream:
             header = stream.read(_HEADER.size)
     except FileNotFoundError:
-        return -1
-    return int(_HEADER.unpack(header)[1]) if len(header) == _HEADER.size else -1
+        return -1, -1
+    return _HEADER.unpack(header) if len(header) == _HEADER.size else (-1, -1)
 
 
-def write_file(path: Path, entries: Sequence[tuple[bytes, float, float]], generation: int, *, fsync: bool) -> list[int]:
-    """Write a file of keys with values and timestamps; return their slots.
+def write_file(
+    path: Path, entries: Sequence[tuple[bytes, float, float]], generation: int, *, fsync: bool
+) -> tuple[list[int], Extent]:
+    """Write a file of keys with values and timestamps; return their slots, and what the file has.
 
     Raises:
         OSError: there is no room for it; nothing of it stays.
     """
     parts = [_HEADER.pack(0, generation)]
-    slots, end = [], _FIRST_ENTRY
+    slots, end, checksum = [], FIRST_ENTRY, 0
     for key, value, at in entries:
+        checksum = zlib.crc32(key, checksum)
         parts.append(_entry(key)[: -len(_NO_VALUE)] + _VALUE.pack(value, at))
         end += len(parts[-1])
         slots.append(end // 8 - 2)
     parts[0] = _HEADER.pack(end, generation)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = files.draft(path)
     try:
         os.posix_fallocate(descriptor, 0, _size_for(end))
         disk.write(descriptor, b"".join(parts), 0)
@@ -206,7 +274,7 @@ def write_file(path: Path, entries: Sequence[tuple[bytes, float, float]], genera
         raise
     finally:
         os.close(descriptor)
-    return slots
+    return slots, Extent(generation, end, checksum)
 
 
 def _size_for(used: int) -> int:
@@ -219,10 +287,26 @@ def _size_for(used: int) -> int:
 def _create(path: Path) -> None:
     """Make an empty file whole before it has its name: stock readers choke on a file of 0 bytes."""
     draft = path.with_suffix(".tmp")
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = files.draft(draft)
     try:
-        os.posix_fallocate(descriptor, 0, _INITIAL_BYTES)
-        os.pwrite(descriptor, _USED.pack(_FIRST_ENTRY), 0)
+        _begin(descriptor)
         draft.replace(path)
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    if not path.exists():
+        _create(path)
+    return files.opened(path, os.O_RDWR)
+
+
+def _in_memory(name: str) -> int:
+    descriptor = os.memfd_create(name)
+    _begin(descriptor)
+    return descriptor
+
+
+def _begin(descriptor: int) -> None:
+    os.posix_fallocate(descriptor, 0, _INITIAL_BYTES)
+    disk.write(descriptor, _USED.pack(FIRST_ENTRY), 0)

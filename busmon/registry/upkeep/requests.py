@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from busmon import files
+
 DIRECTORY = "requests"
+_MAX_BYTES = 1 << 20
 
 
 class Request(NamedTuple):
@@ -44,7 +47,7 @@ def pending(registry_dir: Path, shard: int) -> list[Request]:
             late.unlink(missing_ok=True)
     for path in sorted((registry_dir / DIRECTORY).glob("*.json")):
         try:
-            request = Request(**orjson.loads(path.read_bytes()))
+            request = Request(**orjson.loads(files.content(path, _MAX_BYTES)))
         except (OSError, ValueError, TypeError):
             continue
         if request.expires_at < time.time():
@@ -69,7 +72,7 @@ def answers(registry_dir: Path, request: Request) -> dict[int, int]:
     for path in (registry_dir / DIRECTORY).glob(f"{request.id}.shard*"):
         shard = path.suffix.removeprefix(".shard")
         if shard.isdecimal():
-            found[int(shard)] = int(path.read_bytes())
+            found[int(shard)] = int(files.content(path, _MAX_BYTES))
     return found
 
 
@@ -86,6 +89,4 @@ def _answer_path(registry_dir: Path, request: Request, shard: int) -> Path:
 
 
 def _write(path: Path, content: Any) -> None:
-    draft = path.with_name(f"{path.name}.tmp")
-    draft.write_bytes(orjson.dumps(content))
-    draft.replace(path)
+    files.replace(path, orjson.dumps(content), f"{path.suffix}.tmp")

@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 import orjson
 
+from busmon import files
 from busmon.catalogue.family import Family
 from busmon.errors import RegistryError
 from busmon.registry.fold.columns import COLUMNS, column_of, file_name
 from busmon.registry.shard.compaction import LabelSet
 from busmon.registry.shard.values import contents, parse_entries
+
+_MAX_LOCK_BYTES = 64
 
 
 class Seen(NamedTuple):
@@ -112,7 +115,7 @@ def _labels(key: bytes) -> LabelSet:
 def _owner(lock: Path) -> int | None:
     """The process that says it holds the lock, if it runs."""
     try:
-        number = int(lock.read_text())
+        number = int(files.content(lock, _MAX_LOCK_BYTES))
         os.kill(number, 0)
     except PermissionError:
         return number

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import orjson
 import pytest
 
 from busmon.bus.delivery import Delivery
-from busmon.fleet.suspects import Suspects, identity
+from busmon.fleet.suspects import COMMIT, Suspects, identity, survives
 from busmon.fleet.trigger import Trigger
+from busmon.registry.shard.journal import Journal
+from tests.unit.registry.registries import NOW
 
 from .settlements import VOTE, Worker, body, delivery
 
@@ -130,3 +133,75 @@ def test_a_body_is_noted_while_it_is_folded_and_not_afterwards(tmp_path: Path, m
         second, third = (identity(message_id, b"").encode() for message_id in ("s:2", "s:3"))
         assert noted == [b"", second, third, third]  # nonsense is looked at once more, to say what is wrong with it
         assert (tmp_path / "shard0.suspect").read_bytes().strip(b"\0") == b""
+
+
+@pytest.fixture
+def deadly_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit of what the killer's body counts ends the process."""
+    commit = Journal.commit
+
+    def commit_or_die(self: Journal, payload: bytes, *, fsync: bool) -> None:
+        if b'"killer"' in payload:
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(self, payload, fsync=fsync)
+
+    monkeypatch.setattr(Journal, "commit", commit_or_die)
+
+
+def live_and_die_in_a_commit(directory: Path, deliveries: Sequence[Delivery]) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            worker = Worker(directory)
+            worker.lane.deliver(deliveries)
+            worker.lane.close(Trigger.SIZE)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("deadly_commit")
+def test_a_body_that_kills_in_a_commit_is_quarantined_after_two_deaths_and_its_neighbours_never_are(
+    tmp_path: Path,
+) -> None:
+    live_and_die_in_a_commit(tmp_path, with_killer(20, redelivered=False))
+    live_and_die_in_a_commit(tmp_path, with_killer(20, redelivered=True))
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver(with_killer(20, redelivered=True))
+        worker.lane.deliver([delivery(22)])
+        worker.lane.close(Trigger.SIZE)
+        assert [bad.delivery.body for bad in worker.broker.quarantined] == [KILLER]
+        assert worker.broker.quarantined[0].headers["reason"] == "kills_worker"
+        assert worker.votes() == 21
+        assert sorted(worker.broker.settled) == [*range(1, 23)]
+
+
+def test_a_worker_that_somebody_kills_in_a_commit_blames_nobody(tmp_path: Path) -> None:
+    for _ in range(5):
+        with Worker(tmp_path) as worker:
+            worker.suspects.note(COMMIT)
+        with Worker(tmp_path) as worker:
+            assert worker.suspects.is_commit_suspected
+            worker.suspects.note(identity("s:1", b""))
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(tag, redelivered=True) for tag in (1, 2)])
+        worker.lane.close(Trigger.SIZE)
+        assert worker.broker.quarantined == []
+        assert worker.votes() == 2
+        assert Suspects(tmp_path, 0).blamed == {}
+
+
+def test_a_trial_writes_nothing_into_the_registry(tmp_path: Path) -> None:
+    adopted = {"name": "brand_new_total", "type": "counter", "labels": {"k": "v"}, "value": 1}
+    suspects = Suspects(tmp_path, 0)
+    suspects.note(identity("s:1", b""))
+    suspects.close()
+    with Worker(tmp_path) as worker:
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        ordeal = partial(worker.lane._rehearse, delivery(1, body(adopted)), NOW)
+        assert survives(ordeal, worker.registry.shard.detach)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+        worker.lane.deliver([delivery(1, body(adopted), redelivered=True)])
+        worker.lane.close(Trigger.SIZE)
+        assert worker.shows("brand_new_total") == 1

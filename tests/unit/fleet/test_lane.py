@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
 from busmon.fleet import lane as lanes
 from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.fold import Fold
+from busmon.registry.shard import values
 from busmon.registry.shard.shard import Shard
 from busmon.settings.kinds import FormatRule
 from busmon.wire.envelope import Envelope
@@ -322,6 +324,25 @@ def test_a_body_that_cannot_be_counted_is_quarantined_alone_and_its_neighbours_a
         assert worker.votes() == 3
         assert worker.shows("busmon_envelopes_consumed_total") == 3
         assert worker.shows("busmon_envelopes_rejected_total", reason="uncountable") == 1
+
+
+def test_a_body_that_no_file_can_hold_is_found_and_its_neighbours_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit fails, in the file's format, for a batch of which one body is too much; the worker goes on."""
+    monkeypatch.setattr(values, "MAX_FILE_BYTES", 60_000)
+    rows = [[f"{number:0250}", 1] for number in range(400)]
+    table = {"name": "greedy_total", "type": "counter", "labels": ["k"], "rows": rows}
+    greedy = orjson.dumps({"v": 1, "source": "greedy", "agent": "planner", "samples": [], "tables": [table]})
+    with Worker(tmp_path) as worker:
+        for tag in range(1, 6):
+            worker.lane.deliver([delivery(tag, greedy if tag == 3 else None)])
+        worker.lane.close(Trigger.SIZE)
+        assert [bad.delivery.body for bad in worker.broker.quarantined] == [greedy]
+        assert worker.broker.quarantined[0].headers["reason"] == "uncountable"
+        assert worker.votes() == 4
+        assert sorted(worker.broker.settled) == [1, 2, 3, 4, 5]
+        assert worker.shows("greedy_total") == 0
 
 
 @pytest.mark.usefixtures("poisonous")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from busmon.catalogue.catalogue import Catalogue
+from busmon.registry.fold import shares
 
 from .registries import NOW, Registry
 
@@ -92,3 +93,68 @@ def test_nothing_is_derived_where_the_metric_means_something_else(
         attend(registry, "p-1")
         registry.commit()
         assert agents(registry) == ""
+
+
+def test_a_shard_remembers_so_many_gauges_of_sources_and_of_an_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "MAX_SHARES", 5)
+    monkeypatch.setattr(shares, "MAX_SHARES_OF_AGENT", 3)
+    with Registry(tmp_path) as registry:
+        for _ in range(2):
+            for agent in ("greedy", "modest"):
+                for number in range(4):
+                    registry.fold(QUEUE, source=f"{agent}-{number}", agent=agent)
+                    table = {"name": "queue_size", "labels": ["queue"], "rows": [["r", 1]]}
+                    registry.fold(tables=[table], source=f"{agent}-0", agent=agent)
+            registry.commit()
+        assert registry.shard.fold._room.taken == 5
+        rejected = registry.text("busmon_samples_rejected_total").splitlines()
+        assert rejected == [
+            'busmon_samples_rejected_total{agent="greedy",reason="share_budget"} 4.0',
+            'busmon_samples_rejected_total{agent="modest",reason="share_budget"} 6.0',
+        ]
+        registry.fold(source="greedy-0", agent="greedy", final=True)
+        registry.commit()
+        registry.fold(QUEUE, source="modest-9", agent="modest")
+        registry.commit()
+        assert registry.shard.fold._room.taken == 4
+    with Registry(tmp_path) as registry:
+        assert registry.shard.fold._room.taken == 4
+
+
+def test_room_is_given_back_by_whatever_takes_a_share_out(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        room = registry.shard.fold._room
+        registry.deliver(None, QUEUE, source="a")
+        registry.shard.rollback()
+        assert room.taken == 0
+        registry.deliver(None, QUEUE, source="a")
+        registry.deliver(None, QUEUE, source="a", final=True)
+        registry.commit()
+        assert room.taken == 0
+        registry.deliver(None, QUEUE, source="a")
+        registry.commit()
+        attend(registry, "a", "b")
+        registry.commit()
+        assert room.taken == 1
+        registry.deliver(None, QUEUE, source="b", now=NOW + 500)
+        assert registry.shard.expire(NOW + 100) == 1
+        registry.commit(NOW + 500)
+        assert room.taken == 1
+        assert (room._agents, dict(room._of_agent)) == ({"b": "tester"}, {"tester": 1})
+
+
+def test_a_source_that_is_known_updates_its_gauges_when_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Registry(tmp_path) as registry:
+        registry.fold(QUEUE)
+        registry.commit()
+    monkeypatch.setattr(shares, "MAX_SHARES", 1)
+    with Registry(tmp_path) as registry:
+        registry.fold({**QUEUE, "value": 7}, now=NOW + 1)
+        registry.fold(QUEUE, source="other", now=NOW + 1)
+        registry.commit(NOW + 1)
+        assert registry.text("queue_size") == 'queue_size{queue="q"} 7.0\n'
+        assert registry.rejected() == {"share_budget": 1}

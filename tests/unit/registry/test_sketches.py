@@ -76,7 +76,7 @@ def test_a_sketch_is_found_again_and_what_is_rolled_back_is_not_in_it(tmp_path: 
         registry.fold(size(5.0))
         registry.commit()
         assert window(tmp_path, NOW) == {bin_of(5.0): 2, bin_of(-3.0): 1, "z": 1}
-        assert len(registry.shard._columns["sketch"].slots) == 4
+        assert len(registry.shard._columns["sketch"].slots) == 3
 
 
 times = st.integers(0, 40).map(lambda step: NOW + step * STEP / 2)
