@@ -279,6 +279,8 @@ class Shard:
                     self.fold.sketches.restore(key, len(cells.slots) - 1, self.fold.groups)
                 else:
                     self._restore_series(families, orjson.loads(key), len(cells.slots) - 1)
+        except RegistryError as error:
+            raise damaged(file.path, str(error)) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise damaged(file.path, f"entry {len(cells.slots)} has no key as busmon writes it") from error
         if expected.used > FIRST_ENTRY and at_extent != expected.checksum:

@@ -1,6 +1,7 @@
 """Nothing breaks a scrape: a file that is empty, torn, foreign or at odds is named, and the rest is served."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict
 
+from busmon.errors import RegistryError
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.scrape.tables import ValueTable
+from busmon.registry.shard.journal import Journal
 
 from . import stock
-from .registries import Registry, fresh_directory, parsed
+from .registries import NOW, Registry, fresh_directory, parsed
 from .stock import FAMILIES, Content, Entry, contents
 
 HITS = {"counter_7.db": [Entry(FAMILIES[0], (), (7,), 0)]}
@@ -241,3 +244,122 @@ def test_damage_in_a_journal_costs_no_more_than_its_name_in_the_list(data: st.Da
         exposition = Exposition(directory)
         assert b'votes_cast_total{type="upvote"} 3.0' in exposition.text()
         assert set(exposition.skipped) <= {"shard0.journal"}
+
+
+VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 3}
+WAIT = {"name": "task_duration_seconds", "labels": {"agent": "a"}, "value": 1}
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """A shard whose first commit is in its journal's snapshot, and whose second is a record."""
+    for _ in range(2):
+        with Registry(tmp_path) as registry:
+            registry.fold(VOTE, WAIT)
+            registry.commit()
+            registry.shard._checkpoint(NOW)
+            registry.fold(VOTE)
+            registry.commit()
+    return tmp_path
+
+
+def zero_the_first_page(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.write(bytes(4096))
+
+
+def zero_the_header(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.write(bytes(8))
+
+
+def empty(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.write((8).to_bytes(4, "little"))
+
+
+def zero_an_entry(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(8)
+        stream.write(bytes(64))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def begin_again(path: Path) -> None:
+    path.write_bytes((8).to_bytes(4, "little") + bytes(65_532))
+
+
+DAMAGES = [zero_the_first_page, zero_the_header, empty, zero_an_entry, cut, begin_again, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", ["counter_shard0.db", "histogram_shard0.db"])
+def test_a_damaged_value_file_is_named_by_owner_and_scrape(
+    name: str, damage: Callable[[Path], None], shard: Path
+) -> None:
+    damage(shard / name)
+    exposition = Exposition(shard)
+    exposition.text()
+    assert name in exposition.skipped
+    for _ in range(2):
+        with pytest.raises(RegistryError) as refusal:
+            Registry(shard)
+        line = str(refusal.value)
+        assert "\n" not in line
+        assert line.startswith(str(shard / name))
+        assert "restore the registry directory from a backup, or move this shard's files away" in line
+
+
+@pytest.mark.parametrize("at", [14, 20, 26, 40])
+@pytest.mark.parametrize("bit", [1, 128])
+def test_damage_in_a_key_is_named_even_where_it_is_still_one(at: int, bit: int, shard: Path) -> None:
+    path = shard / "counter_shard0.db"
+    content = bytearray(path.read_bytes())
+    content[at] ^= bit
+    path.write_bytes(content)
+    with pytest.raises(RegistryError, match=r"counter_shard0\.db: "):
+        Registry(shard)
+
+
+def test_what_was_damaged_is_served_again_when_it_is_restored(shard: Path) -> None:
+    path, exposition = shard / "counter_shard0.db", Exposition(shard)
+    whole = path.read_bytes()
+    assert b'votes_cast_total{type="upvote"} 12.0' in exposition.text()
+    path.unlink()
+    exposition.text()
+    assert set(exposition.skipped) == {path.name}
+    path.write_bytes(whole)
+    assert b'votes_cast_total{type="upvote"} 12.0' in exposition.text()
+    assert exposition.skipped == {}
+    with Registry(shard) as registry:
+        registry.fold(VOTE)
+        registry.commit()
+        assert b'votes_cast_total{type="upvote"} 15.0' in exposition.text()
+
+
+def test_a_shard_begins_again_where_its_files_were_moved_away(shard: Path) -> None:
+    (shard / "counter_shard0.db").unlink()
+    for path in [*shard.glob("*_shard0.*"), *shard.glob("shard0.*")]:
+        path.rename(path.with_name(f"{path.name}.away"))
+    with Registry(shard) as registry:
+        registry.fold(VOTE)
+        registry.commit()
+        assert b'votes_cast_total{type="upvote"} 3.0' in Exposition(shard).text()
+
+
+def test_keys_that_were_written_before_a_kill_and_not_noted_are_no_damage(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Registry(shard) as registry:
+        registry.fold({"name": "votes_cast_total", "labels": {"type": "downvote"}, "value": 3})
+        with monkeypatch.context() as dying:
+            dying.setattr(Journal, "note", lambda *_: None)
+            registry.shard._write_keys()
+    with Registry(shard) as registry:
+        registry.fold({"name": "votes_cast_total", "labels": {"type": "downvote"}, "value": 3})
+        registry.commit()
+    with Registry(shard) as registry:
+        assert 'votes_cast_total{type="downvote"} 3.0' in registry.text("votes_cast_total")
