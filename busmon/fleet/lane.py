@@ -322,7 +322,7 @@ class Lane:
         """Note a delivery that may have killed its worker before, or try it first if it has been blamed for that."""
         who = identity(delivery.message_id, delivery.body)
         if who in self._suspects.blamed:
-            if not survives(lambda: self._rehearse(delivery, now), self._shard.detach):
+            if not survives(lambda: self._undergo(delivery, now), self._shard.detach):
                 self._suspects.convict(who, now)
                 self._refuse(delivery, EnvelopeError("kills_worker", "decoding or folding it ended its worker"))
                 return
@@ -333,7 +333,7 @@ class Lane:
         finally:
             self._suspects.clear()
 
-    def _rehearse(self, delivery: Delivery, now: float) -> None:
+    def _undergo(self, delivery: Delivery, now: float) -> None:
         """Fold and commit a delivery in a child that has let go of the shard's files."""
         self._shard.rollback()
         self._fold([delivery], now)

@@ -199,7 +199,7 @@ def test_a_trial_writes_nothing_into_the_registry(tmp_path: Path) -> None:
     suspects.close()
     with Worker(tmp_path) as worker:
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-        ordeal = partial(worker.lane._rehearse, delivery(1, body(adopted)), NOW)
+        ordeal = partial(worker.lane._undergo, delivery(1, body(adopted)), NOW)
         assert survives(ordeal, worker.registry.shard.detach)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
         worker.lane.deliver([delivery(1, body(adopted), redelivered=True)])
