@@ -25,7 +25,7 @@ class NotAFileError(OSError):
 
     def __init__(self, path: Path | str, mode: int) -> None:
         kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-        super().__init__(errno.EINVAL, f"{kind} stands in a file's place; take it away", str(path))
+        super().__init__(errno.EINVAL, f"Is {kind}, in a file's place; take it away", str(path))
 
 
 def opened(path: Path | str, flags: int = os.O_RDONLY) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from busmon.catalogue.catalogue import Catalogue
+from busmon.errors import RejectedError
 from busmon.registry.fold import shares
 
 from .registries import NOW, Registry
@@ -158,3 +159,22 @@ def test_a_source_that_is_known_updates_its_gauges_when_there_is_no_room(
         registry.commit(NOW + 1)
         assert registry.text("queue_size") == 'queue_size{queue="q"} 7.0\n'
         assert registry.rejected() == {"share_budget": 1}
+
+
+def test_moves_and_replacements_take_room_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = shares.Shares(shares.MERGES["gauge_sum"])
+    monkeypatch.setattr(shares, "MAX_SHARES", 2)
+    for at in (NOW, NOW + 1):
+        held.move(0, "a", 1, at)
+        held.replace(1, "a", 1, at)
+        held.drop(("a",))
+        held.move(0, "a", 1, at)
+        held.set(1, "a", 2, at)
+        for attempt in (held.move, held.replace, held.set):
+            with pytest.raises(RejectedError, match="no place is left"):
+                attempt(2, "a", 1, at)
+        held.commit()
+        assert held.room.taken == 2
+    held.drop(("a",))
+    held.commit()
+    assert held.room.taken == 0
