@@ -11,7 +11,7 @@ from busmon.errors import EnvelopeError
 from busmon.wire.arrival import Arrival, name_of
 from busmon.wire.body import lines, text
 from busmon.wire.envelope import Envelope, Part
-from busmon.wire.exposition_lines import EXPECTED, REASON
+from busmon.wire.exposition_lines import REASON
 from busmon.wire.exposition_snapshot import Snapshot
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
@@ -37,8 +37,8 @@ def decode(arrival: Arrival) -> Envelope:
     stated = [*lines(text(arrival.body, arrival.content_encoding, arrival.max_bytes))]
     snapshot = Snapshot(1.0 if _has_seconds(arrival.content_type, stated) else _MILLISECONDS)
     snapshot.read(stated)
-    if snapshot.is_empty and snapshot.rejections.counts:
-        raise EnvelopeError(REASON, f"no good line; {EXPECTED}")
+    if snapshot.is_empty and (rejected := snapshot.rejections.counts):
+        raise EnvelopeError(REASON, f"no line can be counted; {snapshot.rejections.shown(next(iter(rejected)))}")
     context = {label: name for label in ("job", "instance") if (name := name_of(arrival.headers.get(label)))}
     agent = name_of(arrival.app_id) or context.get("job") or UNKNOWN_AGENT
     source = arrival.source or name_of("/".join(context.values())) or agent

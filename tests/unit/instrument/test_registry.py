@@ -292,3 +292,28 @@ def test_openmetrics_other_types_are_gauges(
         ("target_info", "prod"): 1,
     }
     assert [line.rpartition("published: ")[2] for line in told(caplog)] == ["summary: a summary can't be bridged"]
+
+
+def test_a_part_of_a_registry_is_bridged_and_its_faults_are_told_once(
+    telemetry: Telemetry, cells: Cells, registry: stock.CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    hits = stock.Counter("hits", "Hits", registry=registry)
+    stock.Counter("misses", "Misses", registry=registry).inc()
+    hits.inc(3)
+    bridge(telemetry, registry.restricted_registry(["hits_total"]), interval_seconds=0)
+    assert cells() == {("hits_total",): 3}
+
+    broken = Collector(raises)
+    bridge(telemetry, broken, interval_seconds=0)
+    assert cells() == {("before_fault",): 2}
+    assert cells() == {("before_fault",): 2}
+    assert told(caplog) == ["a collector of the registry failed: Collector: ConnectionError: the database is away"]
+
+
+def test_a_histogram_may_have_the_one_bucket(telemetry: Telemetry, cells: Cells) -> None:
+    waits = telemetry.histogram("waits", buckets=[inf])
+    waits.observe(3)
+    waits.observe(4)
+    assert cells() == {("waits",): {"buckets": {"+Inf": 2}, "sum": 7}}
+    with pytest.raises(ValueError, match="ascending"):
+        telemetry.histogram("others", buckets=[])
