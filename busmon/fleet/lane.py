@@ -40,6 +40,12 @@ MAX_RUN_BYTES = 64 * 1024
 MAX_RUN = 1000
 """Deliveries that are looked at together, however small."""
 
+_MAX_WARNED = 1000
+_ADVICE = (
+    "two OpenTelemetry senders look like one, so their gauges replace each other: give each a service.instance.id or"
+    " host.name (the Collector's resourcedetection processor does), a routing key of its own, or the header 'source'"
+)
+
 _body_of, _is_redelivered = attrgetter("body"), attrgetter("redelivered")
 _source_of, _agent_of = attrgetter("source"), attrgetter("agent")
 
@@ -87,6 +93,7 @@ class Lane:
         self._ownership = ownership
         shard.check_users(are_checked=ownership.is_checked)
         self._kept: list[Delivery] = []
+        self._warned: set[str] = set()
         self._rehearsed: list[Delivery] = []
         self._begin(None)
 
@@ -303,6 +310,16 @@ class Lane:
             for part in envelope.parts:
                 ledger.hear(part.source, now, user, envelope.agent)
         self._measured.take(run, envelopes, now)
+        if self._shard.fold.streams.confused:
+            self._warn_of_confused_sources()
+
+    def _warn_of_confused_sources(self) -> None:
+        """Say once of each name that two sources have it, and what to set."""
+        confused = self._shard.fold.streams.confused
+        for source in confused - self._warned:
+            _log.warning("lane.sources_confused", queue=self.status.queue, source=source, advice=_ADVICE)
+        self._warned = confused if len(self._warned) >= _MAX_WARNED else self._warned | confused
+        self._shard.fold.streams.confused = set()
 
     def _note(
         self,

@@ -4,6 +4,7 @@ Properties are what a publisher sent: of any type, and any of them may be missin
 """
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from busmon.errors import EnvelopeError
@@ -20,6 +21,8 @@ MAX_METRIC_CHARACTERS = 255
 
 NO_HEADERS: Mapping[str, Any] = {}
 
+_DIGEST_BYTES = 16
+
 
 class Arrival(NamedTuple):
     """One body and what stands beside it.
@@ -28,6 +31,8 @@ class Arrival(NamedTuple):
         max_bytes: what the body may have, after decompression.
         headers: AMQP's, by name.
         published_at: when it was published, in seconds since the epoch, if the headers say it.
+        routing_key: AMQP's.
+        user_id: AMQP's; the broker compares it with the user who publishes.
     """
 
     body: bytes
@@ -37,6 +42,8 @@ class Arrival(NamedTuple):
     app_id: Any = None
     headers: Mapping[str, Any] = NO_HEADERS
     published_at: float | None = None
+    routing_key: str = ""
+    user_id: Any = None
 
     @property
     def agent(self) -> str:
@@ -47,6 +54,15 @@ class Arrival(NamedTuple):
     def source(self) -> str | None:
         """The header `source`."""
         return name_of(self.headers.get("source"))
+
+    @property
+    def sender(self) -> str:
+        """Return the header `source`, or else a name of the agent, the user and the routing key that are stated."""
+        if self.source:
+            return self.source
+        stated = (name_of(part) for part in (self.app_id, self.user_id, self.routing_key))
+        joined = "/".join(filter(None, stated)) or UNKNOWN_AGENT
+        return name_of(joined) or blake2b(joined.encode(), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def name_of(value: Any) -> str | None:

@@ -71,6 +71,7 @@ class Part(NamedTuple):
     Attributes:
         context: labels that a family may have and a point doesn't say: of the resource, of the job.
         rejections: what its decoder could make no points of; None where the format is taken whole or not at all.
+        is_anonymous: nothing in the body names its source's host or instance, so another source may have this name.
     """
 
     source: str
@@ -78,6 +79,7 @@ class Part(NamedTuple):
     context: Mapping[str, str]
     points: Sequence[Point]
     rejections: Rejections | None = None
+    is_anonymous: bool = False
 
 
 class Envelope(NamedTuple):

@@ -44,6 +44,7 @@ class Properties(Protocol):
     """AMQP's, as far as other formats ask for them; each may be missing or of another type than it should."""
 
     app_id: Any
+    user_id: Any
     headers: Mapping[str, Any] | None
 
 
@@ -153,6 +154,8 @@ class Formats:
             properties.app_id,
             headers,
             delivered.published_at,
+            delivered.routing_key,
+            properties.user_id,
         )
 
 

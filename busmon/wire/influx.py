@@ -89,7 +89,7 @@ def decode(arrival: Arrival) -> Envelope:
 
 
 def _envelope(by_host: Mapping[str, list[Point]], rejections: Rejections, arrival: Arrival) -> Envelope:
-    agent, default = arrival.agent, arrival.source or arrival.agent
+    agent, default = arrival.agent, arrival.sender
     parts = [
         Part(arrival.source or name_of(host) or default, agent, {}, points) for host, points in by_host.items()
     ] or [Part(default, agent, {}, [])]

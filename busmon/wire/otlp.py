@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
 JSON_MEMBERS = frozenset({"resourceMetrics", "resource_metrics"})
 
+_PLACES = ("k8s.pod.uid", "container.id", "host.name")
+"""Attributes that name the place of a service without an instance."""
+
 _NANOSECONDS = 1e9
 _CUMULATIVE = 2
 _NO_RECORDED_VALUE = 1
@@ -134,7 +137,7 @@ def _envelope(data: "MetricsData", arrival: Arrival) -> Envelope:
             raise too_many_points()
     points = [point for part in parts for point in part.points]
     first, latest = parts[0], max((point.at or 0.0 for point in points), default=0.0)
-    identity = blake2b(arrival.body, digest_size=16).hexdigest() if all(point.at for point in points) else None
+    identity = _digest(arrival.body) if all(point.at for point in points) else None
     return Envelope(first.source, first.agent, latest or None, [], [], parts=parts, identity=identity, format="otlp")
 
 
@@ -142,19 +145,39 @@ def _part(metrics: "ResourceMetrics", arrival: Arrival, room: int) -> Part:
     resource = _attributes(metrics.resource.attributes)
     agent = name_of(resource.get("service.name")) or arrival.agent
     points = (point for scope in metrics.scope_metrics for metric in scope.metrics for point in _points(metric))
-    return Part(_source(resource, agent, arrival), agent, resource, list(islice(points, room + 1)))
+    source, is_anonymous = _source(resource, arrival)
+    kept = list(islice(points, room + 1))
+    return Part(source, agent, resource, kept, is_anonymous=is_anonymous)
 
 
-def _source(resource: Mapping[str, str], agent: str, arrival: Arrival) -> str:
-    """One run of a process as far as the resource tells it: its instance, or else host and process."""
-    namespace = resource.get("service.namespace")
-    instance = resource.get("service.instance.id") or "/".join(
-        resource[key] for key in ("k8s.pod.uid", "container.id", "host.name", "process.pid") if resource.get(key)
-    )
-    if not instance and arrival.source:
-        return arrival.source
-    stated = "/".join(filter(None, (namespace, agent, instance)))
-    return name_of(stated) or blake2b(stated.encode(), digest_size=16).hexdigest()
+def _source(resource: Mapping[str, str], arrival: Arrival) -> tuple[str, bool]:
+    """Return a name for one run of a process, and whether a process elsewhere may have the same name.
+
+    The name is the service's with its instance, or else with the place where it runs, or else with the header `source`
+    and other attributes. Where there is none of these, AMQP's properties are all that tells senders apart.
+    """
+    service, instance = resource.get("service.name"), resource.get("service.instance.id")
+    place = [instance] if instance else [*map(resource.get, _PLACES)]
+    if not any(place):
+        place = [arrival.source, _others(resource)]
+    is_anonymous = not any(place)
+    if is_anonymous:
+        place = [arrival.sender]
+    else:
+        service = service or name_of(arrival.app_id)
+    process = None if instance else resource.get("process.pid")
+    stated = "/".join(filter(None, (resource.get("service.namespace"), service, *place, process)))
+    return name_of(stated) or _digest(stated.encode()), is_anonymous
+
+
+def _others(resource: Mapping[str, str]) -> str | None:
+    """Return a digest of the attributes that may tell one place from another; None where there is none."""
+    told = sorted(item for item in resource.items() if not item[0].startswith(("service.", "telemetry.", "process.")))
+    return _digest(repr(told).encode()) if told else None
+
+
+def _digest(stated: bytes) -> str:
+    return blake2b(stated, digest_size=16).hexdigest()
 
 
 # -- one metric --------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def decode(arrival: Arrival) -> Envelope:
         raise EnvelopeError(REASON, f"no line can be counted; {snapshot.rejections.shown(next(iter(rejected)))}")
     context = {label: name for label in ("job", "instance") if (name := name_of(arrival.headers.get(label)))}
     agent = name_of(arrival.app_id) or context.get("job") or UNKNOWN_AGENT
-    source = arrival.source or name_of("/".join(context.values())) or agent
+    source = arrival.source or name_of("/".join(context.values())) or arrival.sender
     part = Part(source, agent, context, [*snapshot.points(arrival.published_at)], snapshot.rejections)
     return Envelope(source, agent, arrival.published_at, [], [], parts=[part], format="prometheus")
 

@@ -128,7 +128,7 @@ def decode(arrival: Arrival, dialect: Dialect = Dialect.ANY) -> Envelope:
     faults = [reason for reason in body.rejections.counts if reason not in _OTHER_REASONS]
     if faults and not body.points:
         raise EnvelopeError("invalid_statsd", f"no line can be counted; {body.rejections.shown(faults[0])}")
-    source = arrival.source or arrival.agent
+    source = arrival.sender
     part = Part(source, arrival.agent, {}, body.points, body.rejections)
     return Envelope(source, arrival.agent, arrival.published_at, [], [], parts=[part], format="statsd")
 

@@ -313,7 +313,7 @@ class Fold:
         labels, value = stated["labels"], point.value
         total = None
         if point.is_total or (point.type is None and stated["type"] == COUNTER):
-            total = self.streams.total(part.source, point, now)
+            total = self.streams.total(part.source, point, now, is_anonymous=part.is_anonymous)
             value = self.streams.growth(total)
         route = self._routes.find({**stated, "value": value}, tuple(labels), of_point)
         if route.type == GAUGE and not route.accumulates:

@@ -10,6 +10,9 @@ since `start`:
 - the same start, later: the growth. A total that fell is a restart that nobody stated: `v`.
 - the same start and not later: a repetition or out of order: rejected as stale.
 
+Where nothing in a body tells its source from another of the same name, streams of different starts are kept apart: two
+such sources then count side by side, and `confused` says that there are two.
+
 What an open batch advances is kept apart until `commit`; `rollback` forgets it. Pure: the shard persists it.
 """
 
@@ -36,6 +39,7 @@ MAX_SIZE = 2_000_000
 
 _TOO_MANY_BUCKETS = f"a total has at most {MAX_BUCKETS} buckets"
 _BARE_SIZE = 4
+_MAX_CONFUSED = 100
 _DIGEST_BYTES = 16
 
 
@@ -67,6 +71,7 @@ class Streams:
 
     Attributes:
         horizon: streams that began no later may have been forgotten, or counted by another shard.
+        confused: names that two live sources have, until somebody takes them.
     """
 
     def __init__(self) -> None:
@@ -74,9 +79,17 @@ class Streams:
         self._known: OrderedDict[str, Stream] = OrderedDict()  # the longest unheard first; see `Ledger`
         self._open: dict[str, Stream] = {}
         self._known_size = self._open_size = 0
+        self.confused: set[str] = set()
+        self._latest: dict[str, tuple[float, float]] = {}
 
-    def total(self, source: str, point: Point, now: float) -> Total:
+    def total(self, source: str, point: Point, now: float, *, is_anonymous: bool = False) -> Total:
         """A checked point as its stream has it.
+
+        Args:
+            source: the name of the point's source.
+            point: the point.
+            now: when the point arrived, in seconds since the epoch.
+            is_anonymous: another source may have the same name.
 
         Raises:
             RejectedError: `invalid_value`, `non_finite`, `negative_increment`, `bucket_mismatch` or
@@ -87,7 +100,23 @@ class Streams:
             raise RejectedError("bucket_mismatch", _TOO_MANY_BUCKETS)
         value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
         start = 0.0 if point.start is None else _start(point.start)
-        return Total(_key(source, point), Stream(start, point_time(point, now, now), now, value))
+        stream = Stream(start, point_time(point, now, now), now, value)
+        if not is_anonymous or not start:
+            return Total(_key(source, point), stream)
+        self._compare_starts(source, point, stream)
+        return Total(_key(source, point, start), stream)
+
+    def _compare_starts(self, source: str, point: Point, stream: Stream) -> None:
+        """Note a source that goes on after another of its name has started: a run that is over says nothing more."""
+        key = _key(source, point)
+        start, at = self._latest.get(key, (0.0, 0.0))
+        if stream.start < start and stream.at > at:
+            if len(self.confused) < _MAX_CONFUSED:
+                self.confused.add(source)
+        elif stream.start >= start:
+            if len(self._latest) >= MAX_STREAMS:
+                self._latest.clear()
+            self._latest[key] = stream.start, stream.at
 
     def growth(self, total: Total) -> float | Observed:
         """What the point adds to what its stream has counted.
@@ -169,8 +198,8 @@ def _size(stream: Stream | None) -> int:
     return _BARE_SIZE + (len(stream.total.buckets) if isinstance(stream.total, Observed) else 0)
 
 
-def _key(source: str, point: Point) -> str:
-    stated = orjson.dumps([source, point.name, sorted(point.labels.items())])
+def _key(source: str, point: Point, *start: float) -> str:
+    stated = orjson.dumps([source, point.name, sorted(point.labels.items()), *start])
     return blake2b(stated, digest_size=_DIGEST_BYTES).hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from busmon.fleet import lane as lanes
 from busmon.fleet.trigger import Trigger
@@ -18,6 +19,7 @@ from busmon.registry.shard import values
 from busmon.registry.shard.shard import Shard
 from busmon.settings.kinds import FormatRule
 from busmon.wire.envelope import Envelope
+from tests.unit.wire.producers import of_a_host
 
 from .settlements import NOW, VOTE, Quarantined, Settled, Worker, body, delivery
 
@@ -90,6 +92,22 @@ def test_what_arrives_together_is_in_order(tmp_path: Path) -> None:
         assert worker.shows("queue_size", queue="tasks") == 5
         assert worker.shows("jobs_total", agent="planner") == 30
         assert worker.shows("busmon_samples_rejected_total") == 0
+
+
+def test_two_senders_that_look_like_one_are_named_once_with_what_to_set(tmp_path: Path) -> None:
+    boots = (1_000_000_000, 1_200_000_000)
+    with Worker(tmp_path, formats=[FormatRule("otlp_metrics", "otlp")]) as worker, capture_logs() as logged:
+        for number in range(1, 4):
+            for boot in boots:
+                published = of_a_host(boot, int(NOW) - 10 + number, number, number)
+                tag = 2 * number + boots.index(boot)
+                worker.lane.deliver([delivery(tag, published, message_id=None)._replace(routing_key="otlp_metrics")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("system_cpu_time_seconds_total") == 2 * 3
+    (warning,) = [entry for entry in logged if entry["event"] == "lane.sources_confused"]
+    assert warning["log_level"] == "warning"
+    assert warning["source"].endswith("otlp_metrics")
+    assert "host.name" in warning["advice"]
 
 
 def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ class Folded:
         """How many samples were rejected, by reason."""
         return self._registry.rejected()
 
+    def confused(self) -> set[str]:
+        """The names that two live sources have."""
+        return self._registry.shard.fold.streams.confused
+
     def close(self) -> None:
         """Close the shard."""
         self._registry.shard.close()

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToJson, ParseDict
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from opentelemetry.sdk.metrics import (
     Counter,
     Histogram,
@@ -65,6 +66,18 @@ def otlp_json() -> bytes:
     sdk = Sdk()
     everything(sdk)
     return sdk.export_json()
+
+
+def of_a_host(boot: int, at: int, seconds: int, load: int, *attributes: tuple[str, str]) -> bytes:
+    """A body as the Collector's receiver hostmetrics makes it, whose counters begin at the host's boot."""
+    named = [{"key": key, "value": {"stringValue": value}} for key, value in attributes]
+    nanoseconds = 1_000_000_000
+    times = {"startTimeUnixNano": boot * nanoseconds, "timeUnixNano": at * nanoseconds}
+    cpu = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": [{**times, "asInt": seconds}]}
+    gauge = {"dataPoints": [{"timeUnixNano": at * nanoseconds, "asInt": load}]}
+    metrics = [{"name": "system.cpu.time", "unit": "s", "sum": cpu}, {"name": "system.load", "gauge": gauge}]
+    document = {"resourceMetrics": [{"resource": {"attributes": named}, "scopeMetrics": [{"metrics": metrics}]}]}
+    return ParseDict(document, MetricsData()).SerializeToString()
 
 
 CLOUD_EVENT = (

@@ -21,7 +21,7 @@ from busmon.wire.otlp import decode
 from busmon.wire.otlp_names import prometheus_name
 
 from .folded import Folded
-from .producers import Sdk, everything
+from .producers import Sdk, everything, of_a_host
 
 CATALOGUE = """
 [histogram.search_duration_seconds]
@@ -278,3 +278,69 @@ def test_a_body_has_so_many_resources_at_most() -> None:
     body = ParseDict({"resourceMetrics": [{}] * (MAX_PARTS + 1)}, MetricsData()).SerializeToString()
     with pytest.raises(EnvelopeError, match="sources"):
         decode(Arrival(body, None, None, 1 << 20))
+
+
+# -- senders that the resource doesn't name ----------------------------------------------------------------------------
+
+
+def named(body: bytes, **arrival: Any) -> tuple[str, bool]:
+    """The source of a body, and whether another may have its name."""
+    part = decode(Arrival(body, None, None, 1 << 20, **arrival)).parts[0]
+    return part.source, part.is_anonymous
+
+
+def test_a_sender_is_known_by_the_first_of_what_there_is() -> None:
+    bare = of_a_host(1, 2, 3, 4)
+    assert named(bare) == ("unknown", True)
+    assert named(bare, routing_key="otlp.web-1") == ("otlp.web-1", True)
+    assert named(bare, routing_key="otlp_metrics", user_id="web", app_id="host") == ("host/web/otlp_metrics", True)
+    assert named(bare, routing_key="otlp_metrics", headers={"source": "web-1"}) == ("web-1", False)
+    hosted = of_a_host(1, 2, 3, 4, ("host.name", "web-1"), ("process.pid", "7"))
+    assert named(hosted, routing_key="otlp_metrics", headers={"source": "gateway"}) == ("web-1/7", False)
+    process = of_a_host(1, 2, 3, 4, ("process.pid", "7"))
+    assert named(process, routing_key="otlp.web-1") == ("otlp.web-1/7", True)
+    service = ("service.name", "shop"), ("service.namespace", "eu")
+    assert named(of_a_host(1, 2, 3, 4, *service), headers={"source": "web-1"}) == ("eu/shop/web-1", False)
+    assert named(of_a_host(1, 2, 3, 4, *service), routing_key="k") == ("eu/shop/k", True)
+    instance = of_a_host(1, 2, 3, 4, *service, ("service.instance.id", "i1"), ("host.name", "h"), ("process.pid", "7"))
+    assert named(instance, routing_key="k", headers={"source": "web-1"}) == ("eu/shop/i1", False)
+
+
+def test_other_attributes_of_a_resource_tell_places_apart() -> None:
+    pods = [of_a_host(1, 2, 3, 4, ("service.name", "shop"), ("k8s.pod.name", f"shop-{number}")) for number in (1, 2)]
+    (first, _), (second, is_anonymous) = (named(pod, headers={"source": "gateway"}) for pod in pods)
+    assert first != second
+    assert first.startswith("shop/gateway/")
+    assert not is_anonymous
+    versions = of_a_host(1, 2, 3, 4, ("service.version", "2"), ("telemetry.sdk.name", "x"))
+    assert named(versions) == ("unknown", True)
+
+
+def test_two_collectors_that_nothing_tells_apart_count_side_by_side(folded: Folded) -> None:
+    boots = (1_000_000_000, 1_200_000_000)
+    for number in range(1, 5):
+        for boot in boots:
+            at = 1_763_794_700 + 10 * number + (boot > boots[0])
+            folded.take(of_a_host(boot, at, 100 * number, number), now=later(), routing_key="otlp_metrics")
+            folded.take(of_a_host(boot, at, 100 * number, number), now=later(), routing_key="otlp_metrics")
+    assert folded.value("system_cpu_time_seconds_total") == 2 * 400
+    assert folded.rejected() == {"stale_total": 8}
+    assert folded.confused() == {"otlp_metrics"}
+
+
+def test_collectors_of_their_own_routing_keys_are_not_confused(folded: Folded) -> None:
+    for number in range(1, 4):
+        for key, boot in (("otlp.a", 1_000_000_000), ("otlp.b", 1_200_000_000)):
+            folded.take(of_a_host(boot, 1_763_794_700 + number, number, number), now=later(), routing_key=key)
+    assert folded.value("system_cpu_time_seconds_total") == 2 * 3
+    assert folded.rejected() == {}
+    assert folded.confused() == set()
+
+
+def test_a_collector_whose_host_was_booted_is_not_confused_with_itself(folded: Folded) -> None:
+    bodies = [of_a_host(1_000_000_000, 1_763_794_701 + number, 100 + number, 1) for number in range(2)]
+    bodies += [of_a_host(1_763_794_710, 1_763_794_711 + number, 5 + number, 1) for number in range(2)]
+    for body in [*bodies, bodies[1], *bodies]:
+        folded.take(body, now=later(), routing_key="otlp_metrics")
+    assert folded.value("system_cpu_time_seconds_total") == 101 + 6
+    assert folded.confused() == set()
