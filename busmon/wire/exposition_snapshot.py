@@ -174,7 +174,10 @@ class Snapshot:
             if series.at is not None and at > series.at:
                 series.parts.clear()
             series.at = at
-        if part != _QUANTILE and series.parts.setdefault(part, sample.value) != sample.value:
+        if part == _QUANTILE:
+            return
+        known = series.parts.setdefault(part, sample.value)
+        if known != sample.value and known is not sample.value:  # a NaN is not equal to itself
             raise RejectedError("duplicate_sample", "the series has another value at this time; the first counts")
 
     def _role(self, name: str) -> _Role | None:

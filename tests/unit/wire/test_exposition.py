@@ -223,6 +223,12 @@ def test_the_first_of_two_values_of_a_series_counts() -> None:
     assert rejected(body) == {"duplicate_sample": 1}
 
 
+def test_a_value_that_is_no_number_is_told_once(prometheus: Folded) -> None:
+    prometheus.take(b"# TYPE x gauge\nx NaN\n# TYPE y counter\ny NaN\n# TYPE z summary\nz_sum NaN\nz_count 0\nok 1\n")
+    assert prometheus.rejected() == {"non_finite": 3}
+    assert prometheus.value("ok") == 1
+
+
 def test_the_latest_of_a_series_readings_counts() -> None:
     body = "# TYPE x gauge\nx 1 1700000001000\nx 3 1700000003000\nx 2 1700000002000"
     (point,) = decoded(body).parts[0].points

@@ -37,7 +37,7 @@ LABEL_NAMES = st.from_regex(r"\A[a-z][a-zA-Z0-9_]{0,6}\Z")
 ODD = st.text(alphabet=st.sampled_from('abé" \\\n{}#,=\t/.:'), max_size=10)
 TEXTS = ODD | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x1c\x1d\x1e\x85\u2028\u2029\v\f"))
 QUOTABLE = st.text(alphabet=st.sampled_from('abé" \\{}#,=./'), min_size=1, max_size=6).filter(str.strip)
-NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**60), 2**60)
+NUMBERS = st.floats() | st.integers(-(2**60), 2**60)
 BLANKS = st.text(alphabet=" \t", max_size=2)
 
 
@@ -68,7 +68,7 @@ def test_a_line_of_the_text_format_is_read_as_prometheus_client_reads_it(line: s
     (family,) = parsed_text(line)
     (stock,) = family.samples
     ours = read_sample(line.strip())
-    assert (ours.name, ours.labels, ours.value) == (stock.name, stock.labels, float(stock.value))
+    assert (ours.name, ours.labels, repr(ours.value)) == (stock.name, stock.labels, repr(float(stock.value)))
     assert (None if ours.time is None else ours.time / 1000) == stock.timestamp
 
 
@@ -194,39 +194,44 @@ def key(name: str, labels: Mapping[str, str]) -> Key:
     return name, tuple(sorted(labels.items()))
 
 
-def of_stock(found: Iterable[Metric]) -> dict[Key, tuple[float, float | None]]:
+def of_stock(found: Iterable[Metric]) -> dict[Key, tuple[str, float | None]]:
     """Value and time of each sample that counts, as prometheus_client's parser has it."""
     samples = [sample for family in found for sample in family.samples if not sample.name.endswith("_created")]
     return {
         key(sample.name, {name: le(text) if name == "le" else text for name, text in sample.labels.items()}): (
-            float(sample.value),
+            number(sample.value),
             None if sample.timestamp is None else float(sample.timestamp),
         )
         for sample in samples
     }
 
 
+def number(value: float) -> str:
+    """A value as text, since a NaN isn't equal to itself."""
+    return repr(float(value))
+
+
 def le(bound: str) -> str:
     return repr(float(bound))
 
 
-def of_ours(points: Iterable[Point]) -> dict[Key, tuple[float, float | None]]:
+def of_ours(points: Iterable[Point]) -> dict[Key, tuple[str, float | None]]:
     """The same of our points, histograms as their cumulative samples."""
-    found: dict[Key, tuple[float, float | None]] = {}
+    found: dict[Key, tuple[str, float | None]] = {}
     for point in points:
         labels = {name: le(text) if name == "le" else text for name, text in point.labels.items()}
         if not isinstance(point.value, Observed):
             assert not isinstance(point.value, list)
-            found[key(point.name, labels)] = point.value, point.at
+            found[key(point.name, labels)] = number(point.value), point.at
             continue
         counted, below = point.value, 0.0
-        found[key(f"{point.name}_count", labels)] = counted.count, point.at
-        found[key(f"{point.name}_sum", labels)] = counted.sum, point.at
+        found[key(f"{point.name}_count", labels)] = number(counted.count), point.at
+        found[key(f"{point.name}_sum", labels)] = number(counted.sum), point.at
         for bound, count in counted.buckets.items() if point.type == "histogram" else ():
             below += count
-            found[key(f"{point.name}_bucket", {**labels, "le": repr(bound)})] = below, point.at
+            found[key(f"{point.name}_bucket", {**labels, "le": repr(bound)})] = number(below), point.at
         if point.type == "histogram":
-            found[key(f"{point.name}_bucket", {**labels, "le": repr(inf)})] = counted.count, point.at
+            found[key(f"{point.name}_bucket", {**labels, "le": repr(inf)})] = number(counted.count), point.at
     return found
 
 
@@ -237,7 +242,7 @@ def points_of(body: bytes, content_type: str) -> list[Point]:
     return list(part.points)
 
 
-def agree(ours: dict[Key, tuple[float, float | None]], stock: dict[Key, tuple[float, float | None]]) -> None:
+def agree(ours: dict[Key, tuple[str, float | None]], stock: dict[Key, tuple[str, float | None]]) -> None:
     """A histogram's count and sum may be missing there, where they are its last bucket and 0 here."""
     assert stock.items() <= ours.items()
     assert all(name.endswith(("_count", "_sum")) for name, _ in ours.keys() - stock.keys())
