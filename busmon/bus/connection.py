@@ -4,6 +4,7 @@ pika's exceptions end here: `translated` turns each into one line for a person, 
 again may help and `BrokerRefusedError` where it won't, never with a password in it. No state, no thread of its own.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,10 @@ from busmon.settings import mask
 MAX_USER_ID_BYTES = 255
 ACCESS_REFUSED = 403
 NOT_FOUND = 404
+
+# pika resolves names on a thread of its own, where the first look-up would import this codec. A process that is forked
+# in the middle of an import has a half-made module, whose lock is never free again.
+codecs.lookup("idna")
 
 PIKA_ERRORS = (AMQPError, AMQPConnectorException, OSError)
 

@@ -1,8 +1,8 @@
 """A bridge from prometheus_client: what an existing registry counts is published as it grows.
 
 Counters and histograms are published as increments, gauges as they are. A collector, family or series that can't be
-published is told once and costs nothing else. A forked child goes on from where its parent stood at the fork. On the
-publishing thread, and on the one that forks.
+published is told once and costs nothing else. A child that Python forks goes on from where its parent stood at the
+fork; any other child from the parent's last look. On the publishing thread, and on the one that forks.
 """
 
 import logging
@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from busmon.instrument.collecting import Collecting
-from busmon.publish import Telemetry
+from busmon.publish import Telemetry, forks
 from busmon.publish.process import Growth
 
 _logger = logging.getLogger("busmon")
@@ -39,7 +39,8 @@ def bridge(
     """
     watched = Bridge(telemetry, Collecting(registry), outlives_source=outlives_source)
     telemetry.watch(watched.look, interval_seconds=interval_seconds)
-    os.register_at_fork(before=watched.look, after_in_child=watched.renew)
+    forks.on_fork(watched.renew)
+    os.register_at_fork(before=watched.hold, after_in_parent=watched.release)
 
 
 @dataclass(slots=True)
@@ -88,17 +89,33 @@ class Bridge:
             **dict.fromkeys(("gauge", "unknown", "info", "stateset", "gaugehistogram"), self._gauges),
         }
 
+    def hold(self) -> None:
+        """Look before a fork, and let no other thread look until the fork is made.
+
+        A registry has locks of its own: one that another thread holds at the fork would never be free in the child.
+        """
+        self._lock.acquire()
+        self._look()
+
+    def release(self) -> None:
+        """Let other threads look again."""
+        self._lock.release()
+
     def renew(self) -> None:
-        """Go on in a forked child: the parent's threads, one of which may hold the lock, don't exist there."""
+        """Go on in a forked child: no thread of the parent's holds the lock there, and its gauges aren't said yet."""
         self._lock = Lock()
         self._collecting.forget_threads()
+        self._set.clear()
 
     def look(self) -> None:
         """Publish what was added since the last look."""
         with self._lock:
-            self._seen.clear()
-            for family in self._collecting.families():
-                self._try(family, lambda family: self._ways.get(family.type, _refuse)(family), family)
+            self._look()
+
+    def _look(self) -> None:
+        self._seen.clear()
+        for family in self._collecting.families():
+            self._try(family, lambda family: self._ways.get(family.type, _refuse)(family), family)
 
     def _try(self, family: Any, publish: Callable[..., None], *arguments: Any) -> None:
         """Publish a family or one series of it; a collector may give anything, so anything may be raised."""

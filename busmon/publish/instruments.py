@@ -13,6 +13,7 @@ from time import time
 from typing import Any, NoReturn, Self
 
 from busmon.publish.batch import Table
+from busmon.publish.forks import here, notice
 from busmon.publish.pending import Counted, Pending, Shared
 from busmon.publish.series import Series
 from busmon.publish.timing import ExceptionCounter, InprogressTracker, Timer
@@ -89,6 +90,8 @@ class Instrument:
         return f"<{type(self).__name__} {self._table.name}>"
 
     def _record(self, item: Any) -> None:
+        if not here[0]:
+            notice()
         pending = self._pending or self._without_labels()
         pending.items.append(item)
         if len(pending.items) > pending.fold_at:
@@ -192,6 +195,7 @@ class Gauge(Instrument):
 
         When the function fails, the value stays as it was, and the failure is logged once.
         """
+        notice()
         if self._pending is None:
             self._without_labels()
         self._series.read_before_take(self, self.set, function)

@@ -42,10 +42,14 @@ class Shared:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew: in a forked child, too, where the lock may be held by a thread that doesn't exist there."""
-        self.lock = Lock()
+        """Begin without samples, as a forked child does."""
+        self.unlock()
         self.values = self.discarded = 0
         self.now = 0.0
+
+    def unlock(self) -> None:
+        """Make another lock: in a forked child the old one may be held by a thread that doesn't exist there."""
+        self.lock = Lock()
 
 
 class Taken(NamedTuple):

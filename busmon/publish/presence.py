@@ -64,10 +64,18 @@ class Presence:
             os.close(lock)
             self._mark = None
 
-    def start_forked(self) -> None:
-        """Count the start of a forked child, which leaves no mark: it may end without running exit functions."""
+    def start_forked(self, *, is_parent_a_server: bool) -> None:
+        """Count the start of a forked child, which leaves no mark: it may end without running exit functions.
+
+        A server that forks its workers itself, as uWSGI does, ends without running Python's exit functions. Its mark
+        would be taken for an unexpected end by the next start, so the first worker removes the mark.
+        """
         if self._mark is not None:
-            os.close(self._mark[1])
+            path, lock = self._mark
+            if is_parent_a_server:
+                with suppress(OSError):
+                    path.unlink()
+            os.close(lock)
             self._mark = None
         self._starts.inc()
 

@@ -4,12 +4,16 @@ psutil is an extra (`pip install busmon-telemetry[process]`), imported when a pr
 publishing thread; a forked child goes on with figures of its own.
 """
 
+import codecs
 import os
 from typing import Any
 
 from busmon.errors import MissingExtraError
 from busmon.publish.definitions import Definitions
 from busmon.publish.instruments import Counter
+
+# Imported with this module, and not on the publishing thread: a fork in the middle of an import hangs the child.
+codecs.lookup("ascii")
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 

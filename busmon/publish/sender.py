@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 from collections.abc import Callable
 from threading import Condition, Thread
@@ -15,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from busmon.errors import BusmonError
+from busmon.publish import uwsgi
 from busmon.publish.batch import Origin
 from busmon.publish.presence import HEARTBEAT_SECONDS
 from busmon.publish.series import Series
@@ -31,6 +33,8 @@ _LAST_WORDS_SECONDS = 1.0
 
 _MAX_HOST_CHARACTERS = 40
 _THREAD_NAME = "busmon-publisher"
+_STEERING = signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+"""All signals but those that a thread raises by what it does itself."""
 
 _logger = logging.getLogger("busmon")
 
@@ -56,10 +60,27 @@ class Sender:
         self._is_failing = False
         self._has_ended = False
         self._thread = Thread(target=self._run, name=_THREAD_NAME, daemon=True)
-        self._thread.start()
+        self._has_begun = False
+        if not uwsgi.is_before_fork():
+            self.begin()
+
+    def begin(self) -> bool:
+        """Start the thread, unless it was started before; whether this call did."""
+        if self._has_begun:
+            return False
+        self._has_begun = True
+        # A signal that the kernel gave to this thread would not wake the program's own, which may wait in C: uWSGI's
+        # workers would not end. A thread has the mask of who starts it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STEERING)
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return True
 
     def flush(self, timeout: float) -> bool:
         """Have everything published now that was recorded before; whether it was confirmed in time."""
+        self.begin()
         with self._changed:
             self._asked += 1
             ticket = self._asked

@@ -82,6 +82,10 @@ class Series:
             bound.pending.reset()
         self.beyond.reset()
 
+    def inherit(self) -> None:
+        """Go on with all samples, in a forked child whose parent publishes none."""
+        self.shared.unlock()
+
     def _forget_ended(self) -> None:
         if self._ending:
             ended = {pending for pending in self._ending if not pending.items}

@@ -1,11 +1,12 @@
 """`Telemetry`: what an agent's code holds. It makes instruments, and sees them through fork, flush and exit.
 
 Its methods are for any thread. After a fork the child goes on with the same instruments, under a source of its own,
-with nothing counted yet: what was pending is the parent's to publish.
+with nothing counted yet: what was pending is the parent's to publish. A fork that Python didn't make is noticed by the
+child's first call; a child without a call publishes nothing.
 """
 
 import atexit
-import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import Self
 
 from busmon import settings as all_settings
 from busmon.catalogue import Catalogue
+from busmon.publish import forks, uwsgi
 from busmon.publish.contract import word
 from busmon.publish.definitions import Definitions
 from busmon.publish.jobs import Job
@@ -40,8 +42,8 @@ _open: set["Telemetry"] = set()
 class Telemetry(Definitions):
     """An agent's instruments, published by a thread of its own.
 
-    Use it in a `with`, or `close` it, or leave that to the interpreter's exit; a child of `multiprocessing` ends
-    without running exit functions, so close it there.
+    Use it in a `with`, or `close` it, or leave that to the exit of the interpreter or of a child of `multiprocessing`.
+    A process that ends by `os._exit` must close it.
 
     Args:
         agent: the name that all runs of this agent share: letters, digits, `_` and `-`.
@@ -84,13 +86,17 @@ class Telemetry(Definitions):
             self._presence = Presence(self, agent, self._settings.spool_dir / agent)
             self._series.watch(self._presence.beat, min(HEARTBEAT_SECONDS, shared.resend_seconds))
         self._sender = Sender(agent, self._series, self._settings, confirmed)
-        if self._presence is not None:
+        self._is_waiting = uwsgi.is_before_fork()
+        if self._presence is not None and not self._is_waiting:
             self._presence.start(self.source)
         _open.add(self)
+        _close_with_multiprocessing()
+        uwsgi.look(_begin_all)
 
     @property
     def source(self) -> str:
         """The name of this run of this process, never used again."""
+        forks.notice()
         return self._sender.origin.source
 
     def job(self, name: str) -> Job:
@@ -105,6 +111,7 @@ class Telemetry(Definitions):
 
         When it fails, that is logged once.
         """
+        forks.notice()
         self._series.watch(look, interval_seconds)
 
     def watch_process(self, *, interval_seconds: float = LOOK_SECONDS, network: bool = False) -> None:
@@ -136,6 +143,7 @@ class Telemetry(Definitions):
 
     def flush(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Publish what was recorded until now; whether all of it was confirmed within `timeout` seconds."""
+        forks.notice()
         return self._closed if self._closed is not None else self._sender.flush(timeout)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
@@ -143,6 +151,8 @@ class Telemetry(Definitions):
 
         Instruments may be called afterwards, to no effect.
         """
+        if not forks.here[0]:  # a fork without a call: it has nothing to publish, and no thread to publish with
+            return True
         if self._closed is None:
             self._closed = False
             _open.discard(self)
@@ -159,13 +169,26 @@ class Telemetry(Definitions):
     ) -> None:
         self.close()
 
-    def _renew(self) -> None:
+    def _forget(self) -> None:
+        """Forget in a forked child what is the parent's to publish."""
+        if self._is_waiting and uwsgi.inherits():
+            self._series.inherit()
+        else:
+            self._series.reset()
+
+    def _renew(self, *, by_python: bool) -> None:
         """Go on in a forked child, where the parent's thread doesn't exist."""
-        self._series.reset()
         self._sender.abandon()
         self._sender = Sender(self.agent, self._series, self._settings, self._confirmed)
-        if self._presence is not None:
-            self._presence.start_forked()
+        self._is_waiting = uwsgi.is_before_fork()
+        if self._presence is not None and not self._is_waiting:
+            self._presence.start_forked(is_parent_a_server=not by_python)
+
+    def _begin(self) -> None:
+        """Begin in uWSGI's first worker, which is no fork where uWSGI runs without a master."""
+        if self._sender.begin() and self._presence is not None:
+            self._presence.start(self.source)
+        self._is_waiting = False
 
 
 @lru_cache(maxsize=8)
@@ -173,9 +196,20 @@ def _catalogue(paths: tuple[Path, ...]) -> Catalogue:
     return Catalogue.load(paths)
 
 
-def _renew_all() -> None:
+def _begin_all() -> None:
     for telemetry in tuple(_open):
-        telemetry._renew()  # noqa: SLF001 - a hook of the class's own
+        telemetry._begin()  # noqa: SLF001 - a hook of the class's own
+
+
+def _forget_all() -> None:
+    for telemetry in tuple(_open):
+        telemetry._forget()  # noqa: SLF001 - a hook of the class's own
+
+
+def _renew_all(by_python: bool) -> None:  # noqa: FBT001 - as `forks.on_fork` calls it
+    for telemetry in tuple(_open):
+        telemetry._renew(by_python=by_python)  # noqa: SLF001 - a hook of the class's own
+    _close_with_multiprocessing()
 
 
 def _close_all() -> None:
@@ -184,5 +218,23 @@ def _close_all() -> None:
         telemetry.close(max(0.0, deadline - monotonic()))
 
 
-os.register_at_fork(after_in_child=_renew_all)
+def _close_with_multiprocessing() -> None:
+    """Have a child of `multiprocessing` close what is open when it ends: such a child runs no function of `atexit`.
+
+    Where nobody has imported `multiprocessing`, this is no child of it.
+    """
+    util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+    if util is None or process is None:
+        return
+    # A child that begins forgets the exit functions that it had until then, and afterwards calls what is registered so.
+    util.register_after_fork(_close_all, _close_at_exit_of_child)
+    if process.parent_process() is not None:
+        _close_at_exit_of_child(_close_all)
+
+
+def _close_at_exit_of_child(close_all: Callable[[], None]) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, close_all, exitpriority=-1)
+
+
+forks.on_fork(_forget_all, _renew_all)
 atexit.register(_close_all)
