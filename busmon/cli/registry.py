@@ -61,7 +61,15 @@ def _add_show(actions: Commands) -> None:
         description="List the shards and the families, with their series, budgets and last update.",
     )
     show.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(show, "registry_dir", "catalogue", "max_label_values", "max_series_per_family", "max_series")
+    add_settings(
+        show,
+        "registry_dir",
+        "catalogue",
+        "max_label_values",
+        "max_series_per_family",
+        "max_series",
+        "max_adopted_families",
+    )
     show.set_defaults(run=run_show)
 
 
@@ -108,7 +116,8 @@ def run_show(args: argparse.Namespace) -> int:
 
     settings = settings_from(args)
     _require(settings.registry_dir)
-    found = report.report(settings.registry_dir, Catalogue.load(settings.catalogue), Budgets.of(settings))
+    catalogue, budgets = Catalogue.load(settings.catalogue), Budgets.of(settings)
+    found = report.report(settings.registry_dir, catalogue, budgets, settings.max_adopted_families)
     print(json.dumps(report.document(found), indent=2) if args.json else report.text(found, time.time()))
     return 0
 

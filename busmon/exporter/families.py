@@ -4,6 +4,7 @@ Read beside a running fleet without a lock, as `busmon registry show` does, but 
 instead of from the value files, so that it costs what there are families. Used by the scrape's thread alone.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import Family
 from busmon.errors import RegistryError
-from busmon.registry.admission.budgets import Budgets
+from busmon.registry.admission.budgets import OTHER, Budgets
 from busmon.registry.admission.census import Census
 from busmon.registry.admission.families import Families
 from busmon.registry.admission.places import Places
 from busmon.registry.scrape.snapshot import Snapshot
 from busmon.settings import Settings
+
+MAX_AGENTS = 50
+"""Agents that are named in a scrape with what they had taken up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Fill:
         self._directory = settings.registry_dir
         self._catalogue = catalogue
         self._budgets = Budgets.of(settings)
+        self._adopted_budget = settings.max_adopted_families
         self._families: Families | None = None
         self._places: Places | None = None
         self._census = Census(settings.registry_dir)
@@ -78,6 +83,23 @@ class Fill:
         with suppress(OSError):
             return self._census.total()
         return 0
+
+    def adopted(self) -> Mapping[str, int]:
+        """How many metrics that no catalogue names each agent has had taken up; beyond `MAX_AGENTS` as `other`."""
+        with suppress(RegistryError, OSError):
+            self._follow()
+        by_agent: Counter[str] = Counter()
+        for owner, count in (self._families.held() if self._families else Counter()).items():
+            by_agent[owner.agent or OTHER] += count
+        named = dict(by_agent.most_common(MAX_AGENTS))
+        if rest := by_agent.total() - sum(named.values()):
+            named[OTHER] = named.get(OTHER, 0) + rest
+        return named
+
+    @property
+    def adopted_budget(self) -> int:
+        """How many metrics may be taken up that no catalogue names."""
+        return self._adopted_budget
 
     @property
     def budget(self) -> int:

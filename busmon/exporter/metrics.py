@@ -75,15 +75,18 @@ class Own:
         series: gives the number of series by family, as of the last collection.
         findings: gives what the checks last found.
         access: gives the families that tell who may read.
+        adopted: gives how many metrics each agent had taken up that no catalogue names, and how many may be.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - constructed in one place
         self,
         registry_dir: Path,
         skipped: Callable[[], Mapping[str, str]],
         series: Callable[[], Mapping[str, int]],
         findings: Callable[[], Findings] = Findings,
         access: Callable[[], Iterable[Metric]] = tuple,
+        *,
+        adopted: Callable[[], tuple[Mapping[str, int], int]] = lambda: ({}, 0),
     ) -> None:
         self.durations = Durations()
         self._registry = CollectorRegistry()
@@ -91,6 +94,7 @@ class Own:
         self._add(lambda: _fleet(rollcall.call(status.read(registry_dir), time.time())))
         self._add(lambda: health_families(rollcall.call(status.read(registry_dir), time.time()), findings()))
         self._add(lambda: _scrape(self.durations, {**status.read(registry_dir).skipped, **skipped()}, series()))
+        self._add(lambda: _adopted(*adopted()))
         self._add(access)
         self._add(ProcessCollector(registry=None).collect)
 
@@ -241,6 +245,18 @@ def _scrape(durations: Durations, skipped: Mapping[str, str], series: Mapping[st
         GaugeMetricFamily("busmon_series", "Series of the shards' files in this scrape.", labels=["family"]),
         {(name,): count for name, count in series.items()},
     )
+
+
+def _adopted(by_agent: Mapping[str, int], budget: int) -> Families:
+    yield _family(
+        GaugeMetricFamily(
+            "busmon_adopted_families",
+            "Metrics that no catalogue names, by the agent that came first.",
+            labels=["agent"],
+        ),
+        {(agent,): count for agent, count in by_agent.items()},
+    )
+    yield GaugeMetricFamily("busmon_adopted_families_limit", "How many there may be.", value=budget)
 
 
 def _family(family: Labelled, values: Mapping[tuple[str, ...], float]) -> Labelled:

@@ -96,7 +96,14 @@ class Scrape:
         self._settings = settings
         self._go_by(Catalogue.load(settings.catalogue))
         self._reload_due = False
-        self._own = Own(settings.registry_dir, lambda: self.skipped, lambda: self._exposition.series, findings, access)
+        self._own = Own(
+            settings.registry_dir,
+            lambda: self.skipped,
+            lambda: self._exposition.series,
+            findings,
+            access,
+            adopted=lambda: (self._fill.adopted(), self._fill.adopted_budget),
+        )
         self._last: _Scraped | None = None
         self.window = Window()
         self._reading = asyncio.Lock()

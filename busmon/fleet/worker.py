@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from pika.adapters.select_connection import IOLoop, PollEvents
@@ -35,14 +36,19 @@ from busmon.fleet.trigger import Trigger
 from busmon.fleet.upkeep import Upkeep
 from busmon.fleet.waiting import Waiting
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.families import Families
+from busmon.registry.admission.families import MAX_NAMED, Families
 from busmon.registry.shard.dealt import dealt_since
 from busmon.registry.shard.shard import Shard
 from busmon.settings import Settings
 from busmon.status import ShardStatus, WorkerStatus
 from busmon.wire.formats import Formats
 
+if TYPE_CHECKING:
+    from busmon.registry.principal import Principal
+
 BEAT_SECONDS = 1.0
+NEARLY_SPENT = 0.8
+"""The share of the budget of metrics that no catalogue names, from which on it is said."""
 LOCK_WAIT_SECONDS = 5.0
 DROPS_SHARD = 0
 """The owner of this shard counts what the quarantine drops, forwards what waited for the ring, and sees rivals."""
@@ -85,6 +91,8 @@ class Worker:
         self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
         self._name_refused(self._families.refused())
         self._routed_generation = self._families.generation
+        self._unadopted_named: set[Principal] = set()
+        self._is_nearly_spent = False
         self._shards: list[Shard] = []
         self._suspects: list[Suspects] = []
         self._lanes: dict[str, Lane] = {}
@@ -247,10 +255,28 @@ class Worker:
                 next=advice,
             )
 
+    def _name_unadopted(self) -> None:
+        """Say which metrics aren't taken up, once for each principal, and that their budget is nearly spent."""
+        for owner, detail in self._families.unadopted.items():
+            if owner not in self._unadopted_named and len(self._unadopted_named) < MAX_NAMED:
+                self._unadopted_named.add(owner)
+                _log.warning("worker.metric_not_taken_up", agent=owner.agent, user=owner.user, detail=detail)
+        self._families.unadopted.clear()
+        used, budget = len(self._families.owners), self._families.max_adopted
+        is_nearly_spent = used > 0 and used >= NEARLY_SPENT * budget
+        if is_nearly_spent and not self._is_nearly_spent:
+            (most, count), *_ = self._families.held().most_common(1)
+            advice = f"`busmon registry drop --agent {most.agent} --dry-run` shows what it took"
+            _log.warning(
+                "worker.metrics_nearly_spent", used=used, budget=budget, most=str(most), its_metrics=count, next=advice
+            )
+        self._is_nearly_spent = is_nearly_spent
+
     def _beat(self) -> None:
         """Once a second: what the clock and other processes may have changed."""
         self._ioloop.call_later(BEAT_SECONDS, self._beat)
         self._families.refresh()
+        self._name_unadopted()
         if self._families.generation != self._routed_generation:
             self._reroute()
         silent_since = time.time() - self._settings.presence_ttl_seconds

@@ -166,7 +166,7 @@ class Settings:
         default=300.0, metadata=_row(kinds.seconds(0.1, 604_800), "how long a silent source's gauges count")
     )
     max_adopted_families: int = field(
-        default=100, metadata=_row(kinds.whole(0, 100_000), "metrics taken up that no catalogue names")
+        default=1000, metadata=_row(kinds.whole(0, 100_000), "metrics taken up that no catalogue names")
     )
     max_label_values: int = field(
         default=100,

@@ -8,6 +8,7 @@ taken up in the same way, within a budget for the whole fleet.
 
 import fcntl
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,10 +21,17 @@ from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import HISTOGRAM, Family, default_ttl_seconds
 from busmon.catalogue.mapping import Mappings
 from busmon.errors import AdoptionError, RegistryError
+from busmon.registry.principal import NOBODY, Principal
 from busmon.registry.shard import disk
 
 MAX_ADOPTED_BUCKETS = 64
 """Each bound is a line of every series in every scrape; a catalogue may want more, a publisher alone may not."""
+
+LEAST_SHARE = 20
+"""Metrics that every principal may have taken up, while there is room for any."""
+
+MAX_NAMED = 1000
+"""Principals whose refusals are kept until somebody takes note of them."""
 
 FILE_NAME = "families.jsonl"
 
@@ -33,14 +41,16 @@ class Families:
 
     Attributes:
         generation: changes whenever another family is written, or one is let go.
+        unadopted: why a metric of a principal wasn't taken up, the first of each, until somebody takes note of it.
     """
 
     def __init__(self, registry_dir: Path, catalogue: Catalogue, max_adopted: int) -> None:
         self._path = registry_dir / FILE_NAME
         self._catalogue = catalogue
-        self._max_adopted = max_adopted
+        self.max_adopted = max_adopted
+        self.unadopted: dict[Principal, str] = {}
         self._frozen: dict[str, Family] = {}
-        self._adopted: set[str] = set()
+        self._owners: dict[str, Principal] = {}
         self._occupied: dict[str, str] = {}
         self._read_bytes = 0
         self._is_detached = False
@@ -91,14 +101,23 @@ class Families:
         self._read_bytes += len(whole)
         return bool(whole)
 
-    def freeze(self, family: Family) -> Family:
+    @property
+    def owners(self) -> Mapping[str, Principal]:
+        """Who had each metric taken up that no catalogue names, by its name."""
+        return self._owners
+
+    def held(self) -> Counter[Principal]:
+        """How many metrics each principal has had taken up."""
+        return Counter(self._owners.values())
+
+    def freeze(self, family: Family, owner: Principal = NOBODY) -> Family:
         """The family as the fleet has it: this definition, unless another was written first.
 
         Raises:
             AdoptionError: another family that was written occupies one of its exposed names, or it is in no catalogue
-                and the fleet's budget for such metrics is spent.
+                and the fleet's budget for such metrics, or the owner's share of it, is spent.
         """
-        return self._frozen.get(family.name) or self._freeze(family)
+        return self._frozen.get(family.name) or self._freeze(family, owner)
 
     def unfreeze(self, name: str) -> None:
         """Let the family's definition go: its last series is gone. The next to be written is by the catalogue.
@@ -162,14 +181,16 @@ class Families:
             return meaning(written) != meaning(family)
         return any(exposed in self._occupied for exposed in family.exposed)
 
-    def _freeze(self, family: Family) -> Family:
+    def _freeze(self, family: Family, owner: Principal) -> Family:
         with self._locked() as descriptor:
             self.refresh()
             if family.name in self._frozen:
                 return self._frozen[family.name]
             adopted = family.name not in self._catalogue.families
-            self._require_room(family, adopted=adopted)
-            self._append(descriptor, _definition(family, adopted=adopted))
+            self._require_name(family)
+            if adopted:
+                self._require_share(family.name, owner)
+            self._append(descriptor, _definition(family, owner if adopted else None))
         return family
 
     def _append(self, descriptor: int, definition: Mapping[str, object]) -> None:
@@ -181,12 +202,22 @@ class Families:
         os.ftruncate(descriptor, self._read_bytes + len(line))
         self.refresh()
 
-    def _require_room(self, family: Family, *, adopted: bool) -> None:
+    def _require_name(self, family: Family) -> None:
         for exposed in family.exposed:
             if exposed in self._occupied:
                 raise AdoptionError("name_clash", f"{family.name!r}: {self._occupied[exposed]!r} occupies {exposed!r}")
-        if adopted and len(self._adopted) >= self._max_adopted:
-            raise AdoptionError("family_budget", f"{family.name!r}: {self._max_adopted} metrics are taken up already")
+
+    def _require_share(self, name: str, owner: Principal) -> None:
+        """Check that the owner may have another metric taken up: at most as many as are left for all others."""
+        free, held = self.max_adopted - len(self._owners), self.held()
+        if free > 0 and held[owner] < max(LEAST_SHARE, free):
+            return
+        greediest, most = held.most_common(1)[0] if held else (owner, 0)
+        taken = f"{len(self._owners)} of {self.max_adopted} metrics are taken up, {most} of them by {greediest}"
+        detail = f"{name!r} of {owner}: {taken}; {owner} has {held[owner]}"
+        if len(self.unadopted) < MAX_NAMED:
+            self.unadopted.setdefault(owner, detail)
+        raise AdoptionError("family_budget", detail)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -204,7 +235,7 @@ class Families:
         if definition.get("dropped"):
             self._let_go(str(definition["name"]))
             return
-        adopted = definition.pop("adopted")
+        adopted, owner = definition.pop("adopted"), definition.pop("owner", NOBODY)
         tuples = {key: tuple(value) for key, value in definition.items() if isinstance(value, list)}
         family = Family(**{**definition, **tuples})  # type: ignore[arg-type]
         ttl_seconds = default_ttl_seconds(family.type, outlives_source=family.outlives_source)
@@ -212,11 +243,11 @@ class Families:
         self._frozen[family.name] = family
         self._occupied |= dict.fromkeys(family.exposed, family.name)
         if adopted:
-            self._adopted.add(family.name)
+            self._owners[family.name] = Principal(*owner)  # type: ignore[misc]  # two texts, as written below
 
     def _let_go(self, name: str) -> None:
         family = self._frozen.pop(name, None)
-        self._adopted.discard(name)
+        self._owners.pop(name, None)
         for exposed in family.exposed if family else ():
             self._occupied.pop(exposed, None)
 
@@ -226,7 +257,7 @@ def meaning(family: Family) -> tuple[object, ...]:
     return family.type, family.labelnames, family.buckets, family.merge, family.outlives_source
 
 
-def _definition(family: Family, *, adopted: bool) -> dict[str, object]:
+def _definition(family: Family, owner: Principal | None) -> dict[str, object]:
     return {
         "name": family.name,
         "type": family.type,
@@ -237,5 +268,6 @@ def _definition(family: Family, *, adopted: bool) -> dict[str, object]:
         "merge": family.merge,
         "outlives_source": family.outlives_source,
         "internal": family.internal,
-        "adopted": adopted,
+        "adopted": owner is not None,
+        **({} if owner is None else {"owner": list(owner)}),
     }

@@ -10,7 +10,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from busmon.registry.principal import Principal
 
 MAX_ACCOUNTS = 1000
 """Of named agents, in one shard; those of the others come on top, one for each user."""
@@ -24,18 +26,6 @@ OTHERS = ""
 """The agent of the account that agents without a place share."""
 
 _Key = TypeVar("_Key", bound=Hashable)
-
-
-class Principal(NamedTuple):
-    """Who publishes.
-
-    Attributes:
-        user: as AMQP's `user_id` states it, which the broker checks; empty where the publisher doesn't state it.
-        agent: the name that the publisher gives itself.
-    """
-
-    user: str
-    agent: str
 
 
 @dataclass(slots=True)

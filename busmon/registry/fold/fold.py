@@ -26,6 +26,7 @@ from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
 from busmon.registry.fold.shares import NOBODY, Room
 from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
+from busmon.registry.principal import Principal
 from busmon.wire.envelope import MOVE, Envelope, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 from busmon.wire.members import label_names, labels_of, word
@@ -54,10 +55,10 @@ class Fold:
     def __init__(self, families: Families, columns: Mapping[str, Column], admission: Admission) -> None:
         self._columns = columns
         self._admission = admission
-        self._routes = Routes(families, columns, admission.budgets)
+        self._routes = Routes(families, columns, admission.budgets, self._principal)
         self._now = 0.0
         self._agent = OWN_AGENT
-        self._user: str | None = None
+        self._sender: tuple[str | None, str, str] = None, OWN_AGENT, ""
         self.sketches = Sketches(columns[SKETCH], admission.take_bytes)
         self._room = Room()
         for column in columns.values():
@@ -74,7 +75,7 @@ class Fold:
         """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`."""
         source, agent, ts, samples, tables, final, parts, _, _ = envelope
         at = now if ts is None or ts > now else ts
-        self._now, self._agent, self._user = now, agent, user
+        self._now, self._agent, self._sender = now, agent, (user, agent, source)
         self._room.agent = agent
         for table in shortcuts.tables(self._routes.table_ways, tables, source, at, self._folded) if tables else ():
             try:
@@ -91,6 +92,11 @@ class Fold:
             self._part(part, at, now)
         if final:
             self.leave((source,))
+
+    def _principal(self) -> Principal:
+        """Give who published the envelope; an agent without a name is told by its source, such as its host."""
+        user, agent, source = self._sender
+        return Principal(user or "", source if agent == UNKNOWN_AGENT else agent)
 
     # -- busmon's own ---------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, bounds, checked, label_texts, value_of
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.columns import Column, Group, column_of
+from busmon.registry.principal import Sender, nobody
 from busmon.wire.members import word
 
 
@@ -84,7 +85,10 @@ class Routes:
         table_ways: of plain tables, by name; the last one's labels are in them.
     """
 
-    def __init__(self, families: Families, columns: Mapping[str, Column], budgets: Budgets) -> None:
+    def __init__(
+        self, families: Families, columns: Mapping[str, Column], budgets: Budgets, sender: Sender = nobody
+    ) -> None:
+        self._sender = sender
         self.groups: dict[str, Group] = {}
         self._forbidden = budgets.forbidden_labels
         self._families = families
@@ -114,11 +118,21 @@ class Routes:
         except TypeError:
             raise RejectedError("invalid_sample", "'name', 'type', 'op' and the labels are texts") from None
         if route is None:
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[key] = self._resolved(Statement(*statement), labels, candidates(stated))
+            route = self._found(key, lambda: self._resolved(Statement(*statement), labels, candidates(stated)))
         if isinstance(route, Fault):
             raise RejectedError(*route)
+        return route
+
+    def _found(self, key: tuple[Any, ...], resolved: Callable[[], Route | Fault]) -> Route | Fault:
+        """Resolve a statement, and keep the outcome; a spent share is its principal's alone."""
+        sender = self._sender()
+        route = self._routes.get((key, sender))
+        if route is None:
+            route = resolved()
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            is_share = isinstance(route, Fault) and route.reason == "family_budget"
+            self._routes[(key, sender) if is_share else key] = route
         return route
 
     def group(self, family: Family) -> Group:
@@ -129,7 +143,7 @@ class Routes:
         """
         group = self.groups.get(family.name)
         if group is None:
-            family = self._families.freeze(family)
+            family = self._families.freeze(family, self._sender())
             group = self.groups[family.name] = Group(family, self._columns[column_of(family)])
         return group
 

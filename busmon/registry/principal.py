@@ -1,0 +1,31 @@
+"""The principal: who publishes, as far as the broker and the publisher say it. Pure."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Principal(NamedTuple):
+    """Who publishes.
+
+    Attributes:
+        user: as AMQP's `user_id` states it, which the broker checks; empty where the publisher doesn't state it.
+        agent: the name that the publisher gives itself.
+    """
+
+    user: str
+    agent: str
+
+    def __str__(self) -> str:
+        return f"{self.agent} (user {self.user})" if self.user else self.agent
+
+
+NOBODY = Principal("", "")
+"""The owner of what was taken by an earlier version, or by busmon itself."""
+
+Sender = Callable[[], Principal]
+"""Gives the principal of the envelope that is being folded."""
+
+
+def nobody() -> Principal:
+    """Return the principal of what nobody published."""
+    return NOBODY
