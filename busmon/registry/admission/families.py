@@ -63,7 +63,7 @@ class Families:
 
     def is_adopted(self, name: str) -> bool:
         """Whether the family was written and is in no catalogue."""
-        return name in self._adopted
+        return name in self._owners
 
     def stated(self, family: Family) -> Family:
         """The family as the catalogue has it today, for what no written series depends on; itself if it has none."""
