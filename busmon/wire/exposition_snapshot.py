@@ -14,6 +14,7 @@ from busmon.errors import RejectedError
 from busmon.wire.arrival import MAX_POINTS, too_many_points
 from busmon.wire.envelope import SET, Observed, Point
 from busmon.wire.exposition_lines import Sample, name_in, read_sample, read_type
+from busmon.wire.exposition_names import Unescape
 from busmon.wire.rejections import Rejections, Stated
 from busmon.wire.statsd import family_name
 
@@ -73,14 +74,16 @@ class Snapshot:
 
     Args:
         ticks_per_second: the unit of its timestamps.
+        unescape: reads the names of metrics and labels; None for as they are.
 
     Attributes:
         rejections: the lines and series that aren't counted.
     """
 
-    def __init__(self, ticks_per_second: float) -> None:
+    def __init__(self, ticks_per_second: float, unescape: Unescape | None = None) -> None:
         self.rejections = Rejections()
         self._ticks_per_second = ticks_per_second
+        self._unescape = unescape
         self._types: dict[str, str] = {}
         self._roles: dict[str, _Role | None] = {}
         self._series: dict[tuple[str, frozenset[tuple[str, str]]], _Series] = {}
@@ -123,6 +126,7 @@ class Snapshot:
         try:
             if stated := read_type(line):
                 name, type_ = stated
+                name = self._unescape(name) if self._unescape else name
                 self._take_type(name, type_)
         except RejectedError as error:
             self.rejections.add(error, Stated(name))
@@ -138,6 +142,8 @@ class Snapshot:
         stated = None
         try:
             sample = read_sample(line)
+            if self._unescape:
+                sample = _renamed(sample, self._unescape)
             stated = Stated(sample.name, sample.labels, sample.value)
             self._take(sample)
         except RejectedError as error:
@@ -214,6 +220,11 @@ def _part_of(name: str, stated: str | None, suffix: str) -> _Role:
     if type_ in {HISTOGRAM, SUMMARY}:
         return _Role(name, suffix, type_)
     return _Role(name if suffix == _VALUE else f"{name}_{suffix}", _VALUE, type_)
+
+
+def _renamed(sample: Sample, unescape: Unescape) -> Sample:
+    labels = {unescape(label): value for label, value in sample.labels.items()}
+    return sample._replace(name=unescape(sample.name), labels=labels)
 
 
 def _without(labels: Mapping[str, str], left_out: str) -> dict[str, str]:

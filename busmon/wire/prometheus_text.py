@@ -12,6 +12,7 @@ from busmon.wire.arrival import Arrival, name_of
 from busmon.wire.body import lines, text
 from busmon.wire.envelope import Envelope, Part
 from busmon.wire.exposition_lines import REASON
+from busmon.wire.exposition_names import unescaping
 from busmon.wire.exposition_snapshot import Snapshot
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
@@ -35,7 +36,8 @@ def decode(arrival: Arrival) -> Envelope:
         EnvelopeError: as of `text`, or `invalid_exposition`, `too_many_samples`.
     """
     stated = [*lines(text(arrival.body, arrival.content_encoding, arrival.max_bytes))]
-    snapshot = Snapshot(1.0 if _has_seconds(arrival.content_type, stated) else _MILLISECONDS)
+    ticks_per_second = 1.0 if _has_seconds(arrival.content_type, stated) else _MILLISECONDS
+    snapshot = Snapshot(ticks_per_second, unescaping(arrival.content_type or ""))
     snapshot.read(stated)
     if snapshot.is_empty and (rejected := snapshot.rejections.counts):
         raise EnvelopeError(REASON, f"no line can be counted; {snapshot.rejections.shown(next(iter(rejected)))}")

@@ -371,6 +371,26 @@ def test_a_quoted_name_is_exposed_with_underscores(prometheus: Folded) -> None:
     assert prometheus.rejected() == {}
 
 
+@pytest.mark.parametrize("escaping", ["allow-utf-8", "dots", "values", "underscores"])
+def test_names_are_the_same_however_prometheus_client_escapes_them(escaping: str, prometheus: Folded) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    prometheus_client.Counter("my.requests_done", "Done", ["http.route_x"], registry=registry).labels("/v1").inc(4)
+    waits = prometheus_client.Histogram("my.wait_s", "Waits", ["a_dot_b"], buckets=[1], registry=registry)
+    waits.labels("x").observe(2)
+    content_type = f"text/plain; version=1.0.0; charset=utf-8; escaping={escaping}"
+    prometheus.take(prometheus_client.generate_latest(registry, escaping), content_type=content_type, now=1e10)
+    assert prometheus.value("my_requests_done_total", http_route_x="/v1") == 4
+    assert prometheus.value("my_wait_s_bucket", a_dot_b="x", le="1.0") == 0
+    assert prometheus.value("my_wait_s_count", a_dot_b="x") == 1
+    assert prometheus.rejected() == {}
+
+
+@pytest.mark.parametrize("name", ["x_d800_", "U__x_d800_", "U__x_ffffff_", "U__x_2"])
+def test_a_code_point_that_no_character_has_stays_as_it_is(name: str) -> None:
+    found = points(f"{name} 1", "text/plain; version=1.0.0; escaping=values")
+    assert found == {name.removeprefix("U__"): (None, 1)}
+
+
 # -- content types -----------------------------------------------------------------------------------------------------
 
 
