@@ -24,7 +24,7 @@ from busmon.bus.consumer import Consumer
 from busmon.bus.delivery import Delivery
 from busmon.bus.depths import Depth
 from busmon.catalogue.catalogue import Catalogue
-from busmon.errors import CatalogueError, TopologyError
+from busmon.errors import CatalogueError, RegistryError, TopologyError
 from busmon.fleet.drops import DropCount
 from busmon.fleet.lane import Lane
 from busmon.fleet.ownership import Ownership
@@ -61,10 +61,10 @@ def run(settings: Settings, shards: Sequence[int], number: int) -> int:
 
     Raises:
         UserError: a setting, the catalogue or the topology is wrong, or another process owns a shard.
-        RegistryError: a shard's files aren't what they should be.
+        RegistryError: a shard's files aren't what they should be, or there is no room for them.
     """
     with inbox(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        worker = Worker(settings, shards, number)
+        worker = _opened(settings, shards, number)
         try:
             worker.run(signals)
         finally:
@@ -317,6 +317,15 @@ class Worker:
         self._status.obstacles += [obstacle for obstacle in more if obstacle]
         with suppress(OSError):  # a full disk; the commit says so, and the old status stands
             statuses.write(self._settings.registry_dir, self._status)
+
+
+def _opened(settings: Settings, shards: Sequence[int], number: int) -> Worker:
+    try:
+        return Worker(settings, shards, number)
+    except OSError as error:
+        said = str(error.strerror)
+        named = said if said.startswith(str(settings.registry_dir)) else f"{error.filename}: {said}"
+        raise RegistryError(f"{named}; the shard can't be opened") from error
 
 
 def _tune_collector() -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from busmon import files
+from busmon.registry.shard import disk
 
 FILE_NAME = "series.counts"
 BYTES_FILE = "series.bytes"
@@ -87,7 +88,7 @@ class Census:
         descriptor = files.opened(self._path, os.O_RDWR | os.O_CREAT)
         rows = (row // _ROWS_AT_A_TIME + 1) * _ROWS_AT_A_TIME
         try:
-            os.posix_fallocate(descriptor, 0, rows * _ROW_BYTES)  # a full disk is an error here, and SIGBUS later on
+            disk.allocate(descriptor, rows * _ROW_BYTES, self._path)  # a full disk is an error here, and SIGBUS later
         except OSError:
             os.close(descriptor)
             raise

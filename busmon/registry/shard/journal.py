@@ -81,7 +81,7 @@ class Journal:
         descriptor = files.draft(draft)
         try:
             end = _START + _RECORD.size + len(snapshot)
-            os.posix_fallocate(descriptor, 0, end + CAPACITY_BYTES)
+            disk.allocate(descriptor, end + CAPACITY_BYTES, path)
             head = _HEADER.pack(_MAGIC, end, end) + _packed(extents)
             disk.write(descriptor, head.ljust(_START, b"\0") + _framed(snapshot), 0)
             if fsync:
@@ -119,9 +119,7 @@ class Journal:
         Raises:
             OSError: it didn't happen.
         """
-        record = _framed(payload)
-        disk.write(self.descriptor, record, self._marked)
-        marked = self._marked + len(record)
+        marked = self.append(payload)
         try:
             disk.write(self.descriptor, _OFFSET.pack(marked), _MARKED_AT)
             if fsync:
@@ -152,6 +150,16 @@ class Journal:
             OSError: it can't be written.
         """
         disk.write(self.descriptor, _packed(extents), _EXTENTS_AT)
+
+    def append(self, payload: bytes) -> int:
+        """Write the record where the next commit's belongs, unmarked; return where it ends.
+
+        Raises:
+            OSError: the file doesn't take it.
+        """
+        record = _framed(payload)
+        disk.write(self.descriptor, record, self._marked)
+        return self._marked + len(record)
 
     def clear(self) -> None:
         """Say that the value files hold every marked record."""

@@ -137,7 +137,8 @@ class Shard:
         Raises:
             OSError: there is no room for the open batch.
         """
-        self._prepare(now)
+        _, payload = self._prepare(now)
+        self._journal.append(payload)
 
     def _count_evicted(self) -> None:
         for agent, amount in self.ledger.evicted.items():

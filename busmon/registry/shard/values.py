@@ -147,7 +147,7 @@ class ValueFile:
     def _reserve(self, used: int) -> None:
         if used <= len(self._memory):
             return
-        os.posix_fallocate(self._descriptor, 0, _size_for(used))
+        disk.allocate(self._descriptor, _size_for(used), self.path)
         self.doubles.release()
         self._memory.close()
         self._map()
@@ -265,7 +265,7 @@ def write_file(
     parts[0] = _HEADER.pack(end, generation)
     descriptor = files.draft(path)
     try:
-        os.posix_fallocate(descriptor, 0, _size_for(end))
+        disk.allocate(descriptor, _size_for(end), path)
         disk.write(descriptor, b"".join(parts), 0)
         if fsync:
             os.fsync(descriptor)
@@ -289,7 +289,7 @@ def _create(path: Path) -> None:
     draft = path.with_suffix(".tmp")
     descriptor = files.draft(draft)
     try:
-        _begin(descriptor)
+        _begin(descriptor, path)
         draft.replace(path)
     finally:
         os.close(descriptor)
@@ -303,10 +303,10 @@ def _opened(path: Path) -> int:
 
 def _in_memory(name: str) -> int:
     descriptor = os.memfd_create(name)
-    _begin(descriptor)
+    _begin(descriptor, Path(name))
     return descriptor
 
 
-def _begin(descriptor: int) -> None:
-    os.posix_fallocate(descriptor, 0, _INITIAL_BYTES)
+def _begin(descriptor: int, path: Path) -> None:
+    disk.allocate(descriptor, _INITIAL_BYTES, path)
     disk.write(descriptor, _USED.pack(FIRST_ENTRY), 0)

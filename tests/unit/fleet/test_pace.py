@@ -155,3 +155,86 @@ def test_a_shard_without_traffic_goes_on_failing(
     upkeep.beat(clock.now + 50, tmp_path)
     assert state(worker) == ("consuming", "")
     assert worker.shows("queue_size") == 0
+
+
+@contextmanager
+def little_room() -> Iterator[None]:
+    """An empty commit is taken, and no batch."""
+    with pytest.MonkeyPatch.context() as disk:
+        disk.setattr(Journal, "has_room", lambda _journal, payload: len(payload) < 150)
+        disk.setattr(Journal, "create", full)
+        yield
+
+
+def test_what_the_broker_is_told_follows_the_files(worker: Worker, pace: Pace, later: Later) -> None:
+    told: list[str] = []
+    pace.at_failure, pace.at_recovery = lambda: told.append("suspend"), lambda: told.append("resume")
+    with full_disk():
+        pace.deliver([delivery(1)])
+        later.pass_(FLUSH_SECONDS + 5)
+        assert told == ["suspend"]
+    later.pass_(1)
+    assert told == ["suspend", "resume"]
+    assert worker.broker.settled == [1]
+
+
+def test_a_batch_that_is_void_must_find_room_before_it_is_consumed_again(
+    worker: Worker, pace: Pace, later: Later
+) -> None:
+    told: list[str] = []
+    pace.at_recovery = lambda: told.append("resume")
+    with little_room():
+        pace.deliver([delivery(1), delivery(2)])
+        later.pass_(FLUSH_SECONDS)
+        pace.void()
+        pace.change("suspended", "consumer_timeout: too late")
+        later.pass_(5)
+        worker.registry.shard.commit(0.0)
+        assert state(worker) == ("failing", FULL)
+        pace.void()
+        later.pass_(5)
+        assert (state(worker), told) == (("failing", FULL), [])
+    later.pass_(1)
+    assert told == ["resume"]
+    assert (worker.votes(), worker.broker.calls) == (0, [])
+    pace.change("consuming", "")
+    pace.deliver([delivery(3, redelivered=True, message_id="s:1"), delivery(4, redelivered=True, message_id="s:2")])
+    later.pass_(FLUSH_SECONDS)
+    assert (worker.votes(), worker.broker.settled) == (2, [3, 4])
+    assert worker.shows("busmon_envelopes_deduplicated_total") == 0
+
+
+def test_a_batch_that_is_void_and_cannot_be_counted_holds_nobody_up(worker: Worker, pace: Pace, later: Later) -> None:
+    with full_disk():
+        pace.deliver([delivery(1)])
+        later.pass_(FLUSH_SECONDS)
+        pace.void()
+    with pytest.MonkeyPatch.context() as fault:
+        fault.setattr(type(worker.registry.shard), "rehearse", fault_of_the_body)
+        later.pass_(1)
+    assert state(worker) == ("consuming", "")
+
+
+def fault_of_the_body(*_: Any) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("close", "trigger"),
+    [
+        (lambda pace: pace.change("cancelled", "the queue is gone"), "cancel"),
+        (lambda pace: pace.close(Trigger.DROPS), "drops"),
+    ],
+)
+def test_a_batch_says_what_closed_it(worker: Worker, pace: Pace, close: Any, trigger: str) -> None:
+    pace.deliver([delivery(1)])
+    close(pace)
+    assert worker.shows("busmon_batches_total") == worker.shows("busmon_batches_total", trigger=trigger) == 1
+
+
+def test_a_batch_that_is_committed_after_a_failure_says_so(worker: Worker, pace: Pace, later: Later) -> None:
+    with full_disk():
+        pace.deliver([delivery(1)])
+        later.pass_(FLUSH_SECONDS)
+    later.pass_(1)
+    assert worker.shows("busmon_batches_total") == worker.shows("busmon_batches_total", trigger="retry") == 1
