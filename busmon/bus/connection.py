@@ -6,6 +6,7 @@ again may help and `BrokerRefusedError` where it won't, never with a password in
 
 import codecs
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,12 @@ _DEFAULTS = {
 _REFUSING_CODES = frozenset({403, 503, 530, 540})
 # pika hides what ended a handshake in the text of a "probable" error.
 _HIDDEN_CLOSE = re.compile(r"ConnectionClosedByBroker: \((\d+)\) ['\"](.*)['\"]", re.DOTALL)
+_HIDDEN_TIMEOUT = "Timeout while setting up AMQP"
 _HIDDEN_LOSS = re.compile(r"StreamLostError: \(['\"](.*)['\"],\)", re.DOTALL)
+
+
+# What OpenSSL calls a first answer that is no TLS record; the second is of Python 3.13's.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUEST"})
 
 
 def parameters(amqp_url: str, name: str) -> Parameters:
@@ -148,8 +154,11 @@ def advised(error: BaseException, hints: Mapping[int, str]) -> BusError:
 def translated(error: BaseException) -> BusError:
     """The `BusError` that says what this exception of pika, or of the socket, means."""
     root = _root(error)
-    if isinstance(root, AMQPConnectorStackTimeout):
+    if isinstance(root, AMQPConnectorStackTimeout) or _HIDDEN_TIMEOUT in str(root):
         return BrokerUnreachableError("no answer to the AMQP handshake in time")
+    if isinstance(root, ssl.SSLError) and root.reason in _NO_TLS:
+        said = f"what answers does not speak TLS: use amqp://, or the port for TLS ({words(root)})"
+        return BrokerUnreachableError(said)
     if isinstance(root, AuthenticationError):
         return BrokerRefusedError(f"it doesn't take the authentication mechanism {one_line(str(root.args[0]))}")
     if isinstance(root, ConnectionClosed):

@@ -12,14 +12,17 @@ from typing import Any
 
 from pika import BasicProperties, frame, spec
 from pika.channel import Channel
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, StreamLostError
 
+from busmon.bus.greeting import CLOSED, NotAmqpError, described, is_amqp
 from busmon.bus.peeling import PeelingConnection
 
 _UNDECODABLE = (AMQPError, ArithmeticError, OSError, RecursionError, StructError, ValueError)
 
 # pika asks the socket for 4 KiB at a time, which is a system call and a turn of its loop for a few deliveries.
 _RECEIVE_BYTES = 262_144
+
+_EOF = "Transport indicated EOF"
 
 _FRAME = Struct(">BHI")
 _CONTENT = Struct(">HHQ")
@@ -28,7 +31,29 @@ _LENGTH = Struct(">I")
 
 
 class ReadingConnection(PeelingConnection):
-    """A connection that leaves out headers that can't be decoded."""
+    """A connection that leaves out headers that can't be decoded, and says what answers if that is no broker."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._stranger = None
+        self._on_data_available = self._on_first_data  # type: ignore[method-assign]
+        super().__init__(*args, **kwargs)
+
+    def _on_first_data(self, data_in: bytes) -> None:
+        """Take what the other side says first; all that follows is taken as ever, at no cost."""
+        del self._on_data_available
+        self._stranger = None if is_amqp(data_in) else described(data_in)
+        if self._stranger:
+            raise NotAmqpError(self._stranger)
+        self._on_data_available(data_in)
+
+    def _on_stream_terminated(self, error: BaseException) -> None:
+        """Say what answered, where pika's own error only says that the stream ended."""
+        if isinstance(error, StreamLostError):
+            # Over TLS the end may be the broker's verdict on a certificate.
+            is_mute = not self.bytes_received and self.params.ssl_options is None and _EOF in str(error)
+            stranger = self._stranger or (CLOSED if is_mute else None)
+            error = NotAmqpError(stranger) if stranger else error
+        super()._on_stream_terminated(error)
 
     def _read_frame(self) -> tuple[int, frame.Frame | None]:
         try:
