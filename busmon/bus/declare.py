@@ -5,15 +5,15 @@ an error of one line that names the object, the argument and both values. One th
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from busmon.bus import users
-from busmon.bus.connection import one_line, translating, user, virtual_host
+from busmon.bus.connection import PIKA_ERRORS, one_line, translating, user, virtual_host
 from busmon.bus.management import Management
 from busmon.bus.session import Session
 from busmon.bus.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topology
@@ -50,10 +50,10 @@ def declare(
         BrokerRefusedError: this user may not declare.
         BrokerUnreachableError: there is no broker, or it was lost.
     """
-    with Session(amqp_url, "busmon topology declare") as session, translating():
+    with _whole(amqp_url) as made, Session(amqp_url, "busmon topology declare") as session, translating():
         _refuse_fewer_shards(session, topology)
         unseen = _refuse_another_deal(session, topology, amqp_url, management_url)
-        lines = [*_declare_all(session, topology), *unseen]
+        lines = [*_declare_all(session, topology, made), *unseen]
     if management_url is None:
         return [*lines, "users and permissions: not set, for there is no management_url (BUSMON_MANAGEMENT_URL)"]
     try:
@@ -79,7 +79,7 @@ def ensure(topology: Topology, amqp_url: str, management_url: str | None = None)
             shards or another ring; the line names the next command.
         BrokerUnreachableError: there is no broker, or it was lost.
     """
-    with Session(amqp_url, "busmon topology") as session, translating():
+    with _whole(amqp_url) as made, Session(amqp_url, "busmon topology") as session, translating():
         _refuse_fewer_shards(session, topology)
         _refuse_another_deal(session, topology, amqp_url, management_url)
         missing = _missing(session, topology)
@@ -91,7 +91,7 @@ def ensure(topology: Topology, amqp_url: str, management_url: str | None = None)
             return []
         _refuse_more_shards(topology, missing)
         try:
-            return _declare_all(session, topology)
+            return _declare_all(session, topology, made)
         except BrokerRefusedError as error:
             raise TopologyError(
                 f"{missing[0]} is missing, and {user(amqp_url)} may not declare it: "
@@ -161,18 +161,55 @@ def _durable(exchanges: Iterable[Exchange]) -> list[str]:
     return [exchange.name for exchange in exchanges if exchange.durable]
 
 
-def _declare_all(session: Session, topology: Topology) -> list[str]:
+@contextmanager
+def _whole(amqp_url: str) -> Iterator[list[Exchange | Queue]]:
+    """Take back what was declared if the rest can't be; gives the list to put it in.
+
+    A queue that holds messages by then, or is consumed from, stays.
+    """
+    made: list[Exchange | Queue] = []
+    try:
+        yield made
+    except (BusError, TopologyError):
+        if made:
+            with suppress(BusError), Session(amqp_url, "busmon topology") as session:
+                for each in reversed(made):
+                    _take_back(session, each)
+        raise
+
+
+def _take_back(session: Session, made: Exchange | Queue) -> None:
+    with suppress(*PIKA_ERRORS):
+        if isinstance(made, Exchange):
+            session.call(lambda channel: channel.exchange_delete(made.name))
+        elif _is_idle(session, made):
+            session.call(lambda channel: channel.queue_delete(made.name))
+
+
+def _is_idle(session: Session, queue: Queue) -> bool:
+    """Tell if a queue is empty and not consumed from; RabbitMQ can't delete a quorum queue on that condition."""
+    found = session.call(lambda channel: channel.queue_declare(queue.name, passive=True)).method
+    return not found.message_count and not found.consumer_count
+
+
+def _declare_all(session: Session, topology: Topology, made: list[Exchange | Queue]) -> list[str]:
+    """Declare what isn't there, and note it in `made`; first the ring, which takes a plugin."""
     locked = _lock(session, topology)
     exchanges = [exchange for exchange in topology.exchanges if exchange.durable or locked]
+    lines = {}
+    for exchange in sorted(exchanges, key=lambda exchange: exchange.type != CONSISTENT_HASH):
+        lines[exchange.name] = _declare_exchange(session, topology, exchange, made)
     return [
-        *(_declare_exchange(session, topology, exchange) for exchange in exchanges),
-        *(_declare_queue(session, topology, queue) for queue in topology.queues),
+        *(lines[exchange.name] for exchange in exchanges),
+        *(_declare_queue(session, topology, queue, made) for queue in topology.queues),
         *_make_ring(session, topology, locked=locked),
         *_bind_all(session, topology),
     ]
 
 
-def _declare_exchange(session: Session, topology: Topology, exchange: Exchange) -> str:
+def _declare_exchange(
+    session: Session, topology: Topology, exchange: Exchange, made: list[Exchange | Queue] | None = None
+) -> str:
     there = session.has_exchange(exchange.name)
     what = f"exchange {exchange.name!r}"
 
@@ -181,10 +218,12 @@ def _declare_exchange(session: Session, topology: Topology, exchange: Exchange) 
         channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable, arguments=arguments)
 
     _do(session, topology, what, operation)
+    if made is not None and not there:
+        made.append(exchange)
     return f"{what}: {'was there' if there else 'declared'}"
 
 
-def _declare_queue(session: Session, topology: Topology, queue: Queue) -> str:
+def _declare_queue(session: Session, topology: Topology, queue: Queue, made: list[Exchange | Queue]) -> str:
     there = session.has_queue(queue.name)
     what = f"queue {queue.name!r}"
 
@@ -192,6 +231,8 @@ def _declare_queue(session: Session, topology: Topology, queue: Queue) -> str:
         channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
 
     _do(session, topology, what, operation)
+    if not there:
+        made.append(queue)
     return f"{what}: {'was there' if there else 'declared'}"
 
 

@@ -34,7 +34,7 @@ class ReadingConnection(PeelingConnection):
     """A connection that leaves out headers that can't be decoded, and says what answers if that is no broker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._stranger = None
+        self._stranger: str | None = None
         self._on_data_available = self._on_first_data  # type: ignore[method-assign]
         super().__init__(*args, **kwargs)
 

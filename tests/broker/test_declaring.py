@@ -14,7 +14,7 @@ from busmon.bus.topology import load
 from busmon.cli import main
 from busmon.errors import BrokerRefusedError, TopologyError
 
-from .topologies import PASSWORDS, Client, arguments, as_user, topology_file
+from .topologies import ONE_SHARD, PASSWORDS, Client, arguments, as_user, objects, topology_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +129,23 @@ class TestDeclare:
         assert capsys.readouterr().err.startswith(
             "busmon: queue 'telemetry.fold.0': PRECONDITION_FAILED - invalid arg 'x-max-length'"
         )
+
+    def test_what_cannot_be_declared_whole_leaves_nothing_but_what_was_there(
+        self, node: Any, vhost: Any, tmp_path: Path
+    ) -> None:
+        whole = topology_file(tmp_path, ONE_SHARD)
+        broken = whole.with_name("broken.toml")
+        broken.write_text(whole.read_text().replace("x-max-length = 10_000\n", "x-max-length = -1\n"))
+        options = ["topology", "declare", "--amqp-url", vhost.amqp_url, "--topology"]
+        assert main([*options, str(broken)]) == 2
+        assert objects(node, vhost.name) == set()
+        assert main([*options, str(whole)]) == 0
+        before = objects(node, vhost.name)
+        assert {"exchanges/telemetry", "queues/telemetry.fold.0", "queues/telemetry.quarantine"} < before
+        with Client(vhost.amqp_url) as client:
+            client.channel.queue_delete("telemetry.quarantine")
+        assert main([*options, str(broken)]) == 2
+        assert objects(node, vhost.name) == before - {"queues/telemetry.quarantine"}
 
     def test_what_amqp_does_not_tell_the_management_api_does(self, vhost: Any, capsys: Capture) -> None:
         declare(load(None, "telemetry"), vhost.amqp_url, None, {})

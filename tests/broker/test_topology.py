@@ -17,7 +17,7 @@ from busmon.demo import rabbitmq
 from busmon.demo.broker import PrivateNode
 from busmon.errors import BrokerRefusedError, TopologyError
 
-from .topologies import ONE_SHARD, PASSWORDS, Client, Place, arguments, as_user, topology_file
+from .topologies import ONE_SHARD, PASSWORDS, Client, Place, arguments, as_user, objects, topology_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,8 +90,10 @@ class TestShards:
             (line,) = capsys.readouterr().err.splitlines()
             assert "`rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`" in line
             assert "shards = 1" in line
+            assert objects(bare, "%2F") == set()
             with pytest.raises(TopologyError, match="rabbitmq_consistent_hash_exchange"):
                 ensure(load(None, "telemetry"), bare.amqp_url)
+            assert objects(bare, "%2F") == set()
 
             one = topology_file(tmp_path, ONE_SHARD)
             assert main(["topology", "declare", *arguments(bare), "--topology", str(one)]) == 0

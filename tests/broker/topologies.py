@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from functools import partial
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
     from busmon.bus.topology import Topology
+    from busmon.demo.broker import PrivateNode
 
 ONE_SHARD = ("shards = 4", "shards = 1")
 """With it, `Place.declared` declares a topology whose envelopes all reach `QUEUE`."""
@@ -59,6 +61,13 @@ class Place(NamedTuple):
     def arguments(self) -> list[str]:
         """What the command line needs to find it."""
         return ["--amqp-url", self.amqp_url, "--topology", str(self.path)]
+
+
+def objects(node: PrivateNode, vhost: str) -> set[str]:
+    """Name what somebody declared in a virtual host, as `exchanges/NAME` and `queues/NAME`."""
+    found = {kind: json.loads(node.management("GET", f"/api/{kind}/{vhost}")) for kind in ("exchanges", "queues")}
+    named = [(kind, each["name"]) for kind, objects in found.items() for each in objects]
+    return {f"{kind}/{name}" for kind, name in named if name and not name.startswith("amq.")}
 
 
 def arguments(place: Any, exchange: str = "telemetry") -> list[str]:
