@@ -10,27 +10,18 @@ from busmon.dashboards.promql import (
     PROCESSED,
     chosen,
     increase,
-    per_minute,
+    largest,
     recorded,
     share,
     task_quantile,
-    top,
+    top_agents,
 )
 
 _TYPES = 'job=~"$job", type=~"$agent"'
-_PROCESSED = "agent:tasks_processed:rate5m"
-_ERROR_RATE = "agent:tasks:error_rate5m"
-# Who said goodbye isn't silent.
-_SILENCE = (
-    f"max by (agent) (agent:last_envelope:age_seconds{{{AGENTS}}} "
-    f"unless on (job, agent) agent:agent_stops:net_increase1h{{{AGENTS}}} > 0)"
+_SILENCE = "agent:silence:age_seconds"
+_STARTS, _STOPS, _RESTARTS = (
+    (f"fleet:agent_{what}:increase5m", f"agent:agent_{what}:increase5m") for what in ("starts", "stops", "restarts")
 )
-_CPU, _MEMORY, _LIMIT = (
-    "agent:agent_cpu_seconds:rate5m",
-    "agent:agent_memory_usage_bytes:sum",
-    "agent:memory:utilisation",
-)
-_RECEIVED, _SENT = "agent:agent_network_receive_bytes:rate5m", "agent:agent_network_transmit_bytes:rate5m"
 
 BOARD = Board(
     uid="busmon-agents",
@@ -81,7 +72,7 @@ BOARD = Board(
                     levels.SILENCE_SECONDS,
                     ("AgentSilent",),
                 ),
-                f"max({_SILENCE})",
+                chosen("fleet:silence:age_seconds", _SILENCE, operation="max"),
                 "s",
                 decimals=1,
             ),
@@ -107,7 +98,7 @@ BOARD = Board(
                     "The 10 busiest. Aim for lines that move together: one that falls alone is in trouble.",
                     more=links.AGENT,
                 ),
-                {"{{agent}}": top(10, per_minute(_PROCESSED, "agent", AGENTS), _PROCESSED, "agent", AGENTS)},
+                {"{{agent}}": top_agents(10, "tasks_processed:rate5m", factor="60 * ")},
                 "tasks/min",
             ),
             outcomes("Successes and failures a minute", links.ERRORS),
@@ -119,7 +110,7 @@ BOARD = Board(
                     ("HighErrorRate", "ElevatedErrorRate"),
                     links.TASKS_OF_AGENT,
                 ),
-                {"{{agent}}": top(10, f"max by (agent) ({_ERROR_RATE}{{{AGENTS}}})", _ERROR_RATE, "agent", AGENTS)},
+                {"{{agent}}": top_agents(10, "tasks:error_rate5m", "max")},
                 "percentunit",
             ),
         ),
@@ -131,9 +122,9 @@ BOARD = Board(
                     runbooks=("AgentRestarted",),
                 ),
                 {
-                    "started": increase("agent_starts_total", "", AGENTS, "5m"),
-                    "stopped": increase("agent_stops_total", "", AGENTS, "5m"),
-                    "restarted": increase("agent_restarts_total", "", AGENTS, "5m"),
+                    "started": chosen(*_STARTS),
+                    "stopped": chosen(*_STOPS),
+                    "restarted": f"{chosen(*_RESTARTS)} or 0 * {chosen(*_STARTS)}",
                 },
                 "short",
                 span=THIRD,
@@ -160,7 +151,7 @@ BOARD = Board(
                     ("AgentSilent",),
                     links.TASKS_OF_AGENT,
                 ),
-                {"{{agent}}": f"sort_desc(topk(8, {_SILENCE}))"},
+                {"{{agent}}": f"sort_desc(topk(8, {largest(_SILENCE, 'agent', AGENTS)}))"},
                 "s",
                 span=THIRD,
                 top=levels.SILENCE_SECONDS.red,
@@ -173,7 +164,7 @@ BOARD = Board(
                     "Cores in use by all of an agent's processes, the 8 busiest. Aim for a course that follows "
                     "the tasks."
                 ),
-                {"{{agent}}": top(8, recorded(_CPU, "agent", AGENTS), _CPU, "agent", AGENTS)},
+                {"{{agent}}": top_agents(8, "agent_cpu_seconds:rate5m")},
                 "cores",
                 span=QUARTER,
             ),
@@ -185,7 +176,7 @@ BOARD = Board(
                     "rises is a leak.",
                     runbooks=("MemoryLeak",),
                 ),
-                {"{{agent}}": top(8, recorded(_MEMORY, "agent", AGENTS), _MEMORY, "agent", AGENTS)},
+                {"{{agent}}": top_agents(8, "agent_memory_usage_bytes:sum")},
                 "bytes",
                 span=QUARTER,
             ),
@@ -196,7 +187,7 @@ BOARD = Board(
                     levels.MEMORY,
                     ("HighMemoryUsage", "MemoryNearlyExhausted"),
                 ),
-                {"{{agent}}": top(8, f"max by (agent) ({_LIMIT}{{{AGENTS}}})", _LIMIT, "agent", AGENTS)},
+                {"{{agent}}": top_agents(8, "memory:utilisation", "max")},
                 "percentunit",
                 span=QUARTER,
                 top=1,
@@ -208,8 +199,8 @@ BOARD = Board(
                     "tasks explain."
                 ),
                 {
-                    "{{agent}} received": top(4, recorded(_RECEIVED, "agent", AGENTS), _RECEIVED, "agent", AGENTS),
-                    "{{agent}} sent": top(4, f"-{recorded(_SENT, 'agent', AGENTS)}", _SENT, "agent", AGENTS),
+                    "{{agent}} received": top_agents(4, "agent_network_receive_bytes:rate5m"),
+                    "{{agent}} sent": top_agents(4, "agent_network_transmit_bytes:rate5m", factor="-"),
                 },
                 "Bps",
                 span=QUARTER,

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from busmon.dashboards.panels import DATASOURCE, Panel
+from busmon.dashboards.promql import HOURLY, by_range
 from busmon.rules import Thresholds
 
 if TYPE_CHECKING:
@@ -70,12 +71,20 @@ def _time_picker() -> dashboard.TimePicker:
     return dashboard.TimePicker().refresh_intervals(REFRESHES).quick_ranges(ranges)
 
 
-def _variables() -> tuple[dashboard.DatasourceVariable, dashboard.QueryVariable, dashboard.QueryVariable]:
+def _variables() -> tuple[dashboard.DatasourceVariable | dashboard.QueryVariable, ...]:
     source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
     job = _query("job", "Job", "label_values(busmon_build_info, job)")
     # Of series without an agent, too: as promql.chosen needs it.
     agent = _query("agent", "Agent", 'label_values(tasks_processed_total{job=~"$job"}, agent)', every=".*")
-    return source, job, agent
+    return source, job, agent, *(_by_range(name) for name in HOURLY)
+
+
+def _by_range(name: str) -> dashboard.QueryVariable:
+    momentary = HOURLY[name][1]
+    current = model.VariableOption(selected=True, text=momentary, value=momentary)
+    variable = dashboard.QueryVariable(name).query(by_range(name)).regex(f'/{name}="(\\w+)"/').datasource(DATASOURCE)
+    variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).hide(model.VariableHide.HIDE_VARIABLE)
+    return variable.current(current)
 
 
 def _query(name: str, label: str, query: str, every: str = ".+") -> dashboard.QueryVariable:

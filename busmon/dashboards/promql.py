@@ -2,7 +2,8 @@
 
 `rate` stands before `sum`. Exporters of one registry directory show the same series under two `instance`s, which are
 counted once: by `max`. Quantiles are taken of summed buckets; a part that has no series is 0 of the whole, not nothing.
-Pure text: `$job`, `$agent`, `$__range` and `$__rate_interval` are for Grafana to fill in.
+Over days a panel of single agents reads their hourly series: `${level}` and `$lasting` choose them by the time range.
+Pure text: `$job`, `$agent`, `${level}`, `$lasting`, `$__range` and `$__rate_interval` are for Grafana to fill in.
 """
 
 FLEET = 'job=~"$job"'
@@ -11,6 +12,11 @@ FLEET = 'job=~"$job"'
 AGENTS = 'job=~"$job", agent=~"$agent"'
 """Series of the chosen agents of those."""
 
+HOURLY_FROM_SECONDS = 172_800
+"""A time range that is longer shows single agents by the hour."""
+
+HOURLY = {"level": ("agent_hour", "agent"), "lasting": ("1h", "5m")}
+"""The variables that depend on the time range: their values for hourly series, and for those of each moment."""
 
 PROCESSED = "fleet:tasks_processed:rate5m", "agent:tasks_processed:rate5m"
 FAILED = "fleet:tasks_failed:rate5m", "agent:tasks_failed:rate5m"
@@ -28,7 +34,7 @@ def per_minute(name: str, by: str = "", where: str = FLEET) -> str:
     return f"60 * {recorded(name, by, where)}"
 
 
-def chosen(fleets: str, agents: str, by: str = "") -> str:
+def chosen(fleets: str, agents: str, by: str = "", operation: str = "sum") -> str:
     """A recorded rate of the chosen agents; while all are chosen, of fleets, which have far fewer series.
 
     Exactly one side has series: All is `.*`, which alone matches a fleet's missing label `agent`, and alone matches
@@ -37,9 +43,41 @@ def chosen(fleets: str, agents: str, by: str = "") -> str:
     Args:
         fleets: the series recorded without `agent`.
         agents: those recorded with it.
-        by: the labels to sum by.
+        by: the labels to aggregate by.
+        operation: the aggregation.
     """
-    return f'{_sum(by)} ({fleets}{{{AGENTS}}} or {agents}{{{AGENTS}, agent!~"($agent){{2}}"}})'
+    return f'{operation}{_sum(by)[3:]} ({fleets}{{{AGENTS}}} or {agents}{{{AGENTS}, agent!~"($agent){{2}}"}})'
+
+
+def course(name: str) -> str:
+    """Select a series that is recorded of each of the chosen agents, by the hour where the time range is long.
+
+    A sample is taken for as long as it lasts, since hourly ones are further apart than Prometheus looks back.
+
+    Args:
+        name: the series' name without its level.
+    """
+    return f"last_over_time(${{level}}:{name}{{{AGENTS}}}[$lasting])"
+
+
+def by_range(variable: str) -> str:
+    """Make the query of one of the variables in HOURLY.
+
+    A fleet that is younger than its first full hour has no hourly series, and shows those of each moment.
+    """
+    hourly, momentary = HOURLY[variable]
+    there = "count(last_over_time(agent_hour:tasks_processed:rate5m[$__range]))"
+    long = f"{there} and on () vector($__range_s) > {HOURLY_FROM_SECONDS}"
+    named = f'label_replace({long}, "{variable}", "{hourly}", "", "")'
+    return f'query_result({named} or on () label_replace(vector(1), "{variable}", "{momentary}", "", ""))'
+
+
+def filled(query: str, *, is_hourly: bool) -> str:
+    """Fill in the variables of HOURLY, as Grafana does."""
+    for variable, (hourly, momentary) in HOURLY.items():
+        value = hourly if is_hourly else momentary
+        query = query.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
+    return query
 
 
 def rate(counter: str, by: str = "", where: str = FLEET) -> str:
@@ -93,6 +131,12 @@ def top(count: int, expression: str, name: str, by: str, where: str = FLEET) -> 
     Ranked once for the whole range: a `topk` of each step would draw other series at each.
     """
     return f"{expression} and on ({by}) topk({count}, {_sum(by)} (avg_over_time({name}{{{where}}}[$__range] @ end())))"
+
+
+def top_agents(count: int, name: str, operation: str = "sum", factor: str = "") -> str:
+    """Of a series that is recorded of each agent, named without its level, those with the largest mean."""
+    expression = f"{factor}{operation} by (agent) ({course(name)})"
+    return top(count, expression, f"${{level}}:{name}", "agent", AGENTS)
 
 
 def _sum(by: str) -> str:

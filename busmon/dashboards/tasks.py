@@ -17,13 +17,13 @@ from busmon.dashboards.promql import (
     share,
     task_quantile,
     top,
+    top_agents,
     total,
 )
 
 _WAITING = "priority:task_queue_depth:max"
 _QUEUES = "queue:queue_size:max"
 _SUBMITTED = "type_priority:tasks_submitted:rate5m"
-_SLOWNESS = "agent:task_duration_seconds:p95_5m"
 _FAILURES = "category:task_failures:rate5m", "agent_category:task_failures:rate5m"
 _ERROR_RATE = share(chosen(*FAILED), chosen(*PROCESSED))
 _ERROR_AIM = Aim(
@@ -132,7 +132,7 @@ BOARD = Board(
             Lines(
                 "Processing time by agent, p95",
                 Aim("The 8 slowest. Aim for less than 2 s.", _SECONDS, ("SlowResponseTime",), links.AGENT),
-                {"{{agent}}": top(8, f"max by (agent) ({_SLOWNESS}{{{AGENTS}}})", _SLOWNESS, "agent", AGENTS)},
+                {"{{agent}}": top_agents(8, "task_duration_seconds:p95_5m", "max")},
                 "s",
                 span=THIRD,
             ),

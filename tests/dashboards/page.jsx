@@ -13,6 +13,7 @@ const COLUMN = WIDTH / 24;
 const ROW = 36;
 const GAP = 4;
 const HEAD = 64;
+const HIDDEN = 2;
 
 const theme = createTheme({ colors: { mode: 'dark' } });
 const nothing = { subscribe: () => ({ unsubscribe() {} }), pipe: () => nothing };
@@ -42,7 +43,8 @@ function Dashboard({ dashboard, range }) {
 }
 
 function Head({ dashboard, range }) {
-  const chosen = dashboard.templating.list.map(({ label, type }) => `${label}: ${type === 'datasource' ? 'Prometheus' : 'All'}`);
+  const shown = dashboard.templating.list.filter(({ hide }) => hide !== HIDDEN);
+  const chosen = shown.map(({ label, type }) => `${label}: ${type === 'datasource' ? 'Prometheus' : 'All'}`);
   const times = [range.from, range.to].map((time) => time.toISOString().slice(11, 16)).join(' to ');
   return (
     <div style={{ padding: '10px 12px' }}>

@@ -4,10 +4,15 @@ import { FieldType, toDataFrame } from '@grafana/data';
 
 const POINTS = 240;
 
+const HOURLY_FROM_SECONDS = 172_800;
+
 /** Fills in Grafana's variables: all jobs, all agents, and what depends on the time range. */
 export function filled(expr, range) {
   const seconds = Math.round((range.to.valueOf() - range.from.valueOf()) / 1000);
+  const [level, lasting] = seconds > HOURLY_FROM_SECONDS ? ['agent_hour', '1h'] : ['agent', '5m'];
   return expr
+    .replaceAll('${level}', level)
+    .replaceAll('$lasting', lasting)
     .replaceAll('$__rate_interval', '1m')
     .replaceAll('$__range', `${seconds}s`)
     .replaceAll(/\$job\b/g, '.+')

@@ -10,6 +10,9 @@ GROUPS = [group for groups in rules.read(rules.Thresholds.load()).values() for g
 RECORDED = [(rule, group) for group in GROUPS for rule in group.rules if isinstance(rule, rules.Recording)]
 ALERTS = [rule for group in GROUPS for rule in group.rules if isinstance(rule, rules.Alert)]
 
+LOOK_BACK_SECONDS = 300
+"""Prometheus forgets a sample that is older; Prometheus 3 one that is as old."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 

@@ -21,6 +21,9 @@ GAUGE_FUNCTIONS = {"deriv", "delta", "idelta", "predict_linear"}
 MAY_MATCH_NOTHING = "$agent"
 """A variable whose All matches a label that isn't there, as fleets' series have it on purpose."""
 _QUANTILE_NAME = re.compile(r":p\d\d")
+_SELDOM = "% 3600 <"
+"""In a recording that has a result only once an hour."""
+
 _PLAIN = re.compile(r"[\w-]*")
 _VARIABLES = (
     (re.compile(r"\$(__rate_interval|__interval|\{__rate_interval\}|\{__interval\})"), "1m"),
@@ -38,6 +41,7 @@ class Lint:
     def __init__(self, series: Mapping[str, Series]) -> None:
         self._series = dict(series)
         self._shapes: dict[str, Shapes] = {name: frozenset({shape(found.labels)}) for name, found in series.items()}
+        self._hourly: set[str] = set()
         self._alerts: set[Shape] = set()
         self._found: list[str] = []
 
@@ -84,6 +88,8 @@ class Lint:
         kind = "quantile" if _QUANTILE_NAME.search(name) else "gauge"
         self._series[name] = Series(kind, labels_of(shapes), every_seconds)
         self._shapes[name] = shapes
+        if _SELDOM in expression:
+            self._hourly.add(name)
         return self._found
 
     def _look(self, expression: str) -> Shapes:
@@ -99,7 +105,7 @@ class Lint:
 
     def _walk(self, node: promql.Expr) -> Shapes:
         steps: dict[type, Callable[[Any], Shapes]] = {
-            promql.VectorSelector: self._vector,
+            promql.VectorSelector: self._instant,
             promql.MatrixSelector: self._matrix,
             promql.AggregateExpr: self._aggregate,
             promql.BinaryExpr: self._binary,
@@ -110,6 +116,11 @@ class Lint:
         }
         step = steps.get(type(node))
         return step(node) if step else ANY
+
+    def _instant(self, node: promql.VectorSelector) -> Shapes:
+        if node.name in self._hourly:
+            self._say(f"{node.name}: has a sample an hour, which Prometheus forgets: take the last of a range")
+        return self._vector(node)
 
     def _vector(self, node: promql.VectorSelector) -> Shapes:
         shapes = self._shapes.get(node.name or "")

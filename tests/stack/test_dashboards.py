@@ -1,12 +1,13 @@
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from busmon import dashboards, rules
-from busmon.dashboards import BOARDS, Board
+from busmon.dashboards import BOARDS, Board, promql
 from tests.stack.known_rules import ALERTS, taught
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -119,7 +120,9 @@ def test_every_query_asks_for_what_there_is(board: Board) -> None:
     lint = taught()
     expressions = [query for row in board.rows.values() for panel in row for query in panel.queries.values()]
 
-    found = [(query, lint.findings(query)) for query in expressions]
+    filled = [promql.filled(query, is_hourly=is_hourly) for query in expressions for is_hourly in (False, True)]
+
+    found = [(query, lint.findings(query)) for query in filled]
 
     assert [(query, findings) for query, findings in found if findings] == []
 
@@ -139,10 +142,56 @@ def test_links_lead_to_runbooks_and_dashboards_that_exist(board: Board) -> None:
 def test_all_dashboards_have_the_same_variables_times_and_annotations(name: str) -> None:
     board = document(name)
 
-    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource", "job", "agent"]
+    assert [variable["name"] for variable in board["templating"]["list"]] == [
+        "datasource",
+        "job",
+        "agent",
+        "level",
+        "lasting",
+    ]
     assert [annotation["name"] for annotation in board["annotations"]["list"]] == ["Deploys", "Alerts"]
     assert (board["time"], board["refresh"]) == ({"from": "now-1h", "to": "now"}, "30s")
     assert board["timepicker"] == document("system")["timepicker"]
+
+
+@pytest.mark.parametrize(
+    ("range_seconds", "recorded_hours", "level", "lasting"),
+    [
+        (3600, 400, "agent", "5m"),
+        (172_800, 400, "agent", "5m"),
+        (172_801, 400, "agent_hour", "1h"),
+        (1_296_000, 400, "agent_hour", "1h"),
+        (1_296_000, 0, "agent", "5m"),
+    ],
+)
+def test_days_are_shown_by_the_hour_once_there_are_hours(
+    range_seconds: int, recorded_hours: int, level: str, lasting: str, tmp_path: Path
+) -> None:
+    hours = f"1x{recorded_hours}" if recorded_hours else "_"
+    test = {
+        "interval": "1h",
+        "input_series": [{"series": 'agent_hour:tasks_processed:rate5m{agent="a"}', "values": hours}],
+        "promql_expr_test": [
+            {
+                "expr": asked_by(variable, range_seconds),
+                "eval_time": "400h",
+                "exp_samples": [{"labels": f'{{{variable}="{value}"}}', "value": 1}],
+            }
+            for variable, value in (("level", level), ("lasting", lasting))
+        ],
+    }
+    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": [], "tests": [test]}))
+
+    run = subprocess.run(["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def asked_by(variable: str, range_seconds: int) -> str:
+    """Fill in a variable's query as Grafana does; its value is how many agents there are, which no test needs."""
+    (query,) = (row["query"] for row in document("agents")["templating"]["list"] if row["name"] == variable)
+    inner = str(query).removeprefix("query_result(").removesuffix(")")
+    return inner.replace("$__range_s", str(range_seconds)).replace("$__range", f"{range_seconds}s")
 
 
 @every_document

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from busmon.dashboards import BOARDS
+from busmon.dashboards import BOARDS, promql
 from busmon.dashboards.panels import Panel
 from busmon.dashboards.promql import PROCESSED, chosen
 from busmon.demo.native import NativeStack
@@ -40,7 +40,8 @@ class Prometheus:
 
     def series(self, panel: Panel, query: str) -> int:
         """How many series have at least one number: a quantile of nothing is NaN."""
-        filled = query.replace("$__rate_interval", "10s").replace("$__range", f"{RANGE_SECONDS}s")
+        filled = promql.filled(query, is_hourly=False)
+        filled = filled.replace("$__rate_interval", "10s").replace("$__range", f"{RANGE_SECONDS}s")
         filled = filled.replace("$job", ".+").replace("$agent", ".*")
         now = time.time()
         if panel.instant:

@@ -5,13 +5,11 @@ import pytest
 
 from busmon import rules
 from tests.stack.known_metrics import known
-from tests.stack.known_rules import ALERTS, GROUPS, RECORDED, recording_findings, seconds, taught
+from tests.stack.known_rules import ALERTS, GROUPS, LOOK_BACK_SECONDS, RECORDED, recording_findings, seconds, taught
 from tests.stack.promql_lint import Lint
 from tests.stack.promql_shapes import dimensions, labels_of, shape
 
 RUNBOOKS = Path("docs/runbooks")
-LOOK_BACK_SECONDS = 300
-"""Prometheus forgets a sample that is older."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +68,7 @@ def test_nothing_is_recorded_twice() -> None:
         ("queue_size / task_queue_depth", "never match"),
         ("queue_size / on (agent) active_agents", "no label agent"),
         ("queue_size >", "doesn't parse"),
+        ("sum(agent_hour:tasks_processed:rate5m)", "an hour"),
         ('rate({__name__=~"queue_size|up"}[1m])', "without a name"),
         ("up / on (job) up", "several series of a side match, which differ in instance, registry"),
         ("up / on (job) group_left () up", "several series of a side match"),
@@ -97,6 +96,7 @@ def test_a_trap_is_found(lint: Lint, expression: str, finding: str) -> None:
         "histogram_quantile(0.99, sum by (le) (agent:task_duration_seconds_bucket:rate5m))",
         "sum(increase(votes_cast_total[$__range]))",
         "time() - busmon_last_envelope_timestamp_seconds > 5",
+        "sum(last_over_time(agent_hour:tasks_processed:rate5m[1h]))",
         "queue_size * on (job, instance, registry) group_left () up",
         'label_replace(queue_size, "queue", "$1", "queue", "(.+)-old")',
         'label_replace(up, "place", "$1", "instance", "(.+):.+")',

@@ -13,7 +13,7 @@ from busmon.cli import main
 from busmon.rules.reach import reached
 from tests.stack import known_rules
 from tests.stack.known_metrics import known
-from tests.stack.known_rules import GROUPS, taught
+from tests.stack.known_rules import GROUPS, LOOK_BACK_SECONDS, seconds, taught
 from tests.stack.rule_cases import RULES, AlertCase, alert_cases, left_open, promtool, recorded_cases
 from tests.stack.twofold import expected, twofold
 
@@ -109,6 +109,10 @@ def test_prometheus_refuses_a_rule_that_overwrites_what_tells_two_apart(
     groups = [replace(group, rules=tuple(map(overwritten, group.rules))) for group in GROUPS]
 
     assert "same labelset after applying alert labels" in promtool(tmp_path, groups, [DOUBLED[name]])
+
+
+def test_no_case_is_evaluated_so_seldom_that_prometheus_forgets_what_was_recorded_before() -> None:
+    assert {case.promise for case in EVERY_CASE if seconds(case.step) >= LOOK_BACK_SECONDS} == set()
 
 
 def test_every_alert_has_a_case_in_which_it_fires() -> None:
