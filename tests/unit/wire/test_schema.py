@@ -3,7 +3,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from busmon.catalogue import Catalogue, example
 from busmon.cli.schema import schema
@@ -62,21 +62,25 @@ def test_the_schema_tells_a_good_table_from_a_bad_one(document: Any, valid: bool
     assert ENVELOPE.is_valid({"v": 1, "source": "s", "tables": [document]}) is valid
 
 
+@settings(deadline=None)
 @given(valid_samples)
 def test_every_form_of_sample_is_accepted(sample: Any) -> None:
     SAMPLE.validate(sample)
 
 
+@settings(deadline=None)
 @given(broken_samples)
 def test_one_wrong_member_spoils_a_sample(sample: Any) -> None:
     assert not SAMPLE.is_valid(sample)
 
 
+@settings(deadline=None)
 @given(valid_envelopes)
 def test_every_form_of_envelope_is_accepted(envelope: Any) -> None:
     ENVELOPE.validate(envelope)
 
 
+@settings(deadline=None)
 @given(broken_envelopes)
 def test_one_wrong_member_spoils_an_envelope(envelope: Any) -> None:
     assert not ENVELOPE.is_valid(envelope)
