@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import CatalogueError
+from busmon.plurals import counted
 from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def run_check(args: argparse.Namespace) -> int:
     findings = check(catalogue)
     for finding in findings:
         print(finding)
-    found = "1 finding" if len(findings) == 1 else f"{len(findings) or 'no'} findings"
-    print(f"{len(catalogue.families)} families, {found}")
+    found = counted(len(findings), "finding") if findings else "no findings"
+    print(f"{counted(len(catalogue.families), 'family')}, {found}")
     return 1 if findings else 0
 
 

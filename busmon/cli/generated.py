@@ -9,6 +9,7 @@ from pathlib import Path
 
 from busmon.cli.commands import Commands, add_command
 from busmon.errors import UserError
+from busmon.plurals import counted
 
 
 def add_build(
@@ -45,5 +46,6 @@ def write(args: argparse.Namespace, files: Mapping[str, str]) -> int:
         rules.write(directory, files)
     for path in differing:
         print(f"{path}: {'differs' if args.check else 'written'}")
-    print(f"{len(files)} files, {len(differing)} {'differ' if args.check else 'changed'}")
+    verb = ("differs" if len(differing) == 1 else "differ") if args.check else "changed"
+    print(f"{counted(len(files), 'file')}, {len(differing)} {verb}")
     return 1 if args.check and differing else 0

@@ -10,6 +10,7 @@ from busmon.cli.commands import Commands, add_command
 from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
+from busmon.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,7 +235,7 @@ class _Account:
         if self._shows and now - self._shown_at >= _PROGRESS_SECONDS:
             self._shown_at = now
             rate = self._confirmed / max(now - self._began, _PROGRESS_SECONDS)
-            shown = f"{_CLEAR_LINE}{self._confirmed:,} samples confirmed, {rate:,.0f} a second"
+            shown = f"{_CLEAR_LINE}{counted(self._confirmed, 'sample')} confirmed, {rate:,.0f} a second"
             print(shown, end="", file=sys.stderr, flush=True)
 
     def _say(self, line: str) -> None:

@@ -18,6 +18,7 @@ from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import UserError
+from busmon.plurals import counted
 
 if TYPE_CHECKING:
     from busmon.bus.quarantine import Quarantine, Step, Steps
@@ -167,10 +168,12 @@ def run_purge(args: argparse.Namespace) -> int:
         args.wrong("say what to delete: IDs, or --reason, or neither for everything")
     with _opened(args) as quarantine:
         if not args.yes:
-            raise UserError(f"nothing deleted of {quarantine.total()} bodies: deleting is for ever, so it takes --yes")
+            raise UserError(
+                f"nothing deleted of {counted(quarantine.total(), 'body')}: deleting is for ever, so it takes --yes"
+            )
         if args.ids or args.reason is not None:
             return _follow(quarantine.delete(_chosen(args.ids, args.reason)), args.ids, "deleted")
-        print(f"{quarantine.delete_all()} bodies deleted")
+        print(f"{counted(quarantine.delete_all(), 'body')} deleted")
     return 0
 
 
@@ -204,7 +207,7 @@ def _follow(steps: "Steps", ids: list[str], done: str) -> int:
             if signals:
                 stopped = f"; stopped after {step.position} of {step.total}"
                 break
-    print(f"{len(settled)} bodies {done}{stopped}")
+    print(f"{counted(len(settled), 'body')} {done}{stopped}")
     if stopped:
         return 128 + signals[0]
     if missing := [identity for identity in ids if identity not in settled]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
+from busmon.plurals import counted
 from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def run_drop(args: argparse.Namespace) -> int:
         removed = _drop(settings.registry_dir, families, args.name, labels, args.timeout)
     shards = sum(1 for series in removed.values() if series)
     verb = "would be removed" if args.dry_run else "removed"
-    print(f"{sum(removed.values())} series of {args.name} in {shards} shards {verb}")
+    print(f"{sum(removed.values())} series of {args.name} in {counted(shards, 'shard')} {verb}")
     return 0
 
 

@@ -12,6 +12,7 @@ from busmon.cli.commands import Commands, add_command
 from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.demo.weather import INCIDENTS
+from busmon.plurals import counted
 
 if TYPE_CHECKING:
     from busmon.demo.simulate import Progress
@@ -123,8 +124,8 @@ def _live_line(args: argparse.Namespace) -> Callable[["Progress"], None]:
             return
         printed_at = now
         seconds = f"{now - began:.0f} s" + (f" of {args.seconds:.0f}" if args.seconds else ", Ctrl-C ends it")
-        said = f"{args.agents} agents, {progress.steps * args.agents:,} steps; confirmed: "
-        said += f"{progress.samples:,} samples in {progress.envelopes:,} envelopes; {seconds}"
+        said = f"{counted(args.agents, 'agent')}, {counted(progress.steps * args.agents, 'step')}; confirmed: "
+        said += f"{counted(progress.samples, 'sample')} in {counted(progress.envelopes, 'envelope')}; {seconds}"
         print(f"{_CLEAR_LINE}{said}", end="", file=sys.stderr, flush=True)
 
     return show

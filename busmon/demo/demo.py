@@ -21,6 +21,7 @@ from busmon.exporter import screen
 from busmon.exporter.client import Client
 from busmon.exporter.watch import watch
 from busmon.fleet import parent
+from busmon.plurals import counted
 from busmon.settings import Settings
 
 INTERRUPTED = 130
@@ -81,7 +82,7 @@ class _Play:
         directory = self._stack.enter_context(stage.directory())
         settings = self._set_up(directory)
         client = Client(settings.listen)
-        self._say(f"starting {settings.workers} workers and the exporter")
+        self._say(f"starting {counted(settings.workers, 'worker')} and the exporter")
         fleet = self._start("fleet", ("up", "--supervised"), settings, directory)
         self._await_ready(client, fleet)
         report = directory / "published.json"

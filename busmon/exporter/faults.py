@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from busmon.exporter.rollcall import CONNECTING, SILENT, RollCall, ShardRow
+from busmon.plurals import counted
 
 STALL_SECONDS = 15.0
 """How long envelopes may wait while none is committed: longer than a worker takes to replace a silent connection."""
@@ -68,8 +69,9 @@ def _is_stalled(shard: ShardRow) -> bool:
 
 
 def _stall(shard: ShardRow) -> str:
-    envelopes = f"{shard.depth} {_verb(range(shard.depth or 0), 'envelope waits', 'envelopes wait')}"
-    return f"shard {shard.shard} is stalled: {envelopes}, and none was committed for {shard.waiting_seconds:.0f} s"
+    depth = shard.depth or 0
+    waiting = f"{counted(depth, 'envelope')} {'waits' if depth == 1 else 'wait'}"
+    return f"shard {shard.shard} is stalled: {waiting}, and none was committed for {shard.waiting_seconds:.0f} s"
 
 
 def _named(shards: Sequence[int]) -> str:

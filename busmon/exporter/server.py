@@ -21,7 +21,7 @@ from busmon.exporter.app import App
 from busmon.exporter.checks.runner import Checks
 from busmon.exporter.connection import Connection
 from busmon.exporter.memory import give_back_large_blocks
-from busmon.settings import Settings
+from busmon.settings import Settings, limits
 from busmon.settings.listening import bound
 from busmon.settings.private import require_private
 
@@ -47,6 +47,7 @@ def run(settings: Settings) -> int:
         WebFileError: the web configuration file, or one that it names, is wrong.
         SettingsError: others can write to the registry directory, or a check can't be made as it is set up.
     """
+    limits.require(len([*settings.registry_dir.glob("shard*.journal")]))
     give_back_large_blocks()
     require_private(settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}", own=False)
     access = Access(settings.web_config_file, certificates(settings.amqp_url).items())
@@ -57,7 +58,8 @@ def run(settings: Settings) -> int:
         server = uvicorn.Server(_config(app, access))
         _stop_on_signals(server)
         _reload_on_hangup(app, server)
-        log.info("server.started", address=address, registry_dir=str(settings.registry_dir), scheme=access.scheme)
+        directory, scheme = str(settings.registry_dir), access.scheme
+        log.info("server.started", url=_url(listener, scheme), address=address, registry_dir=directory, scheme=scheme)
         server.run(sockets=[listener])
     log.info("server.stopped")
     return 0
@@ -102,6 +104,13 @@ def _tell_who_may_read(listener: socket.socket, access: Access) -> None:
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _url(listener: socket.socket, scheme: str) -> str:
+    """Return what to open in a browser on this host."""
+    host = ip_address(listener.getsockname()[0])
+    named = "localhost" if host.is_unspecified else f"[{host}]" if host.version == 6 else str(host)  # noqa: PLR2004 - IP's
+    return f"{scheme}://{named}:{listener.getsockname()[1]}/"
 
 
 def _stop_on_signals(server: uvicorn.Server) -> None:

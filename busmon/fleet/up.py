@@ -20,7 +20,7 @@ from busmon.fleet.directory import held, prepare
 from busmon.fleet.process import Child, Inheritance
 from busmon.fleet.supervisor import Supervisor
 from busmon.registry.shard.recover import recover
-from busmon.settings import Settings
+from busmon.settings import Settings, limits
 from busmon.settings.listening import bound
 
 log = structlog.get_logger(__name__)
@@ -41,6 +41,7 @@ def run(settings: Settings) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     Catalogue.load(settings.catalogue)
     wanted = topology.load(settings.topology, settings.exchange)
+    limits.require(wanted.shards)
     prepare(settings)
     with held(settings.registry_dir) as lock, parent.lifeline() as lifeline:
         _clear(settings.registry_dir)

@@ -39,7 +39,7 @@ from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import MAX_NAMED, Families
 from busmon.registry.shard.dealt import dealt_since
 from busmon.registry.shard.shard import Shard
-from busmon.settings import Settings
+from busmon.settings import Settings, limits
 from busmon.status import ShardStatus, WorkerStatus
 from busmon.wire.formats import Formats
 
@@ -63,6 +63,7 @@ def run(settings: Settings, shards: Sequence[int], number: int) -> int:
         UserError: a setting, the catalogue or the topology is wrong, or another process owns a shard.
         RegistryError: a shard's files aren't what they should be, or there is no room for them.
     """
+    limits.require(len(shards))
     with inbox(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         worker = _opened(settings, shards, number)
         try:

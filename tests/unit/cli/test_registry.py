@@ -101,7 +101,7 @@ def test_series_are_dropped_by_the_owners_that_there_are(directory: Path, capsys
 def test_a_dry_run_removes_nothing(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = stock(directory)
     assert cli.main(["registry", "drop", "queue_size", "-l", "queue=only-1", "--dry-run"]) == 0
-    assert capsys.readouterr().out == "1 series of queue_size in 1 shards would be removed\n"
+    assert capsys.readouterr().out == "1 series of queue_size in 1 shard would be removed\n"
     assert stock(directory) == before
 
 
