@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from busmon.bus.quarantined import Quarantined
+from busmon.cli.printable import printable
 
 HEADINGS = ("ID", "QUARANTINED (UTC)", "REASON", "AGENT", "ROUTING KEY", "BYTES")
 BYTES_A_LINE = 16
@@ -101,8 +102,3 @@ def _moment(seconds: float | None) -> str:
         return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
     except (OverflowError, ValueError, OSError):
         return ""
-
-
-def printable(text: str) -> str:
-    """The text with what could move a cursor or break a line written as an escape."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,4 +1,4 @@
-"""`busmon registry show|drop`: what the shards' files hold by which budgets, and the removal of series by hand."""
+"""`busmon registry show|rejected|drop`: what the shards' files hold by which budgets, and the removal of series."""
 
 import argparse
 import json
@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busmon.cli import rejected
 from busmon.cli.commands import Commands, add_command, add_group
-from busmon.cli.options import add_settings, settings_from
+from busmon.cli.options import add_settings, require_registry_dir, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
 from busmon.plurals import counted
 from busmon.suggestion import suggestion
@@ -42,14 +43,15 @@ _POLL_SECONDS = 0.05
 
 
 def add(commands: Commands) -> None:
-    """Add `registry` and its two commands."""
+    """Add `registry` and its commands."""
     actions = add_group(
         commands,
         "registry",
-        "show what the shards' files hold, or remove series",
+        "show what the shards' files hold and what was rejected, or remove series",
         "The registry directory: what its files hold, by which budgets, and the removal of series.",
     )
     _add_show(actions)
+    rejected.add(actions)
     _add_drop(actions)
 
 
@@ -116,16 +118,11 @@ def run_show(args: argparse.Namespace) -> int:
     from busmon.registry.upkeep import report
 
     settings = settings_from(args)
-    _require(settings.registry_dir)
+    require_registry_dir(settings.registry_dir)
     catalogue, budgets = Catalogue.load(settings.catalogue), Budgets.of(settings)
     found = report.report(settings.registry_dir, catalogue, budgets, settings.max_adopted_families)
     print(json.dumps(report.document(found), indent=2) if args.json else report.text(found, time.time()))
     return 0
-
-
-def _require(registry_dir: Path) -> None:
-    if not registry_dir.is_dir():
-        raise UserError(f"{registry_dir} is no directory; name the fleet's with --registry-dir or BUSMON_REGISTRY_DIR")
 
 
 # -- drop -------------------------------------------------------------------------------------------------------------
@@ -137,7 +134,7 @@ def run_drop(args: argparse.Namespace) -> int:
     from busmon.registry.admission.families import Families
 
     settings, labels = settings_from(args), dict(args.labels)
-    _require(settings.registry_dir)
+    require_registry_dir(settings.registry_dir)
     families = Families(settings.registry_dir, Catalogue.load(settings.catalogue), settings.max_adopted_families)
     family = _named(families, args.name)
     if unknown := sorted(labels.keys() - {*family.labelnames}):

@@ -138,6 +138,7 @@ class App:
             scrape.series_budget,
             scrape.scraped,
             scrape.skipped,
+            scrape.rejected,
         )
         return overview(scrape.window, roll, self._liveness(), ready, around)
 

@@ -13,6 +13,7 @@ from busmon.exporter.families import FamilyRow
 from busmon.exporter.health import Document
 from busmon.exporter.rollcall import RollCall, ShardRow, WorkerRow
 from busmon.exporter.window import Figures, History, Latency, Rates, Window
+from busmon.registry.rejected import RejectedSample, newest_of_each
 from busmon.typed import typed
 
 MAX_ROWS = 200
@@ -20,6 +21,9 @@ MAX_ROWS = 200
 
 MAX_NOTICES = 3
 """Full families beyond that are counted, not named; the table of families lists them all."""
+
+MAX_REJECTED = 20
+"""Rejected samples, each the last of a reason and agent."""
 
 Row = TypeVar("Row")
 
@@ -34,6 +38,7 @@ class Around(NamedTuple):
         series_budget: how many there may be.
         scraped: the last scrape, None before the first.
         skipped: files left out of it, with reasons.
+        rejected: the last rejected samples, newest first.
     """
 
     version: str
@@ -43,6 +48,7 @@ class Around(NamedTuple):
     series_budget: int
     scraped: "Scraped | None"
     skipped: Mapping[str, str]
+    rejected: Sequence[RejectedSample] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,19 @@ class AgentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """The last rejected sample of a reason and agent; `value` and `why` are as `RejectedSample` has them."""
+
+    seconds_ago: float
+    reason: str
+    agent: str
+    name: str
+    labels: dict[str, str]
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesUse:
     """Series that the scrape shows, and those that count towards the budget of all: each in each shard that has it."""
 
@@ -115,6 +134,7 @@ class Overview:
         quarantined: bodies in the quarantine now; None where unknown.
         agents: the longest silent first, by whole minutes and then by name; at most `MAX_ROWS`, from either end.
         agents_known: all of them.
+        rejected_samples: the last of each reason and agent, newest first, at most `MAX_REJECTED`.
         families: the fullest first, at most `MAX_ROWS`.
         families_known: all of them.
         scraped: the last scrape; None before the first.
@@ -140,6 +160,7 @@ class Overview:
     workers: list[WorkerRow]
     agents: list[AgentRow]
     agents_known: int
+    rejected_samples: list[RejectedRow]
     families: list[FamilyRow]
     families_known: int
     series: SeriesUse
@@ -182,6 +203,7 @@ _ROWS: Mapping[str, Any] = {
     "shards": ShardFlow,
     "workers": WorkerRow,
     "agents": AgentRow,
+    "rejected_samples": RejectedRow,
     "families": FamilyRow,
 }
 
@@ -209,6 +231,7 @@ def overview(window: Window, roll: RollCall, alive: Document, ready: Document, a
         workers=roll.workers,
         agents=_ends(list(_agents(latest, roll.at)), MAX_ROWS),
         agents_known=len(latest.heard),
+        rejected_samples=[_rejected(sample, roll.at) for sample in newest_of_each(around.rejected)[:MAX_REJECTED]],
         families=list(latest.families[:MAX_ROWS]),
         families_known=len(latest.families),
         series=SeriesUse(latest.series, around.series_used, around.series_budget),
@@ -232,6 +255,11 @@ def _notices(roll: RollCall, latest: Figures) -> Iterator[str]:
         yield f"{row.name}: {full_at}; over the budget: {over}"
     if len(full) > MAX_NOTICES:
         yield f"{len(full) - MAX_NOTICES:,} more families have reached a budget"
+
+
+def _rejected(sample: RejectedSample, now: float) -> RejectedRow:
+    ago = max(0.0, now - sample.at)
+    return RejectedRow(ago, sample.reason, sample.agent, sample.name, sample.labels, sample.value, sample.why)
 
 
 def _totals(latest: Figures) -> Totals:

@@ -7,7 +7,7 @@ threads.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -24,6 +24,7 @@ from busmon.exporter.metrics import Own
 from busmon.exporter.negotiation import Format
 from busmon.exporter.overview import Scraped
 from busmon.exporter.window import Figures, Window, figures
+from busmon.registry.rejected import Reader, RejectedSample
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.scrape.snapshot import Snapshot
 from busmon.settings import Settings
@@ -85,6 +86,7 @@ class Scrape:
 
     Attributes:
         window: the overview's; each scrape feeds it, and `follow` between scrapes.
+        rejected: the last rejected samples as of the newest figures, newest first.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class Scrape:
             adopted=lambda: (self._fill.adopted(), self._fill.adopted_budget),
         )
         self._last: _Scraped | None = None
+        self._rejected = Reader(settings.registry_dir)
+        self.rejected: Sequence[RejectedSample] = ()
         self.window = Window()
         self._reading = asyncio.Lock()
         self._next: dict[Hashable, asyncio.Task[Any]] = {}
@@ -211,5 +215,6 @@ class Scrape:
 
     def _figures(self, snapshot: Snapshot) -> Figures:
         now = time.monotonic()
+        self.rejected = self._rejected.read().samples
         shards = rollcall.call(status.read(self._settings.registry_dir), time.time()).shards
         return figures(now, snapshot, shards, self._fill.rows(snapshot, self._exposition.series))

@@ -9,6 +9,7 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import accumulate, compress, groupby, takewhile
 from operator import attrgetter
 from typing import Protocol
@@ -225,6 +226,8 @@ class Lane:
         finally:
             self._suspects.clear()
         self.status.last_commit_at = now
+        for sample in self._shard.fold.rejected.fresh():
+            _log.debug("lane.sample_rejected", queue=self.status.queue, **asdict(sample))
         batch, refused = self._batch, self._refused
         self._begin(time.perf_counter() - began)
         for delivery, refusal in refused:

@@ -52,7 +52,7 @@ class Upkeep:
         self._pace.run(partial(self._clean, registry_dir))
         self._pace.run(self._expose)
         with suppress(OSError):  # what can't be written now may be the next time
-            self._shard.write_exemplars()
+            self._shard.write_for_readers()
 
     def _expire(self, before: float) -> None:
         """Take out the gauges of sources silent since `before`; with the open batch, if there is one."""

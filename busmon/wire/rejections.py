@@ -5,7 +5,7 @@ both end in the shard's `RejectedSamples`. Noting a sample is one append, howeve
 copied or formatted before the fold keeps it. Pure.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ class Rejections:
     __slots__ = ("counts", "last")
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
         self.last: dict[str, deque[tuple[str, Any]]] = {}
 
     def add(self, error: RejectedError, sample: Any = None, amount: int = 1) -> None:
@@ -55,11 +55,12 @@ class Rejections:
             amount: samples that `sample` stands for.
         """
         reason, detail = error.args
-        self.counts[reason] += amount
-        last = self.last.get(reason)
-        if last is None:
-            last = self.last[reason] = deque(maxlen=KEPT)
-        last.append((detail, sample))
+        if reason in self.counts:
+            self.counts[reason] += amount
+            self.last[reason].append((detail, sample))
+        else:
+            self.counts[reason] = amount
+            self.last[reason] = deque([(detail, sample)], KEPT)
 
     def shown(self, reason: str) -> str:
         """Word the reason and the detail of the last sample that was rejected for it."""

@@ -92,7 +92,7 @@ def sound_shard(directory: Path) -> None:
         for sample in SAMPLES:
             registry.fold(sample)
             registry.commit()
-        registry.shard.write_exemplars()
+        registry.shard.write_for_readers()
 
 
 def spoil(path: Path, what: bytes | tuple[float, int] | None) -> None:

@@ -22,6 +22,7 @@ from busmon.registry.fold import shortcuts
 from busmon.registry.fold.columns import SKETCH, Column, Group
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.points import Points, of_point, point_time
+from busmon.registry.fold.rejected import RejectedSamples
 from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
 from busmon.registry.fold.shares import NOBODY, Room
 from busmon.registry.fold.sketches import Sketches
@@ -50,9 +51,10 @@ class Fold:
         sketches: of its summaries.
         exemplars: of its counters and histograms.
         streams: the totals that it counts the growth of.
+        rejected: the samples that it and the decoders refused.
     """
 
-    def __init__(self, families: Families, columns: Mapping[str, Column], admission: Admission) -> None:
+    def __init__(self, families: Families, columns: Mapping[str, Column], admission: Admission, shard: int) -> None:
         self._columns = columns
         self._admission = admission
         self._routes = Routes(families, columns, admission.budgets, self._principal)
@@ -68,7 +70,7 @@ class Fold:
         self._points = Points(families)
         self._folded: Counter[str] = Counter()
         self._rejections = Rejections()
-        self._rejected: Counter[tuple[str, str]] = Counter()
+        self.rejected = RejectedSamples(shard)
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def envelope(self, envelope: Envelope, now: float, user: str | None = None) -> None:
@@ -87,7 +89,7 @@ class Fold:
                 self._sample(sample, source, at, now)
             except RejectedError as error:
                 self._rejections.add(error, sample)
-        self._reject(agent)
+        self._reject(agent, now)
         for part in parts:
             self._part(part, at, now)
         if final:
@@ -150,7 +152,7 @@ class Fold:
             self.count("busmon_samples_folded_total", (type_,), amount)
             del self._folded[type_]
         counted: dict[str, Counter[Any]] = {
-            "busmon_samples_rejected_total": self._rejected,
+            "busmon_samples_rejected_total": self.rejected.counts,
             "busmon_labels_dropped_total": self._left_out,
             **self._admission.counted,
         }
@@ -165,6 +167,7 @@ class Fold:
         if sum(column.rollback() for column in self._columns.values()):
             self._admission.rollback(self.groups)
         self.streams.rollback()
+        self.rejected.rollback()
         self._forget_counts()
 
     # -- series ---------------------------------------------------------------------------------------------------
@@ -311,8 +314,8 @@ class Fold:
             except RejectedError as error:
                 self._rejections.add(error, point)
         if part.rejections is not None:
-            self._take(part.agent, part.rejections)
-        self._reject(part.agent)
+            self.rejected.take(part.agent, part.rejections, now)
+        self._reject(part.agent, now)
 
     def _point(self, point: Point, part: Part, at: float, now: float) -> None:
         stated, at = self._points.stated(point, part), point_time(point, at, now)
@@ -337,18 +340,11 @@ class Fold:
         change_share(cell, NOBODY if group.family.outlives_source else source, value, at)
         self._folded[GAUGE] += 1
 
-    # -- what isn't counted ---------------------------------------------------------------------------------------
-
-    def _reject(self, agent: str) -> None:
+    def _reject(self, agent: str, now: float) -> None:
         """Count what the fold has rejected of one source since the last call."""
         if self._rejections.counts:
-            self._take(agent, self._rejections)
+            self.rejected.take(agent, self._rejections, now)
             self._rejections.clear()
-
-    def _take(self, agent: str, rejections: Rejections) -> None:
-        """Count what a decoder or the fold has rejected of one source."""
-        for reason, amount in rejections.counts.items():
-            self._rejected[reason, agent] += amount
 
     def _derives_agents(self) -> bool:
         """Whether live agents are counted by type; not where a catalogue has that metric in another form."""
@@ -360,7 +356,7 @@ class Fold:
     def _forget_counts(self) -> None:
         self._folded.clear()
         self._rejections.clear()
-        self._rejected.clear()
+        self.rejected.counts.clear()
         self._left_out.clear()
         for counter in self._admission.counted.values():
             counter.clear()

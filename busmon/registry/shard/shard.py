@@ -19,6 +19,7 @@ import orjson
 
 from busmon.catalogue.family import HISTOGRAM, SUMMARY, Family
 from busmon.errors import RegistryError
+from busmon.registry import rejected
 from busmon.registry.admission.admission import Admission
 from busmon.registry.admission.budgets import OTHER, UNBOUNDED, Budgets
 from busmon.registry.admission.families import Families
@@ -65,7 +66,7 @@ class Shard:
         self._files: dict[str, ValueFile] = {}
         self._extents: dict[str, Extent] = {}
         self._is_noted = True
-        self.fold = Fold(self.families, self._columns, self.admission)
+        self.fold = Fold(self.families, self._columns, self.admission, self._number)
         self.ledger = Ledger(checks_users=self._checks_users)
 
     @classmethod
@@ -168,13 +169,14 @@ class Shard:
     def _last_said_at(self, source: str) -> float:
         return max(column.shares.latest_at(source) for column in self._columns.values())
 
-    def write_exemplars(self) -> None:
-        """Write the exemplars that are new since the last time, if there are any.
+    def write_for_readers(self) -> None:
+        """Write the exemplars and the rejected samples that are new since the last time, if there are any.
 
         Raises:
             OSError: the disk is full or fails.
         """
         self.fold.exemplars.write(self._directory / f"exemplars_shard{self._number}.json")
+        self.fold.rejected.write(rejected.path_of(self._directory, self._number))
 
     def remove(self, doomed: Doomed, now: float) -> None:
         """Take series out of the shard's files; one that comes again starts at 0. What is open is committed first.
@@ -216,6 +218,8 @@ class Shard:
 
     def close(self) -> None:
         """Close the files and give the lock back; an open batch is lost."""
+        with suppress(OSError):  # nobody counts on it
+            self.write_for_readers()
         self._close_files()
         self.admission.close()
         os.close(self._lock)
@@ -229,6 +233,7 @@ class Shard:
 
     def _bring_up(self) -> None:
         """Take over what the files say, and finish what a dead owner had marked."""
+        self.fold.rejected.load(rejected.path_of(self._directory, self._number))
         try:
             self._journal = Journal.open(self._journal_path, writable=True)
         except FileNotFoundError:
@@ -240,6 +245,8 @@ class Shard:
 
     def _reopen(self) -> None:
         """Go on with the files as their journal has them by now."""
+        with suppress(OSError):
+            self.write_for_readers()
         self._close_files()
         try:
             self._begin()
@@ -415,6 +422,7 @@ class Shard:
     def _settle(self) -> None:
         self.ledger.commit()
         self.fold.streams.commit()
+        self.fold.rejected.commit()
         for column in self._columns.values():
             column.shares.commit()
             column.settle()

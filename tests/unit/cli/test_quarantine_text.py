@@ -4,7 +4,8 @@ import pytest
 from pika import BasicProperties
 
 from busmon.bus.quarantined import Quarantined, quarantined
-from busmon.cli.quarantine_text import page, printable, row, table
+from busmon.cli.printable import printable
+from busmon.cli.quarantine_text import page, row, table
 
 WHY = {"reason": "invalid_json", "agent": "a", "quarantined_at": "1763794800.5"}
 

@@ -5,9 +5,20 @@ import pytest
 
 from busmon.exporter.families import FamilyRow
 from busmon.exporter.health import liveness, readiness
-from busmon.exporter.overview import MAX_ROWS, AgentRow, Around, Overview, Scraped, SeriesUse, overview
+from busmon.exporter.overview import (
+    MAX_REJECTED,
+    MAX_ROWS,
+    AgentRow,
+    Around,
+    Overview,
+    RejectedRow,
+    Scraped,
+    SeriesUse,
+    overview,
+)
 from busmon.exporter.rollcall import call
 from busmon.exporter.window import Figures, Window
+from busmon.registry.rejected import RejectedSample
 from busmon.status import FleetStatus
 
 from .fleet import NOW, healthy, supervisor
@@ -20,6 +31,11 @@ AROUND = Around(
     series_budget=1000,
     scraped=Scraped(3.0, 0.01, 4096),
     skipped={"x.db": "it is empty"},
+    rejected=[
+        RejectedSample(NOW - 2, 1, "invalid_value", "writer", "queue_size", {"queue": "q"}, "x", "'value' is a number"),
+        RejectedSample(NOW - 3, 0, "invalid_value", "writer", "queue_size", {"queue": "r"}, "y", "'value' is a number"),
+        RejectedSample(NOW - 9, 0, "unknown_metric", "writer", "nodes", {}, "1", "no catalogue names it"),
+    ],
 )
 LATEST = Figures(
     2.0,
@@ -33,12 +49,12 @@ LATEST = Figures(
 )
 
 
-def told(latest: Figures = LATEST, status: FleetStatus | None = None) -> Overview:
+def told(latest: Figures = LATEST, status: FleetStatus | None = None, around: Around = AROUND) -> Overview:
     window = Window()
     window.add(Figures(1.0, envelopes=100))
     window.add(latest)
     roll = call(status or healthy(), NOW)
-    return overview(window, roll, liveness(roll, "1.2.3", NOW), readiness(roll), AROUND)
+    return overview(window, roll, liveness(roll, "1.2.3", NOW), readiness(roll), around)
 
 
 def test_an_overview_survives_its_journey_as_json() -> None:
@@ -89,6 +105,18 @@ def test_agents_come_longest_silent_first_by_minutes_then_by_name_and_never_from
         AgentRow("analyzer", 0.0, 0, 0),
         AgentRow("planner", 1.0, 0, 2),
     ]
+
+
+def test_the_last_rejected_sample_of_each_reason_and_agent_is_shown() -> None:
+    assert told().rejected_samples == [
+        RejectedRow(2.0, "invalid_value", "writer", "queue_size", {"queue": "q"}, "x", "'value' is a number"),
+        RejectedRow(9.0, "unknown_metric", "writer", "nodes", {}, "1", "no catalogue names it"),
+    ]
+
+
+def test_rejected_samples_are_bounded() -> None:
+    many = [RejectedSample(NOW, 0, "invalid_value", f"agent {number}", "", {}, "", "") for number in range(100)]
+    assert len(told(around=AROUND._replace(rejected=many)).rejected_samples) == MAX_REJECTED
 
 
 def test_what_publishers_name_is_bounded_and_counted() -> None:

@@ -39,6 +39,7 @@ def model(shards: int = 4) -> Overview:
         workers=roll.workers,
         agents=[AgentRow(f"agent-{number}", 900.0 - number, 0, 0) for number in range(30)],
         agents_known=30,
+        rejected_samples=[],
         families=[FamilyRow(f"family_{number}", "gauge", 5, 5, 100, "queue", 90, 100) for number in range(30)],
         families_known=30,
         series=SeriesUse(1234, 2345, 1_000_000),

@@ -455,3 +455,20 @@ def test_bad_samples_are_counted_and_their_envelope_is_not_quarantined(tmp_path:
         worker.lane.close(Trigger.SIZE)
         assert worker.broker.calls == [Settled([1], votes=2)]
         assert worker.shows("busmon_samples_rejected_total", agent="planner") == 2
+
+
+def test_rejected_samples_are_in_the_log_at_debug_once_they_are_counted(tmp_path: Path) -> None:
+    bad = {"name": "queue_size", "labels": {"queue": "q"}, "value": "x"}
+    with Worker(tmp_path) as worker, capture_logs() as logged:
+        worker.lane.deliver([delivery(1, body(VOTE, bad))])
+        worker.lane.void()
+        worker.lane.deliver([delivery(1, body(VOTE, bad), redelivered=True)])
+        assert logged == []
+        worker.lane.close(Trigger.INTERVAL)
+        worker.lane.deliver([delivery(2)])
+        worker.lane.close(Trigger.INTERVAL)
+    (line,) = logged
+    assert line["log_level"] == "debug"
+    assert line["event"] == "lane.sample_rejected"
+    told = (line["agent"], line["reason"], line["name"], line["labels"], line["value"], line["why"])
+    assert told == ("planner", "invalid_value", "queue_size", {"queue": "q"}, "x", "'value' is a number")

@@ -15,7 +15,7 @@ TASK = {"name": "task_duration_seconds", "labels": {"agent": "planner"}, "trace_
 
 
 def told(registry: Registry) -> Any:
-    registry.shard.write_exemplars()
+    registry.shard.write_for_readers()
     return orjson.loads((registry.directory / "exemplars_shard0.json").read_bytes())
 
 
@@ -42,7 +42,7 @@ def test_what_has_no_exemplar_leaves_none(tmp_path: Path) -> None:
             TASK | {"values": []},
             VOTE | {"trace_id": None},
         )
-        registry.shard.write_exemplars()
+        registry.shard.write_for_readers()
         assert not (tmp_path / "exemplars_shard0.json").exists()
         registry.commit()
         assert registry.rejected() == {}
@@ -65,5 +65,5 @@ def test_they_are_written_when_there_are_new_ones_and_bounded(tmp_path: Path, mo
         assert [row[0]["type"] for row in told(registry)["votes_cast"]] == ["a", "c"]
         (tmp_path / "exemplars_shard0.json").unlink()
         registry.fold(VOTE | {"trace_id": None})
-        registry.shard.write_exemplars()
+        registry.shard.write_for_readers()
         assert not (tmp_path / "exemplars_shard0.json").exists()

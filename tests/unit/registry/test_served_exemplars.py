@@ -103,5 +103,5 @@ def test_what_a_shard_writes_is_shown(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         registry.fold({"name": "hits", "type": "counter", "value": 1, "trace_id": "4bf92f"})
         registry.commit()
-        registry.shard.write_exemplars()
+        registry.shard.write_for_readers()
     assert exemplars(Exposition(tmp_path))["hits_total", ""][0] == {"trace_id": "4bf92f"}

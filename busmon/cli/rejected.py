@@ -1,0 +1,80 @@
+"""`busmon registry rejected`: the last samples that were not counted, and why."""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from busmon.cli.commands import Commands, add_command
+from busmon.cli.options import add_settings, require_registry_dir, settings_from
+from busmon.cli.printable import printable
+
+if TYPE_CHECKING:
+    from busmon.registry.rejected import RejectedSample
+
+EXAMPLES = """\
+examples:
+  busmon registry rejected                   the last rejected samples, newest first: the metric, its value, and why
+  busmon registry rejected --agent writer    of one agent
+  busmon registry rejected --reason label_mismatch
+  busmon registry rejected --json            the same, for a program
+
+Of each reason and agent each shard keeps the last 5, for at most 100 reasons and agents, with texts cut short. The
+samples are written once a second and survive restarts; how many there were is in busmon_samples_rejected_total. It
+takes no lock: a fleet may run in the directory, or none.
+"""
+
+
+def add(actions: Commands) -> None:
+    """Add the command."""
+    rejected = add_command(
+        actions,
+        "rejected",
+        "show the last samples that were not counted, and why",
+        EXAMPLES,
+        description="Show the last rejected samples of each reason and agent: metric, labels, value, and why.",
+    )
+    rejected.add_argument("--agent", metavar="NAME", help="only samples of this agent")
+    rejected.add_argument("--reason", metavar="WORD", help="only samples with this reason, for example label_mismatch")
+    rejected.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(rejected, "registry_dir")
+    rejected.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the samples."""
+    from busmon.registry.rejected import Reader
+
+    directory = settings_from(args).registry_dir
+    require_registry_dir(directory)
+    found = Reader(directory).read()
+    wanted = [
+        sample
+        for sample in found.samples
+        if args.agent in {None, sample.agent} and args.reason in {None, sample.reason}
+    ]
+    if args.json:
+        print(json.dumps({"samples": [asdict(sample) for sample in wanted], "skipped": found.skipped}, indent=2))
+        return 0
+    print("\n".join(_blocks(wanted, time.time())) or _nothing(found.samples))
+    for file, why in found.skipped.items():
+        print(f"{file}: {why}")
+    return 0
+
+
+def _blocks(samples: Sequence["RejectedSample"], now: float) -> Iterator[str]:
+    for sample in samples:
+        labels = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sample.labels.items())
+        series = f"{sample.name or '(no name)'}{f'{{{labels}}}' if labels else ''} {sample.value}"
+        yield printable(f"{max(0.0, now - sample.at):.0f} s ago  {sample.agent}  {sample.reason}  {series}".rstrip())
+        yield printable(f"    {sample.why}")
+
+
+def _nothing(samples: Sequence["RejectedSample"]) -> str:
+    if not samples:
+        return "no rejected sample is kept"
+    agents, reasons = ({getattr(sample, member) for sample in samples} for member in ("agent", "reason"))
+    known = f"agents: {', '.join(sorted(agents))}; reasons: {', '.join(sorted(reasons))}"
+    return printable(f"no rejected sample of that agent and reason is kept; {known}")
