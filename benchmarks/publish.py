@@ -4,6 +4,8 @@
 
 - calls: busmon's instruments next to prometheus_client's in-process ones, a statsd line over UDP, and the naive way:
   one confirmed publish a call.
+- forks: the look that tells a call whether it runs in a forked process, by the page that the kernel wipes, and by the
+  process id.
 - thread: CPU of busmon's publishing thread while the program makes 10,000 calls a second on 20 series, everything
   confirmed by a private RabbitMQ node (or that of `BUSMON_AMQP_URL`).
 - lines: `busmon publish -`, from its start to its end, everything confirmed.
@@ -31,6 +33,7 @@ from busmon import Telemetry
 from busmon.bus import topology as topologies
 from busmon.bus.declare import declare
 from busmon.demo.broker import PrivateNode
+from busmon.publish import forks
 from busmon.settings import load
 
 CALLS = 20_000
@@ -53,6 +56,7 @@ def main() -> None:
     with ExitStack() as stack:
         amqp_url = broker(stack)
         calls(amqp_url, given.rounds)
+        looks(given.rounds)
         thread(amqp_url, given.seconds, given.rounds)
         lines(amqp_url, given.lines, given.rounds)
 
@@ -170,6 +174,17 @@ def naive(amqp_url: str) -> Iterator[Calls]:
         channel.confirm_delivery()
         properties = pika.BasicProperties(delivery_mode=2, headers={"source": "naive"})
         yield {"counter, bound": lambda: channel.basic_publish("telemetry", "a.task", LINE, properties, mandatory=True)}
+
+
+def looks(rounds: int) -> None:
+    """The cost of the look for a fork, without that of the call around it."""
+    by_id = forks.ProcessIdMark()
+    by_id[0] = 1
+    ways: Calls = {"page": lambda: forks.here[0], "process id": lambda: by_id[0], "nothing": lambda: None}
+    took = {way: [seconds_each(look, CALLS) for _ in range(rounds)] for way, look in ways.items()}
+    base = statistics.median(took.pop("nothing"))
+    costs = ", ".join(f"{(statistics.median(times) - base) * 1e9:,.0f} ns by the {way}" for way, times in took.items())
+    print(f"\na look for a fork, in each call: {costs}")
 
 
 def thread(amqp_url: str, seconds: float, rounds: int) -> None:

@@ -113,7 +113,27 @@ def open_blocking(amqp_url: str, name: str) -> pika.BlockingConnection:
 def unopened(wanted: Parameters, error: BaseException) -> BusError:
     """The `BusError` that says why there is no connection, and where it was to lead."""
     found = translated(error)
-    return type(found)(f"RabbitMQ at {wanted.host}:{wanted.port}: {found}")
+    said = str(found)
+    remedy = _remedy(wanted, said)
+    said = f"{said.removesuffix('.')}; {remedy}" if remedy else said
+    return type(found)(f"RabbitMQ at {wanted.host}:{wanted.port}: {said}")
+
+
+def _remedy(wanted: Parameters, said: str) -> str:
+    """What helps against the broker's refusal of a connection, by RabbitMQ's name of it; else nothing."""
+    credentials = wanted.credentials
+    if said.startswith("ACCESS_REFUSED"):
+        if not isinstance(credentials, PlainCredentials):
+            return "check the certificate, and that its subject names a user of the broker"
+        guest = "; RabbitMQ lets guest in from its own host only" if credentials.username == "guest" else ""
+        return f"check user {credentials.username!r} and the password{guest}"
+    if not said.startswith("NOT_ALLOWED"):
+        return ""
+    if not wanted.virtual_host:
+        return "the URL names an empty virtual host; end the URL with /%2F for the default one"
+    if "not found" in said:
+        return f"check virtual host {wanted.virtual_host!r}, the last part of the URL, and write / in it as %2F"
+    return f"give the user rights in virtual host {wanted.virtual_host!r}: rabbitmqctl set_permissions"
 
 
 @contextmanager

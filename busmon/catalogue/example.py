@@ -1,13 +1,14 @@
-"""An envelope for a family, as a publisher could send it: what to copy from. Pure; any thread, any process."""
+"""An envelope for a family, as a publisher could send it: what to copy from. Any thread, any process."""
 
+import secrets
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 
 
 def envelope(family: Family) -> dict[str, Any]:
-    """A whole envelope with one sample of the family."""
-    return {"v": 1, "source": "my-agent-7f9c2", "agent": "my-agent", "samples": [sample(family)]}
+    """Make a whole envelope with one sample of the family; its source is another each time, as that of each run is."""
+    return {"v": 1, "source": f"my-agent-{secrets.token_hex(8)}", "agent": "my-agent", "samples": [sample(family)]}
 
 
 def sample(family: Family) -> dict[str, Any]:

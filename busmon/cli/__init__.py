@@ -29,7 +29,8 @@ from busmon.cli import (
     topology,
 )
 from busmon.cli.commands import Commands, Parser
-from busmon.errors import BusmonError
+from busmon.cli.options import settings_from
+from busmon.errors import BusError, BusmonError
 from busmon.settings import misspelt
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
     except BusmonError as error:
-        print(f"busmon: {error}", file=sys.stderr)
+        print(f"busmon: {error}{_of_which_broker(args, error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -72,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return status
+
+
+def _of_which_broker(args: argparse.Namespace, error: BusmonError) -> str:
+    """Name the variable that nobody has set, where the default broker is the one that failed."""
+    if not isinstance(error, BusError) or "amqp_url" not in getattr(args, "setting_flags", ()):
+        return ""
+    return settings_from(args).default_broker_hint()
 
 
 def _warn_of_misspelt_variables() -> None:

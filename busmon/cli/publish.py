@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from contextlib import suppress
+from math import inf, nan
 from typing import TYPE_CHECKING, Any, Self
 
 from busmon.cli.commands import Commands, add_command
@@ -33,10 +34,16 @@ the catalogue says so, the value stays until a later one comes: state this for t
 
 Lines of standard input are samples as the wire format has them:
   {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 42}
-A bad line is named and costs nothing but itself. While the broker is away or a queue is full the command tries again,
-for half a minute.
+A bad line is named and costs nothing but itself.
 
-It exits with 0 only if every sample was confirmed, and with 1 if a line was bad.
+While the broker is away, restarts or gives no confirm, or a queue is full, the command retries in both forms, with
+growing pauses, for --retry-seconds (30) without a success. The fleet counts a sample once, however often it was sent.
+What retrying doesn't help is told at once: a wrong user, password, virtual host or exchange.
+
+exit status:
+  0  every sample is confirmed: a queue has stored it
+  1  not every sample: the broker refused it or the retries ended, or a line was bad
+  2  a mistake on the command line or in the settings; nothing was sent
 """
 
 RETRY_SECONDS = 30.0
@@ -53,8 +60,10 @@ def add(commands: Commands) -> None:
         EXAMPLES,
         description="Publish one sample, or all that standard input has, and wait until a queue has stored them.",
     )
-    single = "busmon publish NAME VALUE [--type T] [--outlives-source] [-l KEY=VALUE]... [--agent A]"
-    publish.usage = f"{single}\n       busmon publish - [--agent A]"
+    single = (
+        "busmon publish NAME VALUE [--type T] [--outlives-source] [-l KEY=VALUE]... [--agent A] [--retry-seconds S]"
+    )
+    publish.usage = f"{single}\n       busmon publish - [--agent A] [--retry-seconds S]"
     publish.add_argument("name", metavar="NAME", help="the metric, or - for samples from standard input")
     publish.add_argument("value", metavar="VALUE", nargs="?", help="a number")
     publish.add_argument("--type", metavar="T", help="counter, gauge, histogram or summary, where no catalogue says it")
@@ -65,6 +74,12 @@ def add(commands: Commands) -> None:
     )
     add_labels(publish, "a label; repeat it for more")
     publish.add_argument("--agent", metavar="A", default="cli", help="who publishes (default: cli)")
+    publish.add_argument(
+        "--retry-seconds",
+        metavar="S",
+        default=str(RETRY_SECONDS),
+        help=f"how long to retry without a success; 0 tries once (default: {RETRY_SECONDS:g})",
+    )
     publish.add_argument("-v", "--verbose", action="store_true", help="say what was published")
     add_settings(publish, "amqp_url", "exchange", "catalogue")
     publish.set_defaults(run=run)
@@ -88,10 +103,9 @@ def _publish_one(args: argparse.Namespace, settings: "Settings") -> int:
     catalogue = Catalogue.load(settings.catalogue)
     sample = _sample(args, catalogue)
     SampleChecks(catalogue).check(sample)
-    with _Sending(args.agent, settings) as sending:
+    with _Sending(args.agent, settings, _retry_seconds(args.retry_seconds)) as sending:
         sending.outbox.put(seal_samples(sending.origin, [sample]))
-        sending.outbox.send()
-        sending.outbox.settle()
+        sending.settle()
     if args.verbose:
         print(f"confirmed: {sample['name']} from {sending.origin.source}", file=sys.stderr)
     return 0
@@ -127,13 +141,24 @@ def _number(text: str | None) -> float:
         ) from error
 
 
+def _retry_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
+    if not 0 <= seconds < inf:
+        raise UserError(f"publish: --retry-seconds {text!r}: expected a number of at least 0")
+    return seconds
+
+
 def _publish_lines(args: argparse.Namespace, settings: "Settings") -> int:
     from busmon.catalogue import Catalogue
     from busmon.publish.samples import SampleChecks
     from busmon.publish.stream import Stream
 
     checks, account = SampleChecks(Catalogue.load(settings.catalogue)), _Account()
-    with _Sending(args.agent, settings, account.confirm) as sending, account:
+    retry_seconds = _retry_seconds(args.retry_seconds)
+    with _Sending(args.agent, settings, retry_seconds, account.confirm) as sending, account:
         stream = Stream(sending.origin, checks, account.reject)
         for sealed in stream.envelopes(sys.stdin.fileno(), settings.publish_interval_seconds):
             if sealed is None:
@@ -150,7 +175,11 @@ class _Sending:
     """A publisher and what goes through it; as a context manager it closes the connection."""
 
     def __init__(
-        self, agent: str, settings: "Settings", confirmed: "Callable[[Sealed], None]" = lambda _sealed: None
+        self,
+        agent: str,
+        settings: "Settings",
+        retry_seconds: float,
+        confirmed: "Callable[[Sealed], None]" = lambda _sealed: None,
     ) -> None:
         from busmon.bus.publisher import ConfirmedPublisher
         from busmon.publish.contract import word
@@ -161,6 +190,7 @@ class _Sending:
             self.origin = new_origin(word(agent, "--agent"))
         except ValueError as error:
             raise UserError(f"publish: {error}") from error
+        self._retry_seconds = retry_seconds
         self.publisher = ConfirmedPublisher(settings.amqp_url, self.origin.source)
         # Nothing is given up for what follows: the input is read no faster than the broker confirms.
         self.outbox = Outbox(self.origin, settings.exchange, self.publisher, sys.maxsize, confirmed=confirmed)
@@ -185,19 +215,18 @@ class _Sending:
         self.outbox.send()
         self.outbox.settle()
 
-    @staticmethod
-    def _insist(attempt: "Callable[[], None]") -> None:
-        """Try until it works; a broker that is away, or a full queue, gets some time."""
+    def _insist(self, attempt: "Callable[[], None]") -> None:
+        """Retry until the attempt succeeds, while the broker is away or a queue is full."""
         from busmon.bus.connection import reconnect_waits
 
-        deadline, waits = time.monotonic() + RETRY_SECONDS, reconnect_waits()
+        deadline, waits = time.monotonic() + self._retry_seconds, reconnect_waits()
         while True:
             try:
                 attempt()
-            except (BrokerUnreachableError, PublishRefusedError):
+            except (BrokerUnreachableError, PublishRefusedError) as error:
                 wait = next(waits)
                 if time.monotonic() + wait > deadline:
-                    raise
+                    raise type(error)(f"{error} (retried for {self._retry_seconds:g} s)") from error
                 time.sleep(wait)
             else:
                 return

@@ -37,7 +37,7 @@ examples:
 
 SHOW_EXAMPLES = f"""\
 examples:
-  busmon quarantine show analyzer-7f9c2-k3v9:12
+  busmon quarantine show analyzer-7f9c2-c41be07fa9d2385e:12
   busmon quarantine show 9f86d081884c --raw > body
 
 {IDS}
@@ -45,7 +45,7 @@ examples:
 
 REPLAY_EXAMPLES = f"""\
 examples:
-  busmon quarantine replay analyzer-7f9c2-k3v9:12
+  busmon quarantine replay analyzer-7f9c2-c41be07fa9d2385e:12
   busmon quarantine replay --reason version
   busmon quarantine replay --all
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from busmon.publish.batch import LIFECYCLE
 from busmon.publish.definitions import Definitions
 from busmon.publish.instruments import Counter
+from busmon.publish.spool import make_private
 
 HEARTBEAT_SECONDS = 15.0
 """How often a source gives a sign of life: one may be lost and AgentSilent still trust it, and tell within a minute."""
@@ -45,7 +46,7 @@ class Presence:
             self._restarts.inc(died)
         path = self._directory / f"{source}{_MARK}"
         with suppress(OSError):  # without a mark nobody will know of a restart, and all else goes on
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(path.parent)
             lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._mark = path, lock

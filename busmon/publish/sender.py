@@ -15,7 +15,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from busmon.errors import BusmonError
+from busmon.errors import BusError, BusmonError
 from busmon.publish import uwsgi
 from busmon.publish.batch import Origin
 from busmon.publish.presence import HEARTBEAT_SECONDS
@@ -53,6 +53,7 @@ class Sender:
         self._rounds = _rounds(self.origin, series, settings, confirmed)
         # However seldom it publishes, a source must say often enough that it lives.
         self._interval_seconds = min(settings.publish_interval_seconds, HEARTBEAT_SECONDS, series.shared.resend_seconds)
+        self._default_broker_hint = settings.default_broker_hint()
         self._changed = Condition()
         self._asked = 0
         self._answered = 0
@@ -150,7 +151,10 @@ class Sender:
         if not self._is_failing:
             self._is_failing = True
             bug = None if isinstance(error, BusmonError) else error
-            _logger.warning("telemetry is kept and tried again, since it can't be published: %s", error, exc_info=bug)
+            hint = self._default_broker_hint if isinstance(error, BusError) else ""
+            _logger.warning(
+                "telemetry is kept and tried again, since it can't be published: %s%s", error, hint, exc_info=bug
+            )
 
     def _answer(self, asked: int) -> None:
         with self._changed:

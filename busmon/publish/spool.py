@@ -1,8 +1,9 @@
 """One source's envelopes on disk: a directory with a file for each, held under an OS lock by the source's process.
 
 Whoever finds a directory that nobody holds may take it over: its process is gone, and a new one of the same agent
-sends what is in it. A file appears whole by its name or not at all, and a checksum tells one that a power cut has torn.
-Nothing is flushed to the disk: what was written survives the process and an orderly reboot. For the publishing thread.
+sends what is in it. No other user can read what is there. A file appears whole by its name or not at all, and a
+checksum tells one that a power cut has torn. Nothing is flushed to the disk: what was written survives the process and
+an orderly reboot. For the publishing thread.
 """
 
 import fcntl
@@ -96,7 +97,7 @@ class Spool:
         try:
             if self._lock is None:
                 self._make()
-            unfinished.write_bytes(crc32(body).to_bytes(_CHECKSUM_BYTES) + body)
+            write_private(unfinished, crc32(body).to_bytes(_CHECKSUM_BYTES) + body)
             unfinished.rename(self._path / entry.name)
         except OSError as error:
             with suppress(OSError):
@@ -143,7 +144,7 @@ class Spool:
     def _make(self) -> None:
         """Make the directory locked: it gets its name when nobody can take it over any more."""
         unfinished = self._path.with_name(f"{self._path.name}{_UNFINISHED}")
-        unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(unfinished)
         if self._take(unfinished, os.O_RDWR | os.O_CREAT):
             unfinished.rename(self._path)
 
@@ -162,7 +163,39 @@ class Spool:
             os.close(lock)
             return False
         self._lock = lock
+        _close_to_others(path)
         return True
+
+
+def make_private(path: Path) -> None:
+    """Make a directory, and those above it that are missing, for this user alone.
+
+    Raises:
+        OSError: that isn't possible.
+    """
+    if not path.exists():
+        make_private(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that this user alone can read.
+
+    Raises:
+        OSError: the disk is full, or not to be written to.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
+
+
+def _close_to_others(path: Path) -> None:
+    """Take from others the right to look into a spool that an earlier version left open."""
+    with suppress(OSError):
+        path.chmod(0o700)
+        for entry in path.iterdir():
+            if not entry.is_symlink():
+                entry.chmod(0o600)
 
 
 def _changed_at(path: Path) -> float:

@@ -304,6 +304,12 @@ class Settings:
         """Where the setting's value came from."""
         return self.origins.get(name, "default")
 
+    def default_broker_hint(self) -> str:
+        """Give the end of an error of the broker that says that nobody has set the broker; empty where somebody has."""
+        if "amqp_url" in self.origins or self.amqp_url != Settings().amqp_url:
+            return ""
+        return "; BUSMON_AMQP_URL isn't set, so this is the default address"
+
     def environment(self) -> dict[str, str]:
         """The environment that gives a child process these very settings, whatever the file says by then."""
         texts = ((setting, setting.kind.text(getattr(self, setting.name))) for setting in SCHEMA)

@@ -14,12 +14,15 @@ import pytest
 
 from busmon.cli import main
 
-from .topologies import QUEUE, Client, Place
+from .topologies import ONE_SHARD, QUEUE, TINY, Client, Place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from busmon.demo.broker import PrivateNode
+
 TYPES = "counter, gauge, histogram, summary"
+VOTE = ["votes_cast_total", "1", "-l", "type=upvote"]
 ASKED = "counter, gauge, histogram or summary"
 
 
@@ -104,6 +107,98 @@ def test_a_refusal_of_the_broker_is_one_line_and_status_1(place: Place) -> None:
     assert ran.stderr.count("\n") == 1
 
 
+def test_one_sample_is_retried_until_the_broker_is_back(dedicated_node: PrivateNode, tmp_path: Path) -> None:
+    place = Place.declared(dedicated_node.amqp_url, tmp_path, ONE_SHARD)
+    dedicated_node.stop()
+    arguments = ["queue_size", "42", "-l", "queue=q", "--retry-seconds", "150", "--amqp-url", place.amqp_url]
+    with subprocess.Popen([sys.executable, "-m", "busmon", "publish", *arguments], stderr=subprocess.PIPE) as running:
+        dedicated_node.start()
+        assert (running.wait(170), running.stderr and running.stderr.read()) == (0, b"")
+    with Client(place.amqp_url) as client:
+        assert samples(client) == [{"name": "queue_size", "labels": {"queue": "q"}, "value": 42.0}]
+
+
+@pytest.mark.parametrize("arguments", [["queue_size", "42", "-l", "queue=q"], ["-"]])
+def test_retries_end_with_status_1_and_say_how_long_they_took(place: Place, arguments: list[str]) -> None:
+    away = place._replace(amqp_url="amqp://guest:guest@127.0.0.1:1/")
+    line = '{"name": "queue_size", "labels": {"queue": "q"}, "value": 42}'
+    ran = publish(away, *arguments, "--retry-seconds", "0.3", lines=line)
+    assert ran.returncode == 1
+    said = "busmon: RabbitMQ at 127.0.0.1:1: Connection refused (retried for 0.3 s)"
+    assert ran.stderr.splitlines()[-1] == said
+
+
+def test_a_full_queue_is_retried(vhost: Any, tmp_path: Path) -> None:
+    place = Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD, TINY)
+    with Client(place.amqp_url) as client:
+        while publish(place, "queue_size", "1", "-l", "queue=q", "--retry-seconds", "0").returncode == 0:
+            pass
+        arguments = ["queue_size", "42", "-l", "queue=q", "--retry-seconds", "100", "--amqp-url", place.amqp_url]
+        with subprocess.Popen([sys.executable, "-m", "busmon", "publish", *arguments]) as running:
+            client.take(QUEUE, client.ready(QUEUE))
+            assert running.wait(110) == 0
+        (sample,) = samples(client)
+        assert sample["value"] == 42.0
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+def test_a_limit_that_is_none_is_refused(place: Place, seconds: str) -> None:
+    ran = publish(place, "queue_size", "1", "-l", "queue=q", "--retry-seconds", seconds)
+    assert ran.returncode == 2
+    assert ran.stderr == f"busmon: publish: --retry-seconds {seconds!r}: expected a number of at least 0\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "remedy"),
+    [
+        (
+            "guest:guest@",
+            "guest:wrong@",
+            "check user 'guest' and the password; RabbitMQ lets guest in from its own host only",
+        ),
+        ("guest:guest@", "nobody:x@", "check user 'nobody' and the password"),
+        ("/test-", "/no-", "check virtual host 'no-"),
+        ("/test-", "//", "the URL names an empty virtual host; end the URL with /%2F for the default one"),
+    ],
+)
+def test_a_refused_connection_says_what_to_check(place: Place, old: str, new: str, remedy: str) -> None:
+    ran = publish(place._replace(amqp_url=place.amqp_url.replace(old, new)), "queue_size", "1", "-l", "queue=q")
+    assert ran.returncode == 1
+    assert f"; {remedy}" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_user_without_rights_in_the_virtual_host_is_told_so(node: PrivateNode, place: Place) -> None:
+    node.management("PUT", "/api/users/stranger", {"password": "x", "tags": ""})
+    try:
+        ran = publish(place._replace(amqp_url=place.amqp_url.replace("guest:guest@", "stranger:x@")), *VOTE)
+    finally:
+        node.management("DELETE", "/api/users/stranger")
+    assert ran.returncode == 1
+    assert "refused for user 'stranger'; give the user rights in virtual host 'test-" in ran.stderr
+    assert ran.stderr.endswith("': rabbitmqctl set_permissions\n")
+
+
+def test_the_variable_that_names_the_broker_is_named_where_nobody_set_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BUSMON_AMQP_URL", raising=False)
+    command = [
+        sys.executable,
+        "-m",
+        "busmon",
+        "publish",
+        *VOTE,
+        "--retry-seconds",
+        "0",
+        "--exchange",
+        "no-such-exchange",
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("; BUSMON_AMQP_URL isn't set, so this is the default address\n")
+
+
 def test_lines_are_stored_and_accounted_for(place: Place, client: Client) -> None:
     lines = [f'{{"name": "queue_size", "labels": {{"queue": "q"}}, "value": {number}}}' for number in range(2500)]
     lines[1200] = '{"name": "queue_size"'
@@ -152,14 +247,16 @@ def test_what_is_unconfirmed_at_the_end_is_said(
     client.channel.queue_unbind(QUEUE, "telemetry", "#")
     lines = tmp_path / "lines"
     lines.write_text('{"name": "user_online_count", "value": 1}\n' * 3)
-    monkeypatch.setattr("busmon.cli.publish.RETRY_SECONDS", 0.5)
     with lines.open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
-        status = main(["publish", "-", "--amqp-url", place.amqp_url])
+        status = main(["publish", "-", "--retry-seconds", "0.5", "--amqp-url", place.amqp_url])
     account, error = capsys.readouterr().err.splitlines()
     assert status == 1
     assert account == "busmon: 0 samples confirmed in 0 envelopes, 3 not confirmed"
-    assert error == "busmon: returned: exchange 'telemetry' has no queue for routing key 'cli.telemetry'"
+    assert (
+        error
+        == "busmon: returned: exchange 'telemetry' has no queue for routing key 'cli.telemetry' (retried for 0.5 s)"
+    )
 
 
 def test_a_queue_that_comes_back_in_time_costs_nothing(place: Place, client: Client) -> None:

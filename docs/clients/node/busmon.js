@@ -29,7 +29,7 @@ export class Publisher {
   // Connects on its own, and again whenever it has to.
   constructor(url, { agent, exchange = 'telemetry', domain = 'task', maxWaiting = 10_000 }) {
     this.agent = agent;
-    this.source = `${agent}-${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`.slice(-200);
+    this.source = `${agent}-${hostname()}-${process.pid}-${randomBytes(8).toString('hex')}`.slice(-200);
     this.dropped = 0;
     this.#url = url;
     this.#exchange = exchange;

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,11 @@ def test_a_family_in_full_says_all_that_it_means() -> None:
     shown = text.in_full(BUILT_IN, BUILT_IN.families["tasks_processed_total"])
     for part in ("counter", "Total number of tasks processed", "any value", "success, failure", "platform.toml"):
         assert part in shown
-    assert json.loads(shown[shown.index("{") :]) == example.envelope(BUILT_IN.families["tasks_processed_total"])
+    printed = json.loads(shown[shown.index("{") :])
+    expected = example.envelope(BUILT_IN.families["tasks_processed_total"])
+    assert {**printed, "source": ""} == {**expected, "source": ""}
+    assert re.fullmatch("my-agent-[0-9a-f]{16}", printed["source"])
+    assert printed["source"] != expected["source"]
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ class TestASpool:
         for number in range(1, 4):
             outbox.put(a_sealed(number))
         with monkeypatch.context() as full:
-            full.setattr(Path, "write_bytes", refuse)
+            full.setattr("busmon.publish.spool.write_private", refuse)
             outbox.put(a_sealed(4))
         outbox.put(a_sealed(5))
         assert outbox.dropped == 1
