@@ -89,7 +89,8 @@ class Fold:
                 self._sample(sample, source, at, now)
             except RejectedError as error:
                 self._rejections.add(error, sample)
-        self._reject(agent, now)
+        if self._rejections.counts:
+            self._reject(agent, now)
         for part in parts:
             self._part(part, at, now)
         if final:
@@ -315,7 +316,8 @@ class Fold:
                 self._rejections.add(error, point)
         if part.rejections is not None:
             self.rejected.take(part.agent, part.rejections, now)
-        self._reject(part.agent, now)
+        if self._rejections.counts:
+            self._reject(part.agent, now)
 
     def _point(self, point: Point, part: Part, at: float, now: float) -> None:
         stated, at = self._points.stated(point, part), point_time(point, at, now)
@@ -342,9 +344,8 @@ class Fold:
 
     def _reject(self, agent: str, now: float) -> None:
         """Count what the fold has rejected of one source since the last call."""
-        if self._rejections.counts:
-            self.rejected.take(agent, self._rejections, now)
-            self._rejections.clear()
+        self.rejected.take(agent, self._rejections, now)
+        self._rejections.clear()
 
     def _derives_agents(self) -> bool:
         """Whether live agents are counted by type; not where a catalogue has that metric in another form."""
