@@ -20,6 +20,7 @@ from busmon.bus.delivery import Delivery
 from busmon.bus.relayed import HEADER
 from busmon.errors import BusmonError, EnvelopeError
 from busmon.fleet import ownership as owned
+from busmon.fleet.clock import TOLERANCE_SECONDS
 from busmon.fleet.measured import Measured
 from busmon.fleet.ownership import Ownership
 from busmon.fleet.suspects import COMMIT, Suspects, identity, survives
@@ -93,6 +94,7 @@ class Lane:
         self._formats = formats
         self._ownership = ownership
         shard.check_users(are_checked=ownership.is_checked)
+        self._read_at = 0.0
         self._kept: list[Delivery] = []
         self._warned: set[str] = set()
         self._rehearsed: list[Delivery] = []
@@ -174,7 +176,7 @@ class Lane:
                 run = self._next_run(deliveries, taken)
                 taken += len(run)
                 self._batch += run
-                self._fold_all(run, time.time())
+                self._fold_all(run, self._now())
                 if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
                     self._commit(Trigger.SIZE)
             if trigger:
@@ -193,8 +195,16 @@ class Lane:
     def _take_alone(self, delivery: Delivery) -> None:
         """Make a batch of one delivery, which is noted until it is committed: its like may have ended a worker."""
         self._batch = [delivery]
-        self._fold_all(self._batch, time.time())
+        self._fold_all(self._batch, self._now())
         self._commit(Trigger.SIZE, identity(delivery.message_id, delivery.body))
+
+    def _now(self) -> float:
+        """Return the wall clock's time, after the shard is told if the clock was set back since it was last read."""
+        now, before = time.time(), self._read_at
+        if now < before - TOLERANCE_SECONDS:
+            self._shard.rewind(now)
+        self._read_at = now
+        return now
 
     def _next_run(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
         """The deliveries from `start` on that are folded next: at most those that fill the batch."""
@@ -217,7 +227,7 @@ class Lane:
         """
         if not self._batch:
             return
-        now, began = time.time(), time.perf_counter()
+        now, began = self._now(), time.perf_counter()
         self._measured.describe(self._shard.fold, self._shard.ledger, self.status, now)
         self._shard.fold.count("busmon_batches_total", (str(trigger),))
         self._suspects.note(suspect)

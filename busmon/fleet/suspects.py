@@ -86,6 +86,8 @@ class Suspects:
 
     def forget(self, now: float) -> None:
         """Blame nobody who wasn't seen for a day."""
+        if self.blamed and max(self.blamed.values()) > now:  # the clock was set back
+            self.blamed = {who: min(since, now) for who, since in self.blamed.items()}
         if self.blamed and min(self.blamed.values()) < now - FORGET_SECONDS:
             self.blamed = {who: since for who, since in self.blamed.items() if since >= now - FORGET_SECONDS}
             self._write_blamed()

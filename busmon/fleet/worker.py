@@ -25,6 +25,7 @@ from busmon.bus.delivery import Delivery
 from busmon.bus.depths import Depth
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import CatalogueError, RegistryError, TopologyError
+from busmon.fleet.clock import Steps
 from busmon.fleet.drops import DropCount
 from busmon.fleet.lane import Lane
 from busmon.fleet.ownership import Ownership
@@ -104,6 +105,7 @@ class Worker:
         self._rivals = Rivals(self._topology.dropped)
         self._dealt_at = self._noted_deal(time.time())
         self._ioloop = IOLoop()
+        self._steps = Steps()
         try:
             for shard in shards:
                 self._open(shard)
@@ -129,8 +131,10 @@ class Worker:
             self._families,
             fsync=self._settings.fsync == "commit",
             wait_seconds=LOCK_WAIT_SECONDS,
+            progress=self._tell_opening,
         )
         self._shards.append(shard)
+        shard.rewind(time.time())
         shard.limit(Budgets.of(self._settings))
         shard.fold.streams.horizon = max(shard.fold.streams.horizon, self._dealt_at)
         if shard.replayed:
@@ -155,6 +159,14 @@ class Worker:
         self._waits[state.queue] = Waiting(self._settings.flush_interval_seconds)
         if number == DROPS_SHARD:
             self._drops = DropCount(shard, pace, self._topology.dropped, later)
+
+    def _tell_opening(self) -> None:
+        """Say that the worker lives while it opens a shard: what a dead owner left may take long, and isn't cut off."""
+        if time.time() - self._status.beat_at < BEAT_SECONDS:
+            return
+        self._status.beat_at = time.time()
+        with suppress(OSError):
+            statuses.write(self._settings.registry_dir, self._status)
 
     def _connected_consumer(self, number: int) -> Consumer:
         queues = [*self._lanes, *([self._topology.dropped] if self._drops else [])]
@@ -276,6 +288,7 @@ class Worker:
     def _beat(self) -> None:
         """Once a second: what the clock and other processes may have changed."""
         self._ioloop.call_later(BEAT_SECONDS, self._beat)
+        self._follow_clock()
         self._families.refresh()
         self._name_unadopted()
         if self._families.generation != self._routed_generation:
@@ -291,6 +304,13 @@ class Worker:
             self._consumer.depth(self._topology.dropped, lambda depth: self._rivals.note(depth.consumers))
             self._consumer.depth(self._topology.quarantine, self._note_quarantine)
         self._tell()
+
+    def _follow_clock(self) -> None:
+        """Tell the shards of a step of the wall clock."""
+        if seconds := self._steps.step():
+            _log.warning("worker.clock_stepped", seconds=round(seconds, 1))
+            for shard in self._shards:
+                shard.follow_step(seconds, time.time())
 
     def _note_depth(self, state: ShardStatus, depth: Depth) -> None:
         """Note what waits in a shard's queue; a body that waits for the quarantine's confirm is committed already."""

@@ -8,6 +8,7 @@ for long are given back. One object per shard, one thread.
 
 import fcntl
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,9 @@ SERIES_OVERFLOW = "busmon_series_overflow_total"
 
 SWEEP_SECONDS = 60.0
 """How often places of a family are looked for that can be given back, and for how long a refusal is remembered."""
+STEP_SECONDS = 1.0
+DOUBT_SECONDS = 600.0
+"""For so long after a step of the clock no place is given back, so that all that lives is seen by the new time."""
 MAX_ALIASES = 10_000
 MAX_ALIAS_CHARACTERS = 1024
 MAX_DETAIL_CHARACTERS = 300
@@ -78,6 +82,8 @@ class Admission:
         self._returns = 0
         self._owing = False
         self._detached = False
+        self._difference = time.time() - time.monotonic()
+        self._doubtful_until = 0.0
 
     # -- the way of a sample --------------------------------------------------------------------------------------
 
@@ -210,7 +216,17 @@ class Admission:
 
     def _is_sweep_due(self, family: Family, now: float) -> bool:
         """Whether the last look was long enough ago."""
+        if self._is_clock_doubtful():
+            return False
         return not self._detached and now - self._swept.get(family.name, 0.0) >= SWEEP_SECONDS
+
+    def _is_clock_doubtful(self) -> bool:
+        """Whether the wall clock was set lately: what looks unseen for a day may have been seen a minute ago."""
+        running = time.monotonic()
+        before, self._difference = self._difference, time.time() - running
+        if abs(self._difference - before) > STEP_SECONDS:
+            self._doubtful_until = running + DOUBT_SECONDS
+        return running < self._doubtful_until
 
     def _sweep(self, family: Family, now: float) -> None:
         """Give back the places of the family's values that no shard has seen for long."""
@@ -312,6 +328,13 @@ class Admission:
         """Ask again of everything: budgets or families have changed."""
         self._aliases.clear()
         self._swept.clear()
+
+    def rewind(self, now: float) -> None:
+        """Let no place be given later than now, and no refusal and no look for places outlast the clock's return."""
+        self.forget()
+        with suppress(OSError), self._locked():
+            self.refresh()
+            self._places.take([*self._places.later_than(now)], now)
 
     def detach(self) -> None:
         """Write nothing from here on, in a forked child that only tries a body."""

@@ -6,7 +6,7 @@ is written under the admission's lock, and written anew when most of it is histo
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +62,13 @@ class Places:
     def taken(self, family: str, label: str) -> Mapping[str, float]:
         """The label's values that have a place, and since when, in seconds since the epoch."""
         return self._taken.get((family, label), _NONE)
+
+    def later_than(self, now: float) -> Iterator[Place]:
+        """Name the places that were given later than now."""
+        for (family, label), taken in self._taken.items():
+            for value, since in taken.items():
+                if since > now:
+                    yield Place(family, label, value)
 
     def refresh(self) -> bool:
         """Read what has been written since; whether there was anything.

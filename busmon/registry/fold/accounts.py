@@ -83,6 +83,13 @@ class Accounts:
                 for _ in range(given_up):
                     yield principal.agent, self._let_go(accounts[principal])
 
+    def move(self, seconds: float, now: float) -> None:
+        """Move the times of all principals, but to none later than now."""
+        self._looked_at = min(self._looked_at + seconds, now)
+        for account in self._by_principal.values():
+            account.first_at = min(account.first_at + seconds, now)
+            account.last_at = min(account.last_at + seconds, now)
+
     def take_silent(self, heard_at: Callable[[str], float], before: float) -> Iterator[str]:
         """Take out the sources that were last heard before, and name them; an account without sources is closed."""
         for account in self._by_principal.values():

@@ -7,7 +7,7 @@ may have. Pure: the shard gives cells their slots when it commits.
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
@@ -114,6 +114,12 @@ class Column:
         self.slots.extend(slots)
         self.unwritten.clear()
         self._made.clear()
+
+    def rewind(self, now: float, stamps: Collection[int]) -> bool:
+        """Let no share and no open increment be later than now; whether a share was."""
+        if self.is_timed and not self.restarts:
+            self.times = {cell: min(at, now) for cell, at in self.times.items()}
+        return self.shares.rewind(now, stamps)
 
     def settle(self) -> None:
         """Begin the next batch: the open one is applied."""

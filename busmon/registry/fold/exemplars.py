@@ -50,6 +50,13 @@ class Exemplars:
         if len(self._kept) > MAX_EXEMPLARS:
             self._kept.popitem(last=False)
 
+    def rewind(self, now: float) -> None:
+        """Let no exemplar be later than now, or it would outlast all of other shards."""
+        for key, exemplar in self._kept.items():
+            if exemplar.at > now:
+                self._kept[key] = exemplar._replace(at=now)
+                self._is_written = False
+
     def write(self, path: Path) -> None:
         """Put them in the place of the file at `path`, if there are new ones since it was written.
 

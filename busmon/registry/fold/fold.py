@@ -41,6 +41,7 @@ ACTIVE_AGENTS = "active_agents"
 
 _NO_TABLE = "a table is an object with a list of rows"
 _FEW_VALUES = 8
+_STAMP_SUFFIX = "_timestamp_seconds"
 _MAX_WAYS = 10_000
 
 
@@ -170,6 +171,17 @@ class Fold:
         self.streams.rollback()
         self.rejected.rollback()
         self._forget_counts()
+
+    def rewind(self, now: float) -> bool:
+        """Let nothing be later than now: the clock was set back. Whether anything was."""
+        stamps = {cell for group in self.own_stamps() for cell in group.cells.values()}
+        changed = [column.rewind(now, stamps) for column in self._columns.values()]
+        self.exemplars.rewind(now)
+        return self.streams.move(0.0, now) or any(changed)
+
+    def own_stamps(self) -> list[Group]:
+        """Return busmon's own gauges whose values are times."""
+        return [group for name, group in self.groups.items() if group.family.internal and name.endswith(_STAMP_SUFFIX)]
 
     # -- series ---------------------------------------------------------------------------------------------------
 

@@ -183,6 +183,24 @@ class Ledger:
             del self.sources[source]
             self.evicted[agent] += 1
 
+    def move(self, seconds: float, now: float) -> bool:
+        """Move the times of all sources and ids, but to none later than now: the clock was set.
+
+        Returns:
+            Whether a time changed.
+        """
+        is_changed = False
+        for sources in (self.sources, self.open.sources):
+            for source, seen in sources.items():
+                if (at := min(seen.heard_at + seconds, now)) != seen.heard_at:
+                    sources[source] = seen._replace(heard_at=at)
+                    is_changed = True
+        for digests in (self.ring, self.open.digests):
+            for digest, since in digests.items():
+                digests[digest] = min(since + seconds, now)
+        self._accounts.move(seconds, now)
+        return is_changed
+
     def rollback(self) -> None:
         """The open batch never happened."""
         self.open = Changes({}, {})

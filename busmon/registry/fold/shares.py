@@ -254,6 +254,28 @@ class Shares:
                 self._place(cell, source, share)
         self._open = {}
 
+    def rewind(self, now: float, stamps: Collection[int] = ()) -> bool:
+        """Let no share be later than now: the clock was set back, and a later one would be refused until then.
+
+        Args:
+            now: seconds since the epoch.
+            stamps: the cells whose values are times, too.
+
+        Returns:
+            Whether a share was later.
+        """
+        is_changed = False
+        for cell, shares in self._by_cell.items():
+            for source, share in shares.items():
+                if share.at > now:
+                    shares[source] = _rewound(share, now, is_stamp=cell in stamps)
+                    is_changed = True
+        for opened in self._open.values():
+            for cell, kept in opened.items():
+                if kept is not None and kept.at > now:
+                    opened[cell] = _rewound(kept, now, is_stamp=cell in stamps)
+        return is_changed
+
     def rollback(self) -> None:
         """Undo the open batch."""
         for source in list(self._open):
@@ -279,3 +301,7 @@ class Shares:
                 del self._by_cell[cell]
             if not cells:
                 del self._by_source[source]
+
+
+def _rewound(share: Share, now: float, *, is_stamp: bool) -> Share:
+    return share._replace(at=now, value=min(share.value, now) if is_stamp else share.value)

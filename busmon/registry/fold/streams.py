@@ -150,6 +150,21 @@ class Streams:
         while len(self._known) > MAX_STREAMS or self._known_size > MAX_SIZE:
             self._let_go(self._known.popitem(last=False)[1])
 
+    def move(self, seconds: float, now: float) -> bool:
+        """Move the times when streams were heard, but to none later than now: the clock was set.
+
+        Returns:
+            Whether a time changed.
+        """
+        is_changed = self.horizon > now
+        self.horizon = min(self.horizon, now)
+        for streams in (self._known, self._open):
+            for key, stream in streams.items():
+                if (at := min(stream.heard_at + seconds, now)) != stream.heard_at:
+                    streams[key] = stream._replace(heard_at=at)
+                    is_changed = True
+        return is_changed
+
     def rollback(self) -> None:
         """The open batch never happened."""
         self._open, self._open_size = {}, 0

@@ -35,7 +35,7 @@ def dealt_since(registry_dir: Path, shards: int, dealt_by: Mapping[str, str | in
     if path.exists():
         try:
             known, since, *noted = orjson.loads(files.content(path, _MAX_BYTES))
-            since = float(since)
+            since = min(float(since), now)  # the clock may have been ahead
         except (ValueError, TypeError) as error:
             raise RegistryError(f"{path}: expected the number of shards and a time, as busmon writes them") from error
         if [known, *noted] == [shards, dict(dealt_by)]:

@@ -8,7 +8,7 @@ one process owns a shard; readers follow it without any lock.
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 from math import isfinite
@@ -35,6 +35,8 @@ from busmon.registry.shard.journal import Journal
 from busmon.registry.shard.lock import locked
 from busmon.registry.shard.values import FIRST_ENTRY, Extent, ValueFile, used_bytes
 
+_STEP_ENTRIES = 10_000
+
 NO_DRAFTS: Mapping[str, Draft] = {}
 
 
@@ -60,6 +62,7 @@ class Shard:
         self._checks_users = True
         self._begin()
         self.replayed = False
+        self._progress: Callable[[], object] = lambda: None
 
     def _begin(self) -> None:
         self._columns: dict[str, Column] = {name: Column(name) for name in COLUMNS}
@@ -70,8 +73,15 @@ class Shard:
         self.ledger = Ledger(checks_users=self._checks_users)
 
     @classmethod
-    def open(
-        cls, registry_dir: Path, number: int, families: Families, *, fsync: bool = False, wait_seconds: float = 0.0
+    def open(  # noqa: PLR0913 - most openers say the first three
+        cls,
+        registry_dir: Path,
+        number: int,
+        families: Families,
+        *,
+        fsync: bool = False,
+        wait_seconds: float = 0.0,
+        progress: Callable[[], object] = lambda: None,
     ) -> Self:
         """Take the shard's lock and bring its files to the last marked commit. It has no budgets until `limit`.
 
@@ -81,6 +91,7 @@ class Shard:
             families: the fleet's families.
             fsync: flush the journal to disk with each commit, so that a power cut loses nothing that was acked.
             wait_seconds: how long to wait for an owner that is about to end.
+            progress: called for each step of what may take long: a record that is redone, a part of a file.
 
         Raises:
             ShardOwnedError: another process holds the lock.
@@ -92,6 +103,7 @@ class Shard:
             raise RegistryError(f"shard {number} in {registry_dir} can't be opened: {error}") from error
         try:
             shard = cls(registry_dir, number, families, lock, fsync=fsync)
+            shard._progress = progress
             shard._bring_up()
         except OSError as error:
             os.close(lock)
@@ -168,6 +180,59 @@ class Shard:
 
     def _last_said_at(self, source: str) -> float:
         return max(column.shares.latest_at(source) for column in self._columns.values())
+
+    def follow_step(self, seconds: float, now: float) -> None:
+        """Go on after the wall clock was set by so many seconds, forwards or back.
+
+        After a step forwards everything is as old as before, so that nothing counts as silent which isn't. After one
+        back nothing is later than now, or it would outlast whatever comes until then.
+        """
+        if seconds <= 0:
+            self.rewind(now)
+        elif self.ledger.move(seconds, now) or self.fold.streams.move(seconds, now):
+            self._move_times(seconds, now)
+            self._persist_times()
+
+    def rewind(self, now: float) -> None:
+        """Let nothing that the shard has be later than now: the clock was set back, perhaps before it was opened."""
+        changed = [self.ledger.move(0.0, now), self.fold.rewind(now), self._rewind_files(now)]
+        self.admission.rewind(now)
+        if any(changed):
+            self._persist_times()
+
+    def _rewind_files(self, now: float) -> bool:
+        is_changed = False
+        for name, file in self._files.items():
+            column, doubles = self._columns[name], file.doubles
+            for slot in column.slots:
+                if doubles[slot + 1] > now:
+                    is_changed = True
+                    doubles[slot + 1] = 0.0 if column.restarts else now
+                    if column.restarts:  # a step that hasn't begun
+                        doubles[slot] = 0.0
+        for group in self.fold.own_stamps():
+            if (stamped := self._files.get(group.column.name)) is not None:
+                for slot in self._slots_of(group):
+                    stamped.doubles[slot] = min(stamped.doubles[slot], now)
+        return is_changed
+
+    def _slots_of(self, group: Group) -> list[int]:
+        """Return the first slot of each of a family's series that is in the file."""
+        slots = group.column.slots
+        return [slots[cell] for cell in group.cells.values() if cell < len(slots)]
+
+    def _move_times(self, seconds: float, now: float) -> None:
+        """Move the times of updates; a gauge's is its event time, which its publisher's clock may have said."""
+        for name, file in self._files.items():
+            column, doubles = self._columns[name], file.doubles
+            for slot in () if column.is_timed else column.slots:
+                if doubles[slot + 1]:
+                    doubles[slot + 1] = min(doubles[slot + 1] + seconds, now)
+
+    def _persist_times(self) -> None:
+        """Begin a journal with times as they are now, for the next owner and for readers; on a full disk later."""
+        with suppress(OSError):
+            self._begin_journal()
 
     def write_for_readers(self) -> None:
         """Write the exemplars and the rejected samples that are new since the last time, if there are any.
@@ -281,6 +346,8 @@ class Shard:
         try:
             for key, slot in file.entries():
                 cells.slots.append(slot)
+                if len(cells.slots) % _STEP_ENTRIES == 0:
+                    self._progress()
                 if (slot + 2) * 8 == expected.used:
                     at_extent = file.checksum
                 if column == SKETCH:
@@ -312,6 +379,7 @@ class Shard:
         self._load(snapshot)
         final: dict[str, dict[int, tuple[float, float]]] = {}
         for record in records:
+            self._progress()
             self._load(record)
             _lay_over(final, record)
         try:

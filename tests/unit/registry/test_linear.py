@@ -8,13 +8,21 @@ import ast
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import orjson
 import pytest
+from pika import BasicProperties
+from pika.spec import Basic
 
 import busmon
+from busmon.bus.delivery import Delivery
+from busmon.errors import EnvelopeError
+from busmon.registry.admission.budgets import UNBOUNDED
 from busmon.registry.fold import ledger as ledgers
 from busmon.registry.fold import streams as totals
 from busmon.registry.fold.accounts import Account
@@ -22,11 +30,14 @@ from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.ledger import Ledger
 from busmon.registry.fold.shares import MERGES, Shares
 from busmon.registry.fold.streams import Streams
+from busmon.settings.kinds import FormatRule
 from busmon.wire.envelope import Point
+from busmon.wire.formats import Formats
 
-from .registries import CATALOGUE, NOW
+from .registries import CATALOGUE, NOW, Registry, envelope, fresh_directory
 
-SMALL = 500
+SMALL = 300
+LEVEL = {"name": "queue_size", "labels": {"queue": "q"}, "value": 1}
 MOST = 2.4
 """Twice the work takes twice the steps; squares would take four times."""
 
@@ -57,6 +68,7 @@ def steps(work: Callable[[], object]) -> int:
 
 def growth(work: Callable[[int], Callable[[], object]], size: int = SMALL) -> float:
     """How many times as many steps twice the size takes."""
+    work(1)()  # what is imported by the first is no work of the second
     return steps(work(2 * size)) / steps(work(size))
 
 
@@ -132,3 +144,116 @@ def test_no_loop_looks_for_the_first_entry_of_what_it_deletes_from() -> None:
         and any(isinstance(node, ast.Delete) or ast.unparse(node).endswith(".pop") for node in ast.walk(loop))
     ]
     assert found == []
+
+
+def rows(size: int) -> list[dict[str, Any]]:
+    return [{"name": "hits_total", "type": "counter", "labels": ["k"], "rows": [[str(n), 1] for n in range(size)]}]
+
+
+def levels(size: int) -> list[dict[str, Any]]:
+    return [{"name": "level", "type": "gauge", "labels": ["k"], "rows": [[str(n), 1] for n in range(size)]}]
+
+
+@pytest.mark.parametrize("table", [rows, levels], ids=["counters", "gauges"])
+@pytest.mark.parametrize("budget", [1 << 30, 10], ids=["admitted", "over their budget"])
+def test_admitting_folding_and_committing_series_takes_steps_of_their_number(
+    table: Callable[[int], list[dict[str, Any]]], budget: int
+) -> None:
+    def counting(size: int) -> Callable[[], object]:
+        said = envelope(tables=table(size))
+
+        def count() -> None:
+            budgets = replace(UNBOUNDED, label_values=budget)
+            with fresh_directory() as directory, Registry(directory, budgets=budgets) as registry:
+                registry.shard.fold.envelope(said, NOW)
+                registry.commit()
+
+        return count
+
+    assert growth(counting, 60) < MOST
+
+
+@pytest.mark.parametrize("amount", ["records", "sources", "snapshot"])
+def test_a_journal_is_redone_in_steps_of_its_size(amount: str, tmp_path: Path) -> None:
+    def left_by_a_dead_owner(size: int) -> Callable[[], object]:
+        directory = tmp_path / str(size)
+        directory.mkdir()
+        with Registry(directory) as registry:
+            for number in range(size):
+                registry.deliver(f"s-{number}:1", LEVEL, source=f"s-{number}")
+                if amount == "records":
+                    registry.commit()
+            registry.commit()
+            if amount == "snapshot":
+                registry.shard._checkpoint(NOW)
+
+        def redo() -> None:
+            Registry(directory).shard.close()
+
+        return redo
+
+    assert growth(left_by_a_dead_owner, 60) < MOST
+
+
+def test_a_snapshot_is_made_in_steps_of_what_it_holds(tmp_path: Path) -> None:
+    def holding(size: int) -> Callable[[], object]:
+        directory = tmp_path / str(size)
+        directory.mkdir()
+        registry = Registry(directory)
+        for number in range(size):
+            registry.deliver(f"s-{number}:1", LEVEL, source=f"s-{number}")
+        registry.commit()
+
+        def make() -> None:
+            registry.shard._checkpoint(NOW)
+            registry.shard.close()
+
+        return make
+
+    assert growth(holding, 100) < MOST
+
+
+def resources(size: int) -> bytes:
+    """OTLP metrics of as many resources, each a source of its own."""
+    request = {
+        "resourceMetrics": [
+            {
+                "resource": {"attributes": [{"key": "service.instance.id", "value": {"stringValue": f"i-{number}"}}]},
+                "scopeMetrics": [{"metrics": [{"name": "level", "gauge": {"dataPoints": [{"asDouble": 1}]}}]}],
+            }
+            for number in range(size)
+        ]
+    }
+    return orjson.dumps(request)
+
+
+BODIES: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "statsd": ("statsd", lambda size: b"\n".join(b"hits:%d|c|#k:%d" % (n, n) for n in range(size))),
+    "influx": ("influx", lambda size: b"\n".join(b"cpu,host=h%d usage=%d" % (n, n) for n in range(size))),
+    "prometheus": (
+        "prometheus",
+        lambda size: b"\n".join(b'hits_total{k="%d"} %d' % (n, n) for n in range(size)) + b"\n",
+    ),
+    "otlp": ("otlp", resources),
+    "json": ("json", lambda size: orjson.dumps({"v": 1, "source": "s", "samples": [LEVEL] * size})),
+    "long line": ("statsd", lambda size: b"x" * (size * 40)),
+    "long json": ("json", lambda size: b"[" * size),
+}
+
+
+@pytest.mark.parametrize(("format_", "made"), BODIES.values(), ids=BODIES)
+def test_a_body_is_decoded_and_folded_in_steps_of_its_bytes(format_: str, made: Callable[[int], bytes]) -> None:
+    def decoding(size: int) -> Callable[[], object]:
+        content = made(size)
+        formats = Formats([FormatRule("*", format_)] if format_ != "json" else [], "queue", 1 << 24)
+        method = Basic.Deliver("busmon", 1, False, "telemetry", "agent.task")  # noqa: FBT003
+        delivery = Delivery.from_pika(method, BasicProperties(), content)
+
+        def decode() -> None:
+            with suppress(EnvelopeError), fresh_directory() as directory, Registry(directory) as registry:
+                registry.shard.fold.envelope(formats.decode(delivery), NOW)
+                registry.commit()
+
+        return decode
+
+    assert growth(decoding, 100) < MOST

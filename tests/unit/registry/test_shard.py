@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from busmon.errors import RegistryError, ShardOwnedError
+from busmon.registry.admission.families import Families
 from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.recover import recover
 from busmon.registry.shard.shard import Shard
 
-from .registries import NOW, Registry, parsed, scrape, series
+from .registries import CATALOGUE, NOW, Registry, parsed, scrape, series
 
 VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
 VOTED = 'votes_cast_total{type="upvote"} '
@@ -263,3 +264,15 @@ def test_a_marked_batch_that_cannot_be_applied_ends_its_owner_and_counts_once_at
     with Registry(tmp_path) as registry:
         assert registry.deliver("s-1:1", VOTE) is Verdict.DUPLICATE
         assert scrape(tmp_path) == VOTED + "1.0\n"
+
+
+def test_opening_reports_each_record_that_it_redoes(tmp_path: Path) -> None:
+    """A supervisor that hears of it doesn't replace a worker that takes long to open what a dead one left."""
+    with Registry(tmp_path) as registry:
+        for number in range(20):
+            registry.deliver(f"s-1:{number + 1}", VOTE)
+            registry.commit()
+    steps: list[int] = []
+    families = Families(tmp_path, CATALOGUE, 0)
+    Shard.open(tmp_path, 0, families, progress=lambda: steps.append(1)).close()
+    assert len(steps) == 20
