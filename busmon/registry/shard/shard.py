@@ -189,7 +189,9 @@ class Shard:
         """
         if seconds <= 0:
             self.rewind(now)
-        elif self.ledger.move(seconds, now) or self.fold.streams.move(seconds, now):
+        else:
+            self.ledger.move(seconds, now)
+            self.fold.streams.move(seconds, now)
             self._move_times(seconds, now)
             self._persist_times()
 
