@@ -246,9 +246,9 @@ class _Account:
 
     def __exit__(self, *_: object) -> None:
         unknown = self.read - self._confirmed
-        said = f"{_counted(self._confirmed, 'sample')} confirmed in {_counted(self._envelopes, 'envelope')}"
+        said = f"{counted(self._confirmed, 'sample')} confirmed in {counted(self._envelopes, 'envelope')}"
         said += f", {unknown:,} not confirmed" if unknown else ""
-        said += f", {_counted(self.bad, 'bad line')}" if self.bad else ""
+        said += f", {counted(self.bad, 'bad line')}" if self.bad else ""
         self._say(f"busmon: {said}")
 
     def reject(self, number: int, reason: str) -> None:
@@ -269,7 +269,3 @@ class _Account:
 
     def _say(self, line: str) -> None:
         print(f"{_CLEAR_LINE if self._shows else ''}{line}", file=sys.stderr)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from busmon.errors import BusError, BusmonError
+from busmon.plurals import counted
 from busmon.publish import uwsgi
 from busmon.publish.batch import Origin
 from busmon.publish.presence import HEARTBEAT_SECONDS
@@ -124,9 +125,9 @@ class Sender:
                 self._answer(asked)
             due = monotonic() + (self._interval_seconds if is_confirmed else rounds.back_off())
         left = rounds.close()
-        for samples, fate in ((left.kept, "are on disk for this agent's next start"), (left.lost, "may be lost")):
+        for samples, fate in ((left.kept, "on disk for this agent's next start"), (left.lost, "perhaps lost")):
             if samples:
-                _logger.warning("closed before %s samples were confirmed: they %s", samples, fate)
+                _logger.warning("closed with %s not confirmed: %s", counted(samples, "sample"), fate)
 
     def _wait(self, seen: int, due: float) -> int:
         """Sleep until a round is due, is asked for, or heartbeats are; returns how often one was asked for."""

@@ -240,7 +240,19 @@ class TestAnUnusableBroker:
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 2
         assert "Connection refused" in said[0]
-        assert "before 2 samples were confirmed" in said[1]
+        assert "closed with 2 samples not confirmed" in said[1]
+
+    def test_the_variable_that_nobody_has_set_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.delenv("BUSMON_AMQP_URL", raising=False)
+        monkeypatch.chdir(tmp_path)
+        exchange = "no-such-exchange"  # where a broker happens to run at the default address
+        telemetry = Telemetry("analyzer", settings=Settings(exchange=exchange, spool_bytes=0), lifecycle=False)
+        telemetry.counter("hits_total").inc()
+        assert not telemetry.flush(5)
+        telemetry.close(0)
+        assert "; BUSMON_AMQP_URL isn't set, so this is the default address" in caplog.records[0].getMessage()
 
     def test_a_silent_one_holds_nobody(self, node: Any, place: Place) -> None:
         with Proxy(node.amqp_port) as proxy:
@@ -308,5 +320,5 @@ if "raise" in sys.argv:
             assert time.monotonic() - began < 15
         assert [line.split(":")[0] for line in ran.stderr.splitlines()] == [
             "telemetry is kept and tried again, since it can't be published",
-            "closed before 1 samples were confirmed",
+            "closed with 1 sample not confirmed",
         ]
