@@ -40,7 +40,7 @@ _FIELD = re.compile(rf" *+({KEY})=(?:{TEXT}\"|(?!\")({KEY}))(,|\Z| )")
 _UNCLOSED_FIELD = re.compile(rf" *+{KEY}={TEXT}\Z")
 _ESCAPED = re.compile(r"\\([,= \\\"])")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
-_INTEGER = re.compile(r"([+-]?[0-9]{1,20})[iu]")
+_INTEGER = re.compile(r"([+-]?[0-9]{1,20})i|([+]?[0-9]{1,20})u")
 _TIME = re.compile(r"-?[0-9]{1,20}")
 """InfluxDB's whole numbers have 64 bits, and so have its times."""
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
@@ -161,7 +161,7 @@ def _number(said: str) -> float:
     if said in _BOOLEANS:
         return _BOOLEANS[said]
     if integer := _INTEGER.fullmatch(said):
-        return int(integer[1])
+        return int(integer[1] or integer[2])
     if _NUMBER.fullmatch(said):
         return float(said)
     if _NOT_FINITE.fullmatch(said):

@@ -144,7 +144,7 @@ def _of_row(table: Mapping[str, Any], row: Any) -> Stated:
     names = table.get("labels")
     if not isinstance(row, list) or not row:
         return Stated(table.get("name"), value=row)
-    labels = dict(zip(map(str, names), row[:-1], strict=False)) if isinstance(names, list) else {}
+    labels = dict(zip(names, row[:-1], strict=False)) if isinstance(names, list) else {}
     return Stated(table.get("name"), labels, row[-1])
 
 

@@ -150,6 +150,7 @@ def test_totals_of_telegraf_grow_by_what_is_new(folded: Open) -> None:
         (b'a b="x"y', "invalid_influx"),
         (b"a b=x", "invalid_value"),
         (b"a b=1.5i", "invalid_value"),
+        (b"a b=-1u", "invalid_value"),
         (b"a b=0x10", "invalid_value"),
         (b"a b=NaN", "non_finite"),
         (b"a b=1 x", "invalid_timestamp"),
