@@ -87,7 +87,7 @@ def _attribute(stated: Mapping[str, Any], name: str) -> str:
 
 def _time(value: Any) -> float | None:
     """Seconds since the epoch of a time: RFC 3339's, AMQP's in milliseconds, or pika's, in UTC without saying so."""
-    if value is None:
+    if value is None or value == "":
         return None
     if isinstance(value, int) and is_time(int(value)):  # pika's 64-bit integers are of a type of its own
         return value / _MILLISECONDS

@@ -21,7 +21,7 @@ PLAIN_ENCODINGS = frozenset({None, "", "identity", "binary", "utf-8", "UTF-8", "
 COMPRESSION = "compression"
 """The header in which kombu states a compression, whose content encoding is then the charset."""
 
-_AS_IS = PLAIN_ENCODINGS | {"us_ascii", "utf_8", "none", "7bit", "8bit"}
+_AS_IS = PLAIN_ENCODINGS | {"us_ascii", "utf_8", "utf-8-sig", "ansi_x3.4-1968", "none", "7bit", "8bit", "charset"}
 _MAX_COMPRESSIONS = 4
 _MAX_LZMA_MEMORY_BYTES = 70 << 20
 """A decoder's memory at LZMA's highest preset; most of it is touched only by output that may not be so long."""
@@ -29,7 +29,7 @@ _MAX_LZMA_MEMORY_BYTES = 70 << 20
 _WINDOW, _GZIP_WINDOW, _EITHER_WINDOW, _RAW_WINDOW = 15, 31, 47, -15
 """zlib's window bits: 32 KiB of history with a zlib header, a gzip header, either of both, or none."""
 
-_SEPARATORS = re.compile(r"[\s,;:]+")
+_SEPARATORS = re.compile(r"[\s,;:=]+")
 _CHARSETS = re.compile(
     r"utf[-_]?(16|32)([-_]?[lb]e)?|iso[-_]?8859[-_][0-9]{1,2}|latin[-_]?1|(windows-|cp)125[0-9]"
     r"|koi8-[ru]|shift[-_]jis|euc-(jp|kr)|gbk|gb2312|gb18030|big5"
@@ -39,7 +39,10 @@ _BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError)
 
 _GZIP = dict.fromkeys(("gzip", "x-gzip", "application/gzip"), "gzip")
 _DEFLATE = dict.fromkeys(("deflate", "x-deflate", "zlib", "application/zlib"), "deflate")
-_EITHER = {"application/x-gzip": "either"}  # so kombu calls what zlib writes
+_KOMBU_ZLIB = "application/x-gzip"
+"""kombu's name of what zlib writes, which its header `compression` has; elsewhere it is gzip's."""
+_KOMBU_ALIASES = frozenset({"gzip", "zlib"})
+_EITHER = {_KOMBU_ZLIB: "either"}
 _BZIP2 = dict.fromkeys(("bzip2", "x-bzip2", "bz2", "application/x-bzip2", "application/x-bz2"), "bzip2")
 _LZMA = dict.fromkeys(("xz", "x-xz", "lzma", "x-lzma", "application/x-xz", "application/x-lzma"), "lzma")
 _COMPRESSIONS: Mapping[str, str] = {**_GZIP, **_DEFLATE, **_EITHER, **_BZIP2, **_LZMA}
@@ -70,9 +73,11 @@ def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
 def stated_encoding(content_encoding: str | None, headers: Mapping[str, Any]) -> str | None:
     """Return the content encoding with the compression that kombu states in a header."""
     compression = headers.get(COMPRESSION)
-    if not isinstance(compression, str) or compression.lower() not in _NAMES:
+    if isinstance(compression, bytes):
+        compression = compression.decode(errors="replace")
+    if not isinstance(compression, str) or (name := compression.lower()) not in _NAMES:
         return content_encoding
-    return f"{compression}, {content_encoding or ''}"
+    return f"{_KOMBU_ZLIB if name in _KOMBU_ALIASES else name}, {content_encoding or ''}"
 
 
 def may_be_compressed(body: bytes, content_encoding: str | None) -> bool:

@@ -34,8 +34,8 @@ _BY_TYPE: Mapping[str, Decoder] = {
     cloudevents.CONTENT_TYPE: cloudevents.decode,
 }
 _OWN_TYPES = frozenset({None, "", json_v1.CONTENT_TYPE})
-_JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json"})
-_ANY_TYPES = frozenset({"text/plain", "application/octet-stream", "application/data"})
+_JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json", "application/x-json", "text/x-json"})
+_ANY_TYPES = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", "application/data"})
 """What clients state of any body, kombu's `application/data` among it."""
 _MAX_KEYS = 10_000
 

@@ -123,7 +123,9 @@ def label_texts(
     if len(labelvalues) != len(labelnames):
         raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
     texts = [text for text in map(label_text, labelvalues) if text is not None]
-    if len(texts) < len(labelvalues) or any(len(text) > most for text in texts):
+    if len(texts) < len(labelvalues):
+        raise RejectedError("invalid_label", _NO_LABEL_VALUE)
+    if any(len(text) > most for text in texts):
         raise RejectedError("invalid_label", _NO_LABEL_VALUE if most > MAX_ADOPTED_VALUE_CHARACTERS else _NO_ADOPTED)
     return tuple(texts)
 
