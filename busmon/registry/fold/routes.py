@@ -108,17 +108,15 @@ class Routes:
         Raises:
             RejectedError: there is none.
         """
-        outlives_source = stated.get("outlives_source")
-        if outlives_source is not None and type(outlives_source) is not bool:
-            raise RejectedError("invalid_outlives_source", "'outlives_source' is true or false")
-        statement = stated.get("name"), word(stated.get("type")), word(stated.get("op")), outlives_source is True
-        key = (statement, labels)
+        key: tuple[Any, ...] = (stated.get("name"), word(stated.get("type")), word(stated.get("op")), labels)
+        if "outlives_source" in stated:
+            key = (*key, _flag(stated["outlives_source"]))
         try:
             route = self._routes.get(key)
         except TypeError:
             raise RejectedError("invalid_sample", "'name', 'type', 'op' and the labels are texts") from None
         if route is None:
-            route = self._found(key, lambda: self._resolved(Statement(*statement), labels, candidates(stated)))
+            route = self._found(key, lambda: self._resolved(_statement(key), labels, candidates(stated)))
         if isinstance(route, Fault):
             raise RejectedError(*route)
         return route
@@ -223,6 +221,17 @@ class Routes:
             else:
                 return family
         raise rejected
+
+
+def _flag(outlives_source: Any) -> bool:
+    if outlives_source is not None and type(outlives_source) is not bool:
+        raise RejectedError("invalid_outlives_source", "'outlives_source' is true or false")
+    return outlives_source is True
+
+
+def _statement(key: tuple[Any, ...]) -> Statement:
+    name, type_, op, _, *stays = key
+    return Statement(name, type_, op, bool(stays and stays[0]))
 
 
 def of_sample(sample: Mapping[str, Any]) -> Iterator[Candidate]:
