@@ -68,6 +68,14 @@ def test_good_lines_are_published_and_bad_ones_named(given: Input) -> None:
     assert given.rejected == [2, 4, 5, 6, 7]
 
 
+def test_lines_may_be_a_windows_editors_and_samples_a_go_structs(given: Input) -> None:
+    zero = {"type": "", "op": "", "ts": 0, "values": [], "buckets": None, "sum": 0}
+    go = orjson.dumps({"name": "queue_size", "labels": {"queue": 7}, "value": 3, **zero})
+    (sealed,) = given.everything(b"\xef\xbb\xbf" + b"\r\n".join([a_line(1), a_line(2), go, b"\0"]))
+    assert [sample["value"] for sample in samples(sealed)] == [1, 2, 3]
+    assert given.rejected == []
+
+
 def test_envelopes_are_bounded_in_number_and_size(given: Input) -> None:
     long = [a_line(number, queue="q" * 1000) for number in range(600)]
     short = [a_line(number) for number in range(600, 3000)]
