@@ -280,7 +280,7 @@ class TestInterruption:
     @pytest.fixture
     def filled(self, place: Place, client: Client) -> Place:
         bodies = ((b"body", properties_of_worker(message_id=identity)) for identity in self.IDS)
-        client.publish_unconfirmed(bodies, QUARANTINE)
+        client.publish_many(bodies, QUARANTINE)
         client.until_ready(QUARANTINE, len(self.IDS))
         return place
 

@@ -87,14 +87,14 @@ def test_what_finds_no_ring_waits_and_arrives_unchanged(place: Place) -> None:
         client.channel.queue_declare("foreign", exclusive=True)
         client.channel.queue_bind("foreign", "telemetry", "agent.#")
         publish(client)
-        unconfirmed = BasicProperties(app_id="agent", headers={"source": "s0", "published_at_ns": 7})
-        client.publish_unconfirmed([(b"unchanged", unconfirmed)], "telemetry")
+        stated = BasicProperties(app_id="agent", headers={"source": "s0", "published_at_ns": 7})
+        client.publish_many([(b"unchanged", stated)], "telemetry")
         client.until_ready(WAITING, SOURCES + 1)
         with working(place) as later:
             later.until(lambda: later.consumer.forwarded == SOURCES + 1)
         client.until_ready(WAITING, 0)
         assert client.ready("foreign") == SOURCES + 1
-        assert {body: fold for body, fold in shards_and(client, unconfirmed).items() if body in first} == first
+        assert {body: fold for body, fold in shards_and(client, stated).items() if body in first} == first
 
 
 def shards_and(client: Client, wanted: BasicProperties) -> dict[bytes, str]:

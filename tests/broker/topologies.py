@@ -107,11 +107,14 @@ class Client:
         """Publish, mandatory, and wait for the confirm."""
         self.channel.basic_publish(exchange, "agent.task", body, properties, mandatory=True)
 
-    def publish_unconfirmed(self, bodies: Iterable[tuple[bytes, pika.BasicProperties]], exchange: str) -> None:
-        """Publish many, fast; whether they arrived is for the caller to find out."""
+    def publish_many(self, bodies: Iterable[tuple[bytes, pika.BasicProperties]], exchange: str) -> None:
+        """Publish many, and wait for the broker once, when it has them all."""
         channel = self._connection.channel()
+        channel.tx_select()
         for body, properties in bodies:
             channel.basic_publish(exchange, "agent.task", body, properties)
+        channel.tx_commit()
+        channel.close()
 
     def other_channel(self) -> BlockingChannel:
         """A further channel with confirms, for what the broker may close it for."""
