@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _HEADER = b"AMQP"
 _HEADER_BYTES = 8
 _FRAME = struct.Struct(">BHI")
+_CONTENT = (2, 3)  # the types of header and body frames
+_DELIVER = b"\x00\x3c\x00\x3c"
 
 
 class Frames:
@@ -42,12 +44,17 @@ class Frames:
             self._buffer = self._buffer[size:]
 
 
+def delivers(frame: bytes) -> bool:
+    """Tell if a frame is part of a delivery, or of a publish."""
+    return frame[0] in _CONTENT or frame[_FRAME.size : _FRAME.size + 4] == _DELIVER
+
+
 class Proxy:
     """Forwards connections on 127.0.0.1 to the broker's port, until it is silent.
 
     Attributes:
         silent: nothing passes.
-        serves: tells if the frames of a channel of a connection pass, by the connection's number and the channel's.
+        serves: tells if a frame passes, by the connection's number, the channel's, and its bytes.
         connections: how many there were.
     """
 
@@ -59,7 +66,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._run)
         self.port: int = self._listener.getsockname()[1]
         self.silent = False
-        self.serves: Callable[[int, int], bool] = lambda _connection, _channel: True
+        self.serves: Callable[[int, int, bytes], bool] = lambda _connection, _channel, _frame: True
         self.connections = 0
         self._frames: dict[socket.socket, tuple[int, Frames]] = {}
 
@@ -107,7 +114,7 @@ class Proxy:
 
     def _forward(self, ready: socket.socket, received: bytes) -> None:
         number, frames = self._frames[ready]
-        passing = b"".join(frame for channel, frame in frames.feed(received) if self.serves(number, channel))
+        passing = b"".join(frame for channel, frame in frames.feed(received) if self.serves(number, channel, frame))
         if not self.silent:
             self._peers[ready].sendall(passing)
 

@@ -183,7 +183,7 @@ class TestReplay:
         published = {name: getattr(ENVELOPE, name) for name in ("message_id", "content_type", "app_id", "headers")}
         quarantine(client, b"body", **published)
         assert run(place, "replay", "analyzer-1:7") == 0
-        assert capsys.readouterr().out == "1 bodies replayed\n"
+        assert capsys.readouterr().out == "1 body replayed\n"
         (taken,) = client.take(FOLD)
         assert (taken.routing_key, taken.properties, taken.body) == ("analyzer.task", ENVELOPE, b"body")
         assert client.ready(QUARANTINE) == 0
@@ -250,7 +250,7 @@ class TestReplay:
         quarantine(client, b"body")
         assert run(place, "replay", DIGEST_OF_BODY, "nobody") == 2
         captured = capsys.readouterr()
-        assert captured.out == "1 bodies replayed\n"
+        assert captured.out == "1 body replayed\n"
         assert captured.err.startswith("busmon: no body in quarantine has the ID 'nobody'")
 
     @pytest.mark.parametrize("words", [[], ["--all", "--reason", "x"], ["id", "--all"]])
@@ -318,7 +318,7 @@ class TestPurge:
         quarantine(client, b"body")
         assert run(place, "purge") == 2
         assert capsys.readouterr().err == (
-            "busmon: nothing deleted of 1 bodies: deleting is for ever, so it takes --yes\n"
+            "busmon: nothing deleted of 1 body: deleting is for ever, so it takes --yes\n"
         )
         client.until_ready(QUARANTINE, 1)
 

@@ -41,7 +41,7 @@ def behind(proxy: Proxy, node: PrivateNode, amqp_url: str) -> str:
 
 def first_only(proxy: Proxy, channel: int) -> None:
     """Leave a channel of the first connection unserved; whatever connects later is served."""
-    proxy.serves = lambda connection, number: (connection, number) != (0, channel)
+    proxy.serves = lambda connection, number, _: (connection, number) != (0, channel)
 
 
 def number_of(running: Running, queue: str) -> int:
@@ -107,7 +107,7 @@ def test_a_quarantine_that_is_not_confirmed_is_published_on_another_connection(
         first, second = running.until_delivered(2)
         running.consumer.quarantine(queue, first, {})
         running.until(lambda: not running.consumer.held(queue))
-        proxy.serves = lambda connection, channel: (connection, channel) != (1, 1)
+        proxy.serves = lambda connection, channel, _: (connection, channel) != (1, 1)
         running.consumer.quarantine(queue, second, {})
         running.until(lambda: not running.consumer.held(queue))
         assert running.consumer.reconnects == {"channel_silent": 1}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from busmon import status
 from busmon.demo.broker import PrivateNode
+from tests.broker.proxy import Proxy, delivers
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, properties, publish
 from tests.fleet.real_fleet import RealFleet, wait_until
@@ -64,3 +66,31 @@ def test_a_blocked_connection_is_named_until_the_alarm_is_over(tmp_path: Path, d
         assert document["degraded"][0].endswith(" is blocked: connection_blocked: low on memory")
         dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.8")
         wait_until(lambda: ready(fleet)["status"] == "ready", "the alarm to be over")
+
+
+@pytest.mark.timeout(180)
+def test_a_shard_that_gets_nothing_though_envelopes_wait_is_stalled_until_it_goes_on(
+    tmp_path: Path, node: PrivateNode, vhost: Vhost
+) -> None:
+    with Proxy(node.amqp_port) as proxy:
+        url = vhost.amqp_url.replace(f":{node.amqp_port}/", f":{proxy.port}/")
+        with RealFleet(tmp_path, url, "--workers", "1", "--prefetch", "1") as fleet:
+            wait_until(lambda: ready(fleet)["status"] == "ready", "the fleet to be ready")
+            proxy.serves = lambda _connection, _channel, frame: not delivers(frame)
+            publish(vhost.amqp_url, [envelope("s", number, []) for number in range(1, 4)])
+            document = wait_until(
+                lambda: (now := ready(fleet))["status"] == "not_ready" and now, "the stall to be seen"
+            )
+            (said,) = [line for line in document["degraded"] if line.startswith("shard ")]
+            assert "is stalled: 2 envelopes wait, and none was committed for " in said
+            shard = said.split()[1]
+            metrics = fleet.get("/metrics")[1].decode()
+            assert f'busmon_queue_depth{{queue="telemetry.fold.{shard}"}} 2.0' in metrics
+            assert f'busmon_shard_state{{shard="{shard}",state="consuming"}} 1.0' in metrics
+            (waiting,) = re.findall(rf'busmon_shard_waiting_seconds{{shard="{shard}"}} (\S+)', metrics)
+            assert float(waiting) > 15
+            proxy.serves = lambda _connection, _channel, _frame: True
+            for pid in fleet.worker_pids():
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: ready(fleet)["status"] == "ready", "the fleet to go on")
+            fleet.wait_for_total("busmon_envelopes_consumed_total", 3)
