@@ -194,7 +194,7 @@ class Settings:
         metadata=_row(kinds.whole(65_536, 2**40, "of bytes "), "the same of all families together"),
     )
     max_adopted_bytes: int = field(
-        default=33_554_432,
+        default=16_777_216,
         metadata=_row(
             kinds.whole(65_536, 2**40, "of bytes "), "the same of all families together that no catalogue names"
         ),

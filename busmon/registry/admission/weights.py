@@ -37,6 +37,8 @@ class Weights:
         self._written = {_ALL: 0, _ADOPTED: 0}
         self._written_of: dict[str, int] = {}
         self._grown: dict[str, Group] = {}
+        self._others: dict[str, int] = {}
+        self._others_in_all: dict[int, int] = {}
 
     def has_room(self, group: Group, size: int, number: int | None, budgets: Budgets) -> bool:
         """Whether a series or bin of this size is within the budgets.
@@ -52,8 +54,7 @@ class Weights:
             return False
         if family.internal:
             return group.size + size <= OWN_FAMILY_BYTES
-        others = 0 if number is None else self._table.of(number) - self._written_of.get(family.name, 0)
-        if others + group.size + size > budgets.bytes_per_family:
+        if self._others_in(family.name, number) + group.size + size > budgets.bytes_per_family:
             return False
         if self._total(_ALL) + size > budgets.bytes:
             return False
@@ -71,6 +72,7 @@ class Weights:
         Raises:
             OSError: there is no room for the table.
         """
+        self._look_again()
         if not self._grown:
             return
         for name, group in self._grown.items():
@@ -99,6 +101,7 @@ class Weights:
         """Add up what the shard has: the open batch was undone."""
         self._own = {_ALL: 0, _ADOPTED: 0}
         self._grown.clear()
+        self._look_again()
         for group in groups:
             for which in self._totals_of(group):
                 self._own[which] += group.size
@@ -108,7 +111,21 @@ class Weights:
         self._table.close()
 
     def _total(self, which: int) -> int:
-        return self._table.total(which) - self._written[which] + self._own[which]
+        if which not in self._others_in_all:
+            self._others_in_all[which] = self._table.total(which) - self._written[which]
+        return self._others_in_all[which] + self._own[which]
+
+    def _others_in(self, family: str, number: int | None) -> int:
+        """Return what the other shards have of a family; looked for once in a batch, as a body may ask a lot."""
+        if number is None:
+            return 0
+        if family not in self._others:
+            self._others[family] = self._table.of(number) - self._written_of.get(family, 0)
+        return self._others[family]
+
+    def _look_again(self) -> None:
+        self._others.clear()
+        self._others_in_all.clear()
 
     def _totals_of(self, group: Group) -> tuple[int, ...]:
         if group.family.internal:

@@ -191,14 +191,25 @@ class Group:
         family, name = self.family, self.family.metric_name
         labels = dict(zip(family.labelnames, labelvalues, strict=True))
         if family.type == HISTOGRAM:
-            for bound in (*family.buckets, inf):
-                yield _key(family, f"{name}_bucket", {**labels, "le": go_float(bound)})
+            yield from _bucket_keys(family, labels)
             yield _key(family, f"{name}_sum", labels)
         elif family.type == SUMMARY:
             yield _key(family, f"{name}_count", labels)
             yield _key(family, f"{name}_sum", labels)
         else:
             yield _key(family, f"{name}_total" if family.type == COUNTER else name, labels)
+
+
+def _bucket_keys(family: Family, labels: Mapping[str, str]) -> Iterator[bytes]:
+    """`_key` of each bucket. Labels may be long and bounds many: what is the same in all is encoded once."""
+    name, help_ = json.dumps(family.metric_name), json.dumps(family.help)
+    bucket = json.dumps(f"{family.metric_name}_bucket")
+    before = json.dumps({label: value for label, value in labels.items() if label < "le"}, sort_keys=True)[1:-1]
+    after = json.dumps({label: value for label, value in labels.items() if label > "le"}, sort_keys=True)[1:-1]
+    start = f'[{name}, {bucket}, {{{before}{", " if before else ""}"le": "'
+    end = f'"{", " if after else ""}{after}}}, {help_}]'
+    for bound in (*family.buckets, inf):
+        yield f"{start}{go_float(bound)}{end}".encode()
 
 
 def _key(family: Family, sample_name: str, labels: Mapping[str, str]) -> bytes:

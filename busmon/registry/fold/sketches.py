@@ -42,8 +42,8 @@ class Sketches:
             place = self._slot, bin_of(value)
             cell = cells.get(place)
             if cell is None:
-                key = _key(group.family, labelvalues, place)
-                if not self._has_room(group, entry_bytes(len(key))):
+                key = b"" if left_out else _key(group.family, labelvalues, place)
+                if left_out or not self._has_room(group, entry_bytes(len(key))):
                     left_out += 1
                     continue
                 cell = self._column.allot([key], cells, place, group)

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.mmap_dict import mmap_key
 
 from busmon.catalogue.catalogue import Catalogue
+from busmon.catalogue.family import Family
 from busmon.registry.admission import weights
 from busmon.registry.admission.budgets import UNBOUNDED, Budgets
+from busmon.registry.fold.columns import Column, Group
 from busmon.registry.shard import values
 
 from .registries import NOW, Registry, catalogue, scrape
@@ -223,3 +226,13 @@ def test_no_column_is_let_grow_beyond_what_its_file_can_be(tmp_path: Path, monke
         registry.commit()
         assert 5 < registry.text("hits_total").count("\n") < 20
         assert (tmp_path / "counter_shard0.db").stat().st_size == 65_536
+
+
+@pytest.mark.parametrize("labels", [{}, {"a": "x"}, {"z": "y"}, {"a": 'q"', "le_": "\n", "ld": "é", "z": ""}])
+def test_a_buckets_key_is_prometheus_clients(labels: dict[str, str]) -> None:
+    family = Family("wait_seconds", "histogram", 'Help "é"', tuple(labels), (0.1, 1.0))
+    group = Group(family, Column("histogram"))
+    keys = [key.decode() for key in group._keys(tuple(labels.values()))]
+    bounds = [{**labels, "le": bound} for bound in ("0.1", "1.0", "+Inf")]
+    name = "wait_seconds"
+    assert keys[:3] == [mmap_key(name, f"{name}_bucket", [*le], [*le.values()], family.help) for le in bounds]
