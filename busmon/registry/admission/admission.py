@@ -95,16 +95,17 @@ class Admission:
         """
         if labelvalues in group.cells:
             return labelvalues
-        if self._families.is_adopted(group.family.name):
-            label_texts(group.family.labelnames, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
         metric, key = group.family.name, (group.family.name, labelvalues)
         alias = self._aliases.get(key)
         if alias is None or now >= alias.until:
+            if self._families.is_adopted(metric):
+                label_texts(group.family.labelnames, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
             alias = self._decide(group, labelvalues, now)
             if alias.over or alias.reason:
                 self._remember(key, alias)
         if metric != LABEL_OVERFLOW:
-            self.counted[LABEL_OVERFLOW].update((metric, label, agent) for label in alias.over)
+            for label in alias.over:
+                self.counted[LABEL_OVERFLOW][metric, label, agent] += 1
         if alias.reason:
             if not alias.over:
                 self.counted[SERIES_OVERFLOW][metric, agent] += 1
