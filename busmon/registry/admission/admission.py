@@ -18,6 +18,7 @@ from typing import NamedTuple
 from busmon import files
 from busmon.catalogue.family import GAUGE, Family
 from busmon.errors import RejectedError
+from busmon.registry.admission import contest
 from busmon.registry.admission.budgets import OTHER, Budgets
 from busmon.registry.admission.census import Census
 from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, label_texts
@@ -25,6 +26,7 @@ from busmon.registry.admission.families import Families, meaning
 from busmon.registry.admission.places import Place, Places
 from busmon.registry.admission.weights import Weights
 from busmon.registry.fold.columns import Group
+from busmon.registry.principal import NOBODY, Principal, Sender, nobody
 from busmon.registry.upkeep.survey import last_seen
 
 LOCK_NAME = "admission.lock"
@@ -36,6 +38,8 @@ SWEEP_SECONDS = 60.0
 STEP_SECONDS = 1.0
 DOUBT_SECONDS = 600.0
 """For so long after a step of the clock no place is given back, so that all that lives is seen by the new time."""
+CONTEST_SECONDS = 2.0
+"""The same, where a principal has less than its fair share of a label's places."""
 MAX_ALIASES = 10_000
 MAX_ALIAS_CHARACTERS = 1024
 MAX_DETAIL_CHARACTERS = 300
@@ -64,6 +68,7 @@ class Admission:
         budgets: as of the last load of the settings.
         counted: what found no room in the open batch, by own metric and label values.
         returned: whether places were given back, so that series of the shard may have lost theirs.
+        sender: gives who publishes what is asked for.
     """
 
     def __init__(self, registry_dir: Path, shard: int, families: Families, budgets: Budgets) -> None:
@@ -79,6 +84,7 @@ class Admission:
         self._aliases: dict[tuple[str, tuple[str, ...]], Alias] = {}
         self._swept: dict[str, float] = {}
         self.returned = True
+        self.sender: Sender = nobody
         self._returns = 0
         self._owing = False
         self._detached = False
@@ -100,7 +106,8 @@ class Admission:
         if alias is None or now >= alias.until:
             if self._families.is_adopted(metric):
                 label_texts(group.family.labelnames, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
-            alias = self._decide(group, labelvalues, now)
+            owner = _own(group.family, labelvalues) if group.family.internal else self.sender()
+            alias = self._decide(group, labelvalues, owner, now)
             if alias.over or alias.reason:
                 self._remember(key, alias)
         if metric != LABEL_OVERFLOW:
@@ -112,15 +119,18 @@ class Admission:
             raise RejectedError(alias.reason, _detail(alias))
         return alias.labelvalues
 
-    def _decide(self, group: Group, labelvalues: tuple[str, ...], now: float) -> Alias:
+    def _decide(self, group: Group, labelvalues: tuple[str, ...], owner: Principal, now: float) -> Alias:
         """Decide on label values that aren't known; nothing is locked where there is no room anyway."""
         family, until = group.family, now + SWEEP_SECONDS
         self.refresh()
         over = self._over(family, labelvalues)
-        if over and self._is_sweep_due(family, now):
-            with suppress(OSError):  # a full disk: nothing is given back
-                self._sweep(family, now)
-            over = self._over(family, labelvalues)
+        if over and not self._detached:
+            is_contested = any(self._given_up(family, label, {}, owner, now) for label in over)
+            until = now + (CONTEST_SECONDS if is_contested else SWEEP_SECONDS)
+            if self._is_sweep_due(family, now, CONTEST_SECONDS if is_contested else SWEEP_SECONDS):
+                with suppress(OSError):  # a full disk: nothing is given back
+                    self._sweep(family, over, owner, now)
+                over = self._over(family, labelvalues)
         if over:
             if family.type == GAUGE:
                 return Alias(labelvalues, over, "label_budget", until)
@@ -132,9 +142,11 @@ class Admission:
                 over = self._over(family, labelvalues)
             if over and family.type == GAUGE:
                 return Alias(labelvalues, over, "label_budget", until)
-            return self._counted(group, labelvalues, over, now)
+            return self._counted(group, labelvalues, over, owner, now)
 
-    def _counted(self, group: Group, labelvalues: tuple[str, ...], over: tuple[str, ...], now: float) -> Alias:
+    def _counted(
+        self, group: Group, labelvalues: tuple[str, ...], over: tuple[str, ...], owner: Principal, now: float
+    ) -> Alias:
         """Make the series that counts these label values, if there is room for it; the lock is held."""
         family, until = group.family, now + SWEEP_SECONDS
         labelvalues = _folded(family, labelvalues, over)
@@ -148,7 +160,7 @@ class Admission:
             over = family.labelnames  # what is rejected is counted all the same
             labelvalues = _folded(family, labelvalues, over)
         if labelvalues not in group.cells:
-            self._make(group, labelvalues, now)
+            self._make(group, labelvalues, owner, now)
         return Alias(labelvalues, over, "", until)
 
     def _over(self, family: Family, labelvalues: tuple[str, ...]) -> tuple[str, ...]:
@@ -181,13 +193,13 @@ class Admission:
     def _has_bytes(self, group: Group, size: int) -> bool:
         return self._weights.has_room(group, size, self._places.numbers.get(group.family.name), self.budgets)
 
-    def _make(self, group: Group, labelvalues: tuple[str, ...], now: float) -> None:
+    def _make(self, group: Group, labelvalues: tuple[str, ...], owner: Principal, now: float) -> None:
         """Make the series, with the places that it needs. A crash in between is mended when the shard is opened."""
         if not self._detached:
             self._families.refresh()
-            if meaning(self._families.freeze(group.family)) != meaning(group.family):
+            if meaning(self._families.freeze(group.family, owner)) != meaning(group.family):
                 raise RejectedError("family_changed", "another process has written the metric in another form")
-            self._places.take(self._placeless(group.family, labelvalues), now)
+            self._places.take(self._placeless(group.family, labelvalues), now, owner)
         self._weights.add(group, group.cost(labelvalues))
         group.cell(labelvalues)
         self._series += 1
@@ -215,11 +227,11 @@ class Admission:
 
     # -- places given back ----------------------------------------------------------------------------------------
 
-    def _is_sweep_due(self, family: Family, now: float) -> bool:
+    def _is_sweep_due(self, family: Family, now: float, seconds: float) -> bool:
         """Whether the last look was long enough ago."""
         if self._is_clock_doubtful():
             return False
-        return not self._detached and now - self._swept.get(family.name, 0.0) >= SWEEP_SECONDS
+        return now - self._swept.get(family.name, 0.0) >= seconds
 
     def _is_clock_doubtful(self) -> bool:
         """Whether the wall clock was set lately: what looks unseen for a day may have been seen a minute ago."""
@@ -229,21 +241,39 @@ class Admission:
             self._doubtful_until = running + DOUBT_SECONDS
         return running < self._doubtful_until
 
-    def _sweep(self, family: Family, now: float) -> None:
-        """Give back the places of the family's values that no shard has seen for long."""
+    def _budget(self, family: Family, label: str) -> int:
+        return self.budgets.for_label(self._families.stated(family), label)
+
+    def _given_up(
+        self, family: Family, label: str, seen: Mapping[tuple[str, str], float], owner: Principal, now: float
+    ) -> list[Place]:
+        """Return the places of a label that others give up for this principal."""
+        of_value = {value: at for (name, value), at in seen.items() if name == label}
+        budget = self._budget(family, label)
+        values = contest.given_up(self._places.held(family.name, label), of_value, owner, budget, now)
+        return [Place(family.name, label, value) for value in values]
+
+    def _sweep(self, family: Family, over: Iterable[str], owner: Principal, now: float) -> None:
+        """Give back the places of values that no shard has seen for long, and those that others owe to the owner."""
         self._swept[family.name] = now
-        horizon = now - self.budgets.forget_seconds
-        seen = last_seen(self._directory, family)
+        seen, forget_seconds = last_seen(self._directory, family), self.budgets.forget_seconds
         with self._locked():
             self.refresh()
             unseen = [
                 Place(family.name, label, value)
                 for label in family.labelnames
-                for value, since in self._places.taken(family.name, label).items()
-                if max(since, seen.get((label, value), 0.0)) < horizon
+                for value, held in self._places.held(family.name, label).items()
+                if contest.is_unseen(held, seen.get((label, value), 0.0), owner, forget_seconds, now)
             ]
             self._places.give_back(unseen)
+            for label in over:
+                if len(self._places.taken(family.name, label)) >= self._budget(family, label):
+                    self._places.give_back(self._given_up(family, label, seen, owner, now), are_lost=True)
             self.refresh()
+
+    def is_lost(self, group: Group, labelvalues: tuple[str, ...]) -> bool:
+        """Return whether a value of the series had to give up its place, however lately it was seen."""
+        return any(place in self._places.lost for place in self._placeless(group.family, labelvalues))
 
     def placeless(self, groups: Iterable[Group]) -> Iterator[tuple[Group, tuple[str, ...]]]:
         """The shard's series with a label value that has no place."""
@@ -375,6 +405,12 @@ def _detail(alias: Alias) -> str:
         return f"no place is left for a new value of the label {', '.join(alias.over)}"[:MAX_DETAIL_CHARACTERS]
     of = "the bytes of a new series" if alias.reason == "byte_budget" else "a new series"
     return f"no place is left for {of} of the metric, or of all metrics"
+
+
+def _own(family: Family, labelvalues: tuple[str, ...]) -> Principal:
+    """Return whose series it is that busmon makes: the agent's that it tells of."""
+    labels = dict(zip(family.labelnames, labelvalues, strict=True))
+    return Principal("", labels["agent"]) if "agent" in labels else NOBODY
 
 
 def _folded(family: Family, labelvalues: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:

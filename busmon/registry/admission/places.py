@@ -1,8 +1,9 @@
 """Which label values have a place, the same for the whole fleet and after every restart.
 
 `places.jsonl` in the registry directory is a log, read on from where it was read last: `[family]` gives a family its
-number, `[family, label, value, since]` gives a value a place, and with null for `since` the place is given back. It
-is written under the admission's lock, and written anew when most of it is history. One object per shard and process.
+number, `[family, label, value, since, user, agent]` gives a value a place and an owner, and with null for `since` the
+place is given back; `lost` behind it says that somebody else needed it, however lately the value was seen. It is
+written under the admission's lock, and written anew when most of it is history. One object per shard and process.
 """
 
 import os
@@ -15,12 +16,16 @@ import orjson
 
 from busmon import files
 from busmon.errors import RegistryError
+from busmon.registry.admission.contest import Held
+from busmon.registry.principal import NOBODY, Principal
 from busmon.registry.shard import disk
 
 FILE_NAME = "places.jsonl"
 REWRITE_BYTES = 64 * 1024
 
 Line = list[str | float | None]
+
+LOST = "lost"
 
 _NONE: Mapping[str, float] = {}
 _CLOSED = -1
@@ -40,6 +45,7 @@ class Places:
     Attributes:
         numbers: each family's, in the order in which they first had a series.
         returns: changes whenever a place was given back.
+        lost: the values that had to give up their places, and have none by now.
     """
 
     def __init__(self, registry_dir: Path) -> None:
@@ -54,6 +60,8 @@ class Places:
     def _forget(self) -> None:
         self.numbers: dict[str, int] = {}
         self._taken: dict[tuple[str, str], dict[str, float]] = {}
+        self._owners: dict[Place, Principal] = {}
+        self.lost: set[Place] = set()
         self._inode = 0
         self._size = 0
         self._read_bytes = 0
@@ -69,6 +77,18 @@ class Places:
             for value, since in taken.items():
                 if since > now:
                     yield Place(family, label, value)
+
+    def held(self, family: str, label: str) -> dict[str, Held]:
+        """Give the label's values that have a place, since when, and whose they are."""
+        return {
+            value: Held(since, self._owners.get(Place(family, label, value), NOBODY))
+            for value, since in self.taken(family, label).items()
+        }
+
+    @property
+    def owners(self) -> Mapping[Place, Principal]:
+        """Whose each place is; those of an earlier version, and of busmon itself, aren't among them."""
+        return self._owners
 
     def refresh(self) -> bool:
         """Read what has been written since; whether there was anything.
@@ -95,9 +115,9 @@ class Places:
 
     # -- writing, with the admission's lock held and after a refresh ----------------------------------------------
 
-    def take(self, places: Iterable[Place], at: float) -> None:
+    def take(self, places: Iterable[Place], at: float, owner: Principal = NOBODY) -> None:
         """Give places to these values, whatever their budget is. On a full disk that is owed until `pay`."""
-        lines: list[Line] = [[*place, at] for place in places]
+        lines: list[Line] = [[*place, at, *owner] for place in places]
         self._apply(lines)
         self._owed += lines
         with suppress(OSError):
@@ -128,13 +148,13 @@ class Places:
             self._apply([[family]])
         return self.numbers[family]
 
-    def give_back(self, places: Iterable[Place]) -> None:
-        """Take the places away from these values.
+    def give_back(self, places: Iterable[Place], *, are_lost: bool = False) -> None:
+        """Take the places away from these values; `are_lost` if somebody else needs them.
 
         Raises:
             OSError: the log can't be written; they keep their places.
         """
-        lines: list[Line] = [[*place, None] for place in places]
+        lines: list[Line] = [[*place, None, *([LOST] if are_lost else [])] for place in places]
         self._append(lines)
         self._apply(lines)
         live = len(self.numbers) + sum(map(len, self._taken.values()))
@@ -156,7 +176,10 @@ class Places:
     def _rewrite(self) -> None:
         """Begin the log anew with what stands; whoever reads the old one sees another file in its place."""
         lines: list[Line] = [[family] for family in self.numbers]
-        lines += [[*key, value, since] for key, taken in self._taken.items() for value, since in taken.items()]
+        for key, taken in self._taken.items():
+            owners = [self._owners.get(Place(*key, value), NOBODY) for value in taken]
+            lines += [[*key, *item, *owner] for item, owner in zip(taken.items(), owners, strict=True)]
+        lines += [[*place, None, LOST] for place in self.lost]
         draft = self._path.with_suffix(".tmp")
         descriptor = files.draft(draft)
         try:
@@ -194,15 +217,23 @@ class Places:
         for line in lines:
             self._take_line(*line)
 
-    def _take_line(self, family: Any, label: Any = "", value: Any = "", since: Any = None) -> None:
+    def _take_line(self, family: Any, label: Any = "", value: Any = "", since: Any = None, *owner: Any) -> None:
         self._lines += 1
         if not label:
             self.numbers.setdefault(family, len(self.numbers))
         elif since is not None:
+            place = Place(family, label, value)
             self._taken.setdefault((family, label), {})[value] = since
+            self.lost.discard(place)
+            if any(owner):  # an earlier version noted none
+                self._owners[place] = Principal(*owner)
         else:
             self.returns += 1
+            place = Place(family, label, value)
             self._taken.get((family, label), {}).pop(value, None)
+            self._owners.pop(place, None)
+            if owner:
+                self.lost.add(place)
 
 
 def _joined(lines: Iterable[object]) -> bytes:

@@ -59,6 +59,7 @@ class Fold:
         self._columns = columns
         self._admission = admission
         self._routes = Routes(families, columns, admission.budgets, self._principal)
+        admission.sender = self._principal
         self._now = 0.0
         self._agent = OWN_AGENT
         self._sender: tuple[str | None, str, str] = None, OWN_AGENT, ""

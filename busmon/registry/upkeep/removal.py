@@ -70,7 +70,8 @@ def _unseen(shard: Shard, now: float) -> dict[str, set[LabelSet]]:
     unseen: dict[str, set[LabelSet]] = {}
     horizon = now - shard.admission.budgets.forget_seconds
     for group, labelvalues in list(shard.admission.placeless(shard.fold.groups.values())):
-        if shard.updated_at(group, labelvalues) >= horizon:
+        is_lost = shard.admission.is_lost(group, labelvalues)
+        if not is_lost and shard.updated_at(group, labelvalues) >= horizon:
             shard.admission.readmit(group, labelvalues, now)
         else:
             unseen.setdefault(group.family.metric_name, set()).add(group.labels(labelvalues))
