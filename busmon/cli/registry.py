@@ -33,6 +33,7 @@ examples:
   busmon registry drop queue_size            all series of the family
   busmon registry drop queue_size -l queue=tasks
   busmon registry drop queue_size --dry-run  how many that would be
+  busmon registry drop --agent telegraf-1    the metrics that an agent had taken up, and its label values
 
 The owner of each shard removes its series within a second or two; a shard that nobody owns is opened by the command
 itself. A series that is published again starts at 0. When the last one is gone, a changed catalogue may define the
@@ -84,7 +85,9 @@ def _add_drop(actions: Commands) -> None:
         DROP_EXAMPLES,
         description="Remove a family's series, or those with certain labels, from every shard.",
     )
-    drop.add_argument("name", metavar="NAME", help="the family's name, as in `busmon registry show`")
+    drop.add_argument("name", metavar="NAME", nargs="?", help="the family's name, as in `busmon registry show`")
+    drop.add_argument("--agent", metavar="NAME", help="what this agent took, in place of a family")
+    drop.add_argument("--user", metavar="NAME", help="with --agent: only what this user's agent took")
     drop.add_argument(
         "-l",
         "--label",
@@ -136,16 +139,34 @@ def run_drop(args: argparse.Namespace) -> int:
     settings, labels = settings_from(args), dict(args.labels)
     require_registry_dir(settings.registry_dir)
     families = Families(settings.registry_dir, Catalogue.load(settings.catalogue), settings.max_adopted_families)
+    if (args.name is None) == (args.agent is None) or (args.agent is None and args.user is not None):
+        raise UserError("expected a family's NAME, or --agent NAME, which may have a --user NAME")
+    if args.agent is not None:
+        return _drop_agent(args, settings.registry_dir, families)
     family = _named(families, args.name)
     if unknown := sorted(labels.keys() - {*family.labelnames}):
         raise UserError(f"{args.name} has no label {unknown[0]!r}; expected one of: {', '.join(family.labelnames)}")
     if args.dry_run:
         removed = _count(settings.registry_dir, family, labels)
     else:
-        removed = _drop(settings.registry_dir, families, args.name, labels, args.timeout)
+        removed = _answered(settings.registry_dir, families, args.name, labels, args.timeout)
     shards = sum(1 for series in removed.values() if series)
     verb = "would be removed" if args.dry_run else "removed"
     print(f"{sum(removed.values())} series of {args.name} in {counted(shards, 'shard')} {verb}")
+    return 0
+
+
+def _drop_agent(args: argparse.Namespace, registry_dir: Path, families: "Families") -> int:
+    """Remove what an agent took from every shard, and print how much."""
+    from busmon.registry.upkeep import survey
+
+    if args.labels:
+        raise UserError("expected no --label beside --agent: all that the agent took is removed")
+    took = survey.taken_by(registry_dir, families, args.agent, args.user)
+    if not args.dry_run:
+        _answered(registry_dir, families, "", {}, args.timeout, agent=args.agent, user=args.user)
+    verb = "would be removed" if args.dry_run else "removed"
+    print(f"{took.series} series of {took.metrics} metrics and {took.values} label values of {args.agent} {verb}")
     return 0
 
 
@@ -166,14 +187,21 @@ def _count(registry_dir: Path, family: "Family", labels: Mapping[str, str]) -> d
     return found
 
 
-def _drop(
-    registry_dir: Path, families: "Families", name: str, labels: Mapping[str, str], timeout_seconds: float
+def _answered(  # noqa: PLR0913 - a family with labels, or an agent with its user
+    registry_dir: Path,
+    families: "Families",
+    name: str,
+    labels: Mapping[str, str],
+    timeout_seconds: float,
+    *,
+    agent: str = "",
+    user: str | None = None,
 ) -> dict[int, int]:
     """Have every shard's owner remove them, or do it where there is none; how many by shard."""
     from busmon.registry.upkeep import requests, survey
 
     shards, deadline = survey.shards(registry_dir), time.time() + timeout_seconds
-    request = requests.ask(registry_dir, name, labels, deadline)
+    request = requests.ask(registry_dir, name, labels, deadline, agent=agent, user=user)
     try:
         while missing := [shard for shard in shards if shard not in requests.answers(registry_dir, request)]:
             if time.time() > deadline:
@@ -201,4 +229,4 @@ def _dropped_unowned(
         except ShardOwnedError:
             continue
         with closing(shard):
-            yield number, removal.drop(shard, request.family, request.labels, time.time())
+            yield number, removal.carry_out(shard, request, time.time())

@@ -71,9 +71,9 @@ class Upkeep:
             return
         self._lane.close(Trigger.REMOVAL)
         for request in asked:
-            removed = removal.drop(self._shard, request.family, request.labels, now)
+            removed = removal.carry_out(self._shard, request, now)
             requests.answer(registry_dir, request, shard, removed)
-            _log.info("upkeep.series_dropped", shard=shard, family=request.family, series=removed)
+            _log.info("upkeep.series_dropped", shard=shard, family=request.family, agent=request.agent, series=removed)
         if forgotten := removal.tidy(self._shard, now):
             _log.info("upkeep.series_forgotten", shard=shard, series=forgotten)
 

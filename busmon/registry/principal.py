@@ -15,6 +15,10 @@ class Principal(NamedTuple):
     user: str
     agent: str
 
+    def matches(self, agent: str, user: str | None) -> bool:
+        """Return whether this is the agent, of this user or of any."""
+        return self.agent == agent and user in {None, self.user}
+
     def __str__(self) -> str:
         return f"{self.agent} (user {self.user})" if self.user else self.agent
 

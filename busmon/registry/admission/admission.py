@@ -30,6 +30,12 @@ from busmon.registry.principal import NOBODY, Principal, Sender, nobody
 from busmon.registry.upkeep.survey import last_seen
 
 LOCK_NAME = "admission.lock"
+OWN_AGENT = "busmon"
+"""Who publishes busmon's own samples."""
+
+ACTIVE_AGENTS = "active_agents"
+"""The gauge that is derived from presence."""
+
 LABEL_OVERFLOW = "busmon_label_overflow_total"
 SERIES_OVERFLOW = "busmon_series_overflow_total"
 
@@ -106,7 +112,7 @@ class Admission:
         if alias is None or now >= alias.until:
             if self._families.is_adopted(metric):
                 label_texts(group.family.labelnames, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
-            owner = _own(group.family, labelvalues) if group.family.internal else self.sender()
+            owner = _own(group.family, labelvalues) if agent == OWN_AGENT else self.sender()
             alias = self._decide(group, labelvalues, owner, now)
             if alias.over or alias.reason:
                 self._remember(key, alias)
@@ -348,6 +354,18 @@ class Admission:
             self._families.unfreeze(family.name)
         return True
 
+    def forfeit(self, agent: str, user: str | None) -> None:
+        """Take all places away from an agent's label values; their series leave each shard.
+
+        Raises:
+            OSError: the log can't be written.
+        """
+        with self._locked():
+            self.refresh()
+            theirs = [place for place, owner in self._places.owners.items() if owner.matches(agent, user)]
+            self._places.give_back(theirs, are_lost=True)
+            self.refresh()
+
     # -- its life -------------------------------------------------------------------------------------------------
 
     def limit(self, budgets: Budgets) -> None:
@@ -410,7 +428,8 @@ def _detail(alias: Alias) -> str:
 def _own(family: Family, labelvalues: tuple[str, ...]) -> Principal:
     """Return whose series it is that busmon makes: the agent's that it tells of."""
     labels = dict(zip(family.labelnames, labelvalues, strict=True))
-    return Principal("", labels["agent"]) if "agent" in labels else NOBODY
+    named = labels.get("type", "") if family.name == ACTIVE_AGENTS else labels.get("agent", "")
+    return Principal("", named) if named else NOBODY
 
 
 def _folded(family: Family, labelvalues: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:

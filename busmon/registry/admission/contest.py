@@ -53,7 +53,8 @@ def given_up(
     excess, most = _excess(counts, asker, budget), max(1, budget // PART)
     if excess is not None:
         theirs = [value for value in young if held[value].owner in excess.owners]
-        return sorted(reversed(theirs), key=lambda value: -held[value].since)[: min(most, excess.values)]
+        newest_first = sorted(theirs, key=lambda value: held[value].since)[::-1]
+        return newest_first[: min(most, excess.values)]
     silent = {value: now - held[value].since - lives[value] for value in young if held[value].owner != asker}
     over = [value for value, silence in silent.items() if silence > max(LEAST_SILENCE_SECONDS, lives[value])]
     return sorted(over, key=lambda value: -silent[value])[:most]

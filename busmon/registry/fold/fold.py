@@ -14,7 +14,7 @@ from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.errors import AdoptionError, RejectedError
-from busmon.registry.admission.admission import SERIES_OVERFLOW, Admission
+from busmon.registry.admission.admission import ACTIVE_AGENTS, OWN_AGENT, SERIES_OVERFLOW, Admission
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.checks import check_trace_id, checked, label_texts, stated_time, value_of
 from busmon.registry.admission.families import Families
@@ -32,12 +32,6 @@ from busmon.wire.envelope import MOVE, Envelope, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 from busmon.wire.members import label_names, labels_of, word
 from busmon.wire.rejections import Rejections
-
-OWN_AGENT = "busmon"
-"""Who publishes busmon's own samples."""
-
-ACTIVE_AGENTS = "active_agents"
-"""The gauge that is derived from presence."""
 
 _NO_TABLE = "a table is an object with a list of rows"
 _FEW_VALUES = 8

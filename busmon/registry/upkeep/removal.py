@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from busmon.registry.shard.compaction import LabelSet
 from busmon.registry.shard.shard import Shard
+from busmon.registry.upkeep.requests import Request
 
 
 def is_due(shard: Shard) -> bool:
@@ -63,6 +64,33 @@ def drop(shard: Shard, name: str, labels: Mapping[str, str], now: float) -> int:
     shard.admission.release(family)
     shard.fold.reroute()
     return len(matching)
+
+
+def drop_agent(shard: Shard, agent: str, user: str | None, now: float) -> int:
+    """Remove the metrics that an agent had taken up, and the series of the label values that are its; how many.
+
+    Its places are given back first, for the whole fleet, so that whatever is killed in between is finished later.
+
+    Raises:
+        OSError: a file can't be written; what wasn't removed is for another time.
+        RegistryError: as of `Shard.remove`.
+    """
+    shard.commit(now)
+    shard.admission.forfeit(agent, user)
+    names = [name for name, owner in shard.families.owners.items() if owner.matches(agent, user)]
+    removed = sum(drop(shard, name, {}, now) for name in names)
+    return removed + tidy(shard, now)
+
+
+def carry_out(shard: Shard, request: Request, now: float) -> int:
+    """Do what a person asked for; how many series were removed.
+
+    Raises:
+        OSError, RegistryError: as of `drop`.
+    """
+    if request.agent:
+        return drop_agent(shard, request.agent, request.user, now)
+    return drop(shard, request.family, request.labels, now)
 
 
 def _unseen(shard: Shard, now: float) -> dict[str, set[LabelSet]]:

@@ -19,21 +19,38 @@ _MAX_BYTES = 1 << 20
 
 
 class Request(NamedTuple):
-    """The removal of a family's series that have these labels; `expires_at` is in seconds since the epoch."""
+    """The removal of a family's series that have these labels, or of what an agent took.
+
+    Attributes:
+        family: empty where an agent is named.
+        expires_at: in seconds since the epoch.
+        agent: whose metrics and label values are removed; empty where a family is named.
+        user: the agent's user; None for any.
+    """
 
     id: str
     family: str
     labels: dict[str, str]
     expires_at: float
+    agent: str = ""
+    user: str | None = None
 
 
-def ask(registry_dir: Path, family: str, labels: Mapping[str, str], expires_at: float) -> Request:
+def ask(  # noqa: PLR0913 - a family with labels, or an agent with its user
+    registry_dir: Path,
+    family: str,
+    labels: Mapping[str, str],
+    expires_at: float,
+    *,
+    agent: str = "",
+    user: str | None = None,
+) -> Request:
     """Write a request.
 
     Raises:
         OSError: it can't be written.
     """
-    request = Request(secrets.token_hex(8), family, dict(labels), expires_at)
+    request = Request(secrets.token_hex(8), family, dict(labels), expires_at, agent, user)
     (registry_dir / DIRECTORY).mkdir(mode=0o700, exist_ok=True)
     _write(registry_dir / DIRECTORY / f"{request.id}.json", request._asdict())
     return request

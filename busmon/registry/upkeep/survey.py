@@ -15,6 +15,8 @@ import orjson
 from busmon import files
 from busmon.catalogue.family import Family
 from busmon.errors import RegistryError
+from busmon.registry.admission.families import Families
+from busmon.registry.admission.places import Places
 from busmon.registry.fold.columns import COLUMNS, column_of, file_name
 from busmon.registry.shard.compaction import LabelSet
 from busmon.registry.shard.values import contents, parse_entries
@@ -84,6 +86,35 @@ def series(registry_dir: Path, families: Collection[Family]) -> dict[str, list[S
                     place = shard, _labels(key)
                     found[name][place] = max(at, found[name].get(place, 0.0))
     return {name: [Seen(*place, at) for place, at in places.items()] for name, places in found.items()}
+
+
+class Taken(NamedTuple):
+    """What an agent took: series in all shards, of metrics of its own and of label values that are its."""
+
+    series: int
+    metrics: int
+    values: int
+
+
+def taken_by(registry_dir: Path, families: Families, agent: str, user: str | None) -> Taken:
+    """Count what an agent took.
+
+    Raises:
+        RegistryError: the log of places isn't what busmon wrote.
+    """
+    metrics = {name for name, owner in families.owners.items() if owner.matches(agent, user)}
+    places = Places(registry_dir)
+    values = [place for place, owner in places.owners.items() if owner.matches(agent, user)]
+    places.close()
+    theirs: dict[str, set[tuple[str, str]]] = {}
+    for name, label, value in values:
+        theirs.setdefault(name, set()).add((label, value))
+    concerned = [family for family in families.frozen() if family.name in metrics or family.name in theirs]
+    found = series(registry_dir, concerned)
+    count = sum(
+        name in metrics or not each.labels.isdisjoint(theirs[name]) for name, seen in found.items() for each in seen
+    )
+    return Taken(count, len(metrics), len(values))
 
 
 def last_seen(registry_dir: Path, family: Family) -> dict[tuple[str, str], float]:

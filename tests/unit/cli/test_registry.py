@@ -12,7 +12,7 @@ import pytest
 
 from busmon import cli
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.upkeep import requests
+from busmon.registry.upkeep import removal, requests
 from busmon.registry.upkeep.report import FamilyUse, Report, text
 from busmon.settings import Settings
 from tests.unit.registry.registries import NOW, Registry, series, stock
@@ -42,7 +42,7 @@ def owned(directory: Path, shard: int) -> Iterator[None]:
             started.set()
             while not ended.wait(0.01):
                 for request in requests.pending(directory, shard):
-                    removed = registry.drop(request.family, request.labels, time.time())
+                    removed = removal.carry_out(registry.shard, request, time.time())
                     requests.answer(directory, request, shard, removed)
 
     owner = threading.Thread(target=own)
@@ -96,6 +96,25 @@ def test_series_are_dropped_by_the_owners_that_there_are(directory: Path, capsys
         assert cli.main(["registry", "drop", "queue_size"]) == 0
     assert capsys.readouterr().out == "4 series of queue_size in 2 shards removed\n"
     assert not [key for key in stock(directory) if key[0] == "queue_size"]
+
+
+def test_what_an_agent_took_is_dropped_with_and_without_owners(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "4 series of 0 metrics and 3 label values of tester"
+    assert cli.main(["registry", "drop", "--agent", "tester", "--dry-run"]) == 0
+    with owned(directory, 1):
+        assert cli.main(["registry", "drop", "--agent", "tester"]) == 0
+    assert capsys.readouterr().out == f"{told} would be removed\n{told} removed\n"
+    assert not [key for key in stock(directory) if key[0] == "queue_size"]
+    assert not [*(directory / "requests").iterdir()]
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize("words", [[], ["queue_size", "--agent", "a"], ["queue_size", "--user", "u"]])
+def test_a_family_or_an_agent_is_expected(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["registry", "drop", *words]) == 2
+    assert "expected a family's NAME, or --agent NAME" in capsys.readouterr().err
 
 
 def test_a_dry_run_removes_nothing(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
