@@ -1,4 +1,4 @@
-"""On a real broker, with a publisher's rights: one agent's greed keeps no other out, and one command frees what it took."""
+"""On a real broker: one agent's greed keeps no other out, and one command frees what it took."""
 
 import json
 import subprocess
@@ -28,29 +28,30 @@ def started(name: str) -> dict[str, object]:
 
 @pytest.mark.timeout(240)
 def test_label_values_and_names_of_one_agent_keep_no_other_out(node: PrivateNode, vhost: Vhost, tmp_path: Path) -> None:
-    with users(node, vhost, tmp_path) as made, made.fleet() as fleet:
-        with Publisher(made, f"{made.exchange}-publisher") as publisher:
-            publisher.envelope("evil-1", 1, [started(f"fake-{n}") for n in range(150)], agent="evil")
-            gauges = [{"name": f"junk_{n}", "type": "gauge", "value": 1} for n in range(1200)]
-            publisher.envelope(
-                "evil-1", 2, [{"name": "sales_total", "type": "gauge", "value": 1}, *gauges], agent="evil"
-            )
-            for number in range(150):
-                publisher.envelope(f"fake-{number}", 1, [], agent=f"fake-{number}")
-            fleet.wait_for_total("agent_starts_total", 150)
-            wait_until(lambda: fleet.totals().get("busmon_adopted_families") == 500, "half of the metrics to be taken")
-            sold = {"name": "sales_total", "type": "counter", "value": 3}
-            mine = {"name": "mine_total", "type": "counter", "value": 1}
-            publisher.envelope("planner-1", 1, [started("planner"), mine, sold], agent="planner")
-            wait_until(lambda: shown(fleet, 'agent_starts_total{agent="planner"} 1.0'), "the honest label value")
-            wait_until(lambda: shown(fleet, "mine_total 1.0"), "the honest metric")
-            wait_until(lambda: shown(fleet, 'active_agents{type="planner"} 1.0'), "the honest agent's presence")
-            assert shown(fleet, 'busmon_adopted_families{agent="evil"} 500.0')
-            assert json.loads(registry(fleet, "show", "--json"))["adopted"]["by_agent"] == {"evil": 500, "planner": 1}
-            registry(fleet, "drop", "--agent", "evil")
-            publisher.envelope("planner-1", 2, [sold], agent="planner")
-            wait_until(lambda: shown(fleet, "sales_total 3.0"), "the name to be free")
-            assert not shown(fleet, "junk_")
-            assert shown(fleet, 'agent_starts_total{agent="planner"} 1.0')
-            assert not shown(fleet, 'agent_starts_total{agent="fake')
-            assert "worker.metric_not_taken_up" in fleet.log.read_text()
+    with (
+        users(node, vhost, tmp_path) as made,
+        made.fleet() as fleet,
+        Publisher(made, f"{made.exchange}-publisher") as publisher,
+    ):
+        publisher.envelope("evil-1", 1, [started(f"fake-{n}") for n in range(150)], agent="evil")
+        gauges = [{"name": f"junk_{n}", "type": "gauge", "value": 1} for n in range(1200)]
+        publisher.envelope("evil-1", 2, [{"name": "sales_total", "type": "gauge", "value": 1}, *gauges], agent="evil")
+        for number in range(150):
+            publisher.envelope(f"fake-{number}", 1, [], agent=f"fake-{number}")
+        fleet.wait_for_total("agent_starts_total", 150)
+        wait_until(lambda: fleet.totals().get("busmon_adopted_families") == 500, "half of the metrics to be taken")
+        sold = {"name": "sales_total", "type": "counter", "value": 3}
+        mine = {"name": "mine_total", "type": "counter", "value": 1}
+        publisher.envelope("planner-1", 1, [started("planner"), mine, sold], agent="planner")
+        wait_until(lambda: shown(fleet, 'agent_starts_total{agent="planner"} 1.0'), "the honest label value")
+        wait_until(lambda: shown(fleet, "mine_total 1.0"), "the honest metric")
+        wait_until(lambda: shown(fleet, 'active_agents{type="planner"} 1.0'), "the honest agent's presence")
+        assert shown(fleet, 'busmon_adopted_families{agent="evil"} 500.0')
+        assert json.loads(registry(fleet, "show", "--json"))["adopted"]["by_agent"] == {"evil": 500, "planner": 1}
+        registry(fleet, "drop", "--agent", "evil")
+        publisher.envelope("planner-1", 2, [sold], agent="planner")
+        wait_until(lambda: shown(fleet, "sales_total 3.0"), "the name to be free")
+        assert not shown(fleet, "junk_")
+        assert shown(fleet, 'agent_starts_total{agent="planner"} 1.0')
+        assert not shown(fleet, 'agent_starts_total{agent="fake')
+        assert "worker.metric_not_taken_up" in fleet.log.read_text()
