@@ -42,7 +42,7 @@ test-storage: ## set up, then prove retention, federation, replicas and shards o
 	@.ci/setup --test
 	.venv/bin/pytest tests/storage
 
-alerts: ## set up, then measure live how long 40 faults take to reach a webhook. ALERTS=--few for five
+alerts: ## set up, then measure live how long 65 faults take to reach a webhook. ALERTS=--few for five
 	@.ci/setup --test
 	.venv/bin/python benchmarks/alerts_live.py $(ALERTS)
 

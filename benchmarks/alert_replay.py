@@ -29,9 +29,9 @@ BEGINS = 1_700_006_400
 
 TARGET = {"job": "busmon", "instance": "a:9797", "registry": "a:9797"}
 BOOT_SECONDS = 60
-TOLERANCE = 35
+TOLERANCE = 20
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_CLOCK_FAMILIES = ("busmon_last_envelope_timestamp_seconds",)
+_CLOCK_FAMILIES = ("busmon_last_envelope_timestamp_seconds", "certificate_expiry_timestamp_seconds")
 
 Series = Mapping[int, Values]
 Intervals = list[tuple[float, float, float]]
@@ -167,10 +167,12 @@ def intervals(true_at: set[int], every: int, hold: int, keep: int) -> Intervals:
 def confirmed(directory: Path, groups: Sequence[rules.Group], name: str, values: Values, fired: float) -> str:
     """What promtool says against an alert firing at this moment of an episode; empty if it agrees.
 
-    Groups are evaluated in no order there, and all of them every STEP seconds, so it may differ by an interval.
+    Groups are evaluated in no order there, and all every STEP seconds, so it may differ by the longest interval.
     """
+    kept = only(groups, reached(groups, [name]))
+    tolerance = TOLERANCE + max(seconds(group.interval) for group in kept)
     firing = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
-    moments = [(fired - TOLERANCE, []), (fired + TOLERANCE, [{"labels": "{}", "value": 1}])]
+    moments = [(fired - tolerance, []), (fired + tolerance, [{"labels": "{}", "value": 1}])]
     written = [
         {"series": _labelled(key), "values": " ".join("_" if value is None else repr(value) for value in row)}
         for key, row in values.items()
@@ -184,7 +186,7 @@ def confirmed(directory: Path, groups: Sequence[rules.Group], name: str, values:
         ],
     }
     rule_file, path = directory / f"{name}-rules.yml", directory / f"{name}.yml"
-    rule_file.write_text(text(only(groups, reached(groups, [name]))))
+    rule_file.write_text(text(kept))
     path.write_text(json.dumps({"rule_files": [str(rule_file)], "evaluation_interval": f"{STEP}s", "tests": [test]}))
     run = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, check=False)
     return "" if run.returncode == 0 else run.stdout + run.stderr

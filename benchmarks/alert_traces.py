@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
+from alert_courses import FURTHER, shown
+
 from busmon.demo.weather import Conditions, Weather
 from busmon.publish.presence import HEARTBEAT_SECONDS
 
@@ -31,12 +33,15 @@ QUIET = frozenset(
         "clock",
         "low-traffic",
         "garbage",
+        "blips",
     }
 )
 IDLE = frozenset({"quiet", "missed", "low-traffic"})
 """Where the agent says nothing but that it lives."""
 
-ERROR_RATES = frozenset({"TaskFailuresSpike", "HighErrorRate", "ElevatedErrorRate"})
+ERROR_RATES = frozenset(
+    {"TaskFailuresSpike", "HighErrorRate", "ElevatedErrorRate", "TaskErrorBudgetBurnsFast", "TaskErrorBudgetBurns"}
+)
 QUEUES = frozenset({"QueueFillsFast", "QueueOverflow", "QueueBackup"})
 SLOW = frozenset({"ResponseTimesSpike", "SlowResponseTime"})
 
@@ -81,7 +86,10 @@ class Fault:
 
 FAULTS = {
     "error-rate-high": Fault(
-        "high-error-rate", (1.0, 4.0), frozenset({"TaskFailuresSpike", "HighErrorRate"}), ERROR_RATES
+        "high-error-rate",
+        (1.0, 4.0),
+        frozenset({"TaskFailuresSpike", "HighErrorRate", "TaskErrorBudgetBurnsFast"}),
+        ERROR_RATES,
     ),
     "error-rate-low": Fault("high-error-rate", (0.1, 0.25), frozenset({"HighErrorRate"}), ERROR_RATES),
     "error-rate-elevated": Fault("high-error-rate", (0.03, 0.033), frozenset({"ElevatedErrorRate"}), ERROR_RATES),
@@ -99,8 +107,9 @@ FAULTS = {
     "agent-silent": Fault("", (1.0, 1.0), frozenset({"AgentSilent"})),
     "shard-cancelled": Fault("", (1.0, 1.0), frozenset({"PipelineNotConsuming"})),
     "worker-down": Fault("", (1.0, 1.0), frozenset({"WorkerDown"})),
+    **{kind: Fault("", (1.0, 1.0), fault.must, fault.may) for kind, fault in FURTHER.items()},
 }
-"""`agent-silent` and the ones after it are of processes; the benchmark takes their series away or turns them."""
+"""`agent-silent` to `worker-down` are of processes; the benchmark takes their series away or turns them."""
 
 
 def episodes(rounds: int, seed: str, shapes: tuple[str, ...]) -> list[Episode]:
@@ -192,6 +201,7 @@ class _Trace:
         yield from self._levels(now, conditions)
         yield from self._agents(now)
         yield from self._pipeline(now)
+        yield from self._further(now)
 
     def _targets(self, now: float) -> Iterator[tuple[str, float]]:
         kind = self._episode.kind
@@ -276,6 +286,11 @@ class _Trace:
             float(not (kind == "shard-cancelled" and gone) and not replaced),
         )
         yield 'busmon_worker_up{worker="0"}', float(not (kind == "worker-down" and gone) and not replaced)
+
+    def _further(self, now: float) -> Iterator[tuple[str, float]]:
+        for course, is_departed in shown(self._episode.kind, now - self._episode.onset, LASTING):
+            value = course.fault if is_departed else course.calm
+            yield self._count(course.series, value * STEP) if course.is_counter else (course.series, float(value))
 
     def _near(self, name: str) -> float:
         """A level that wanders a little around its own middle."""

@@ -56,7 +56,7 @@ class Score:
         began, fired, _ = in_time[0]
         self.from_onset.append(fired - episode.onset)
         self.from_crossing.append(fired - began)
-        if (ended := right[-1][2]) < SECONDS:
+        if episode.end <= (ended := right[-1][2]) < SECONDS:
             self.reset.append(ended - episode.end)
 
 
@@ -130,7 +130,8 @@ def summary(scores: dict[str, Score], played: Sequence[Episode], checked: dict[s
     total = false + sum(score.right for score in scores.values())
     negatives = sum(not episode.must for episode in played)
     yield f"{len(played)} episodes, {negatives} of them negatives. {false} of {total} firings were false:"
-    yield f"{false / total:.2%}, at most {bound(false, total):.2%} with 95 % confidence."
+    if total:
+        yield f"{false / total:.2%}, at most {bound(false, total):.2%} with 95 % confidence."
     agreed = sum(not said for said in checked.values())
     yield f"promtool agreed on the moment of firing in {agreed} of {len(checked)} alerts cross-checked."
     yield from (f"- promtool on {name}: {said}" for name, said in checked.items() if said)

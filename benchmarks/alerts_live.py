@@ -1,6 +1,6 @@
 """How long from a fault to the webhook, live: agents, RabbitMQ, fleet, exporter, Prometheus, Alertmanager, all real.
 
-    python benchmarks/alerts_live.py                49 faults at random moments within 3 minutes; takes about 8
+    python benchmarks/alerts_live.py                65 faults at random moments within 3 minutes; takes about 9
     python benchmarks/alerts_live.py --few          one of each of five kinds; takes about 3
     python benchmarks/alerts_live.py --write        the table goes into docs/alerting.md
 
@@ -12,24 +12,23 @@ agent's value changes, or a process is killed, to the webhook's request.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from alert_platform import Fault, Platform, served
+from alert_platform import address as address_of
 from alerts import three
 
-from busmon import Telemetry
+from busmon import rules
 from busmon import settings as all_settings
 from busmon.demo import inbox
 from busmon.demo.native import NativeStack
@@ -38,39 +37,35 @@ from busmon.demo.rabbitmq import Address
 WARM_UP_SECONDS = 75.0
 SPREAD_SECONDS = 180.0
 PATIENCE_SECONDS = 300.0
+LAST_SECONDS = 60.0
+"""By then the scraped targets that fail are told of."""
+
 TICK_SECONDS = 1.0
 PAGE = Path("docs/alerting.md")
 BEGIN, END = "<!-- Written by `python benchmarks/alerts_live.py --write`: -->", "<!-- until there. -->"
-AGENT = """
-import sys, time
-from dataclasses import replace
-from busmon import Telemetry, settings
-telemetry = Telemetry(sys.argv[1], settings=replace(settings.load(), amqp_url=sys.argv[2]))
-submitted = telemetry.counter("tasks_submitted_total", labelnames=("type", "priority")).labels("live", "low")
-while True:
-    submitted.inc()
-    time.sleep(float(sys.argv[3]))
-"""
-BUSY_SECONDS, IDLE_SECONDS = 1, 3600
 
-
-@dataclass(slots=True)
-class Fault:
-    """One thing that goes wrong.
-
-    Attributes:
-        alert: that is to tell of it.
-        label: by which it is known.
-        value: of that label.
-        act: makes it so, at the onset and at each tick after; it is given the seconds since.
-    """
-
-    alert: str
-    label: str
-    value: str
-    act: Callable[[float], object]
-    due: float = 0.0
-    began: float | None = None
+SEVERAL = {
+    "QueueOverflow": 6,
+    "QueueFillsFast": 6,
+    "DependencyDown": 6,
+    "DatabaseConnectionPoolExhausted": 5,
+    "MemoryNearlyExhausted": 5,
+    "ResponseTimesSpike": 4,
+    "TaskFailuresSpike": 1,
+    "AgentSilent": 12,
+    "ServiceDown": 4,
+    "ServiceAbsent": 1,
+    "ScrapeFilesSkipped": 1,
+    "HighMemoryUsage": 2,
+    "SlowResponseTime": 1,
+    "DependencyBreakerOpen": 3,
+    "ConfigurationReloadFailed": 3,
+    "ConfigurationChanged": 2,
+    "BatchJobStarted": 1,
+    "BatchJobFailed": 1,
+    "AgentRestarted": 1,
+}
+"""How many faults of each alert a run has."""
 
 
 @dataclass(slots=True)
@@ -89,119 +84,6 @@ class Told:
                     self.at.setdefault((labels["alertname"], value), now)
 
 
-class Platform:
-    """What the faults happen to: one agent with many series, some processes, some scraped targets.
-
-    Args:
-        stack: ends them.
-        amqp_url: the broker's.
-    """
-
-    def __init__(self, stack: ExitStack, amqp_url: str) -> None:
-        self._amqp_url = amqp_url
-        self._stack = stack
-        telemetry = Telemetry("live", settings=replace(all_settings.load(), amqp_url=amqp_url))
-        stack.callback(telemetry.close, 1.0)
-        self._queue = telemetry.gauge("queue_size", labelnames=("queue",))
-        self._up = telemetry.gauge("service_up", labelnames=("service",))
-        self._active = telemetry.gauge("connection_pool_active", labelnames=("type",))
-        self._size = telemetry.gauge("connection_pool_size", labelnames=("type",))
-        self._memory = telemetry.gauge("memory_usage_bytes", labelnames=("process",))
-        self._limit = telemetry.gauge("memory_limit_bytes", labelnames=("process",))
-        self._tasks = telemetry.counter("tasks_processed_total", labelnames=("agent", "status"))
-        self._requests = telemetry.histogram("api_request_duration_seconds", labelnames=("endpoint", "method"))
-        self._failing = 0.0
-        self._slow: set[str] = set()
-        self._endpoints: list[str] = []
-        self._pauses = cycle((BUSY_SECONDS, IDLE_SECONDS))
-
-    def faults(self, counts: dict[str, int]) -> Iterator[Fault]:
-        """So many of each alert, on series of their own that are well until then."""
-        makers: dict[str, Callable[[str], Fault]] = {
-            "QueueOverflow": self._overflow,
-            "QueueFillsFast": self._filling,
-            "DependencyDown": self._dependency,
-            "DatabaseConnectionPoolExhausted": self._pool,
-            "MemoryNearlyExhausted": self._exhausted,
-            "ResponseTimesSpike": self._slowness,
-            "TaskFailuresSpike": self._failures,
-            "AgentSilent": self._silence,
-            "ServiceDown": self._target,
-        }
-        for alert, count in counts.items():
-            for number in range(count):
-                yield makers[alert](f"{alert.lower()}-{number}")
-
-    def tick(self) -> None:
-        """A second's tasks and requests."""
-        failed = round(20 * self._failing)
-        self._tasks.labels("live", "success").inc(20 - failed)
-        self._tasks.labels("live", "failure").inc(failed)
-        for endpoint in self._endpoints:
-            for _ in range(4):
-                self._requests.labels(endpoint, "GET").observe(8.0 if endpoint in self._slow else 0.05)
-
-    def _overflow(self, name: str) -> Fault:
-        self._queue.labels(name).set(300)
-        return Fault("QueueOverflow", "queue", name, lambda _: self._queue.labels(name).set(12_000))
-
-    def _filling(self, name: str) -> Fault:
-        self._queue.labels(name).set(300)
-        return Fault("QueueFillsFast", "queue", name, lambda age: self._queue.labels(name).set(300 + 150 * age))
-
-    def _dependency(self, name: str) -> Fault:
-        self._up.labels(name).set(1)
-        return Fault("DependencyDown", "dependency", name, lambda _: self._up.labels(name).set(0))
-
-    def _pool(self, name: str) -> Fault:
-        self._size.labels(name).set(20)
-        self._active.labels(name).set(5)
-        return Fault("DatabaseConnectionPoolExhausted", "type", name, lambda _: self._active.labels(name).set(20))
-
-    def _exhausted(self, name: str) -> Fault:
-        self._limit.labels(name).set(1e9)
-        self._memory.labels(name).set(3e8)
-        return Fault("MemoryNearlyExhausted", "process", name, lambda _: self._memory.labels(name).set(9.7e8))
-
-    def _slowness(self, name: str) -> Fault:
-        self._endpoints.append(name)
-        return Fault("ResponseTimesSpike", "endpoint", name, lambda _: self._slow.add(name))
-
-    def _failures(self, _: str) -> Fault:
-        def fail(_: float) -> None:
-            self._failing = 0.3
-
-        return Fault("TaskFailuresSpike", "", "", fail)
-
-    def _silence(self, name: str) -> Fault:
-        pause = str(next(self._pauses))  # one that was idle, and was heard, must not be told before it is killed
-        process = subprocess.Popen([sys.executable, "-c", AGENT, name, self._amqp_url, pause])
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-
-        def kill(age: float) -> None:
-            if age == 0 and process.poll() is not None:
-                sys.exit(f"the agent {name} ended by itself")
-            process.kill()
-
-        return Fault("AgentSilent", "agent", name, kill)
-
-    def _target(self, _: str) -> Fault:
-        server = _served(self._stack, _Target)
-        return Fault("ServiceDown", "instance", _address(server), lambda _: setattr(server, "is_down", True))
-
-
-class _Target(BaseHTTPRequestHandler):
-    """Something to scrape."""
-
-    def do_GET(self) -> None:
-        self.send_response(503 if getattr(self.server, "is_down", False) else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 def main() -> None:
     """Play the faults, and print the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,22 +91,11 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true", help="write the table into docs/alerting.md")
     arguments.add_argument("--seed", type=int, default=1, help="when the faults begin (default: 1)")
     given = arguments.parse_args()
-    several = {
-        "QueueOverflow": 6,
-        "QueueFillsFast": 6,
-        "DependencyDown": 6,
-        "DatabaseConnectionPoolExhausted": 5,
-        "MemoryNearlyExhausted": 5,
-        "ResponseTimesSpike": 4,
-        "TaskFailuresSpike": 1,
-        "AgentSilent": 12,
-        "ServiceDown": 4,
-    }
     one = dict.fromkeys(
         ("QueueOverflow", "DependencyDown", "TaskFailuresSpike", "MemoryNearlyExhausted", "ServiceDown"), 1
     )
     with ExitStack() as stack:
-        faults, told = play(stack, one if given.few else several, SPREAD_SECONDS / (4 if given.few else 1), given.seed)
+        faults, told = play(stack, one if given.few else SEVERAL, SPREAD_SECONDS / (4 if given.few else 1), given.seed)
     lines = list(report(faults, told))
     print("\n".join(lines))
     if given.write:
@@ -240,14 +111,15 @@ def play(stack: ExitStack, counts: dict[str, int], spread: float, seed: int) -> 
     quiet = ("--agents", "1", "--rate", "0.2", "--deploys", "0")
     monitoring = stack.enter_context(NativeStack(directory, all_settings.load(), say, quiet))
     told = Told()
-    _route(directory, monitoring.addresses["alertmanager"], _address(_webhook(stack, told)))
+    _route(directory, monitoring.addresses["alertmanager"], address_of(_webhook(stack, told)))
     address = Address.read(directory / "rabbitmq")
-    platform = Platform(stack, f"amqp://guest:guest@127.0.0.1:{address.amqp_port}/%2F")
+    platform = Platform(stack, f"amqp://guest:guest@127.0.0.1:{address.amqp_port}/%2F", directory)
     faults, random = list(platform.faults(counts)), Random(seed)  # noqa: S311 - repeats by its seed
     _scrape(directory, monitoring.addresses["node"], faults)
     began = time.monotonic()
     for fault in faults:
-        fault.due = began + WARM_UP_SECONDS + random.uniform(0, spread)
+        moment = spread + LAST_SECONDS if fault.is_last else random.uniform(0, spread)
+        fault.due = began + WARM_UP_SECONDS + moment
     say(f"{len(faults)} faults, the first in {WARM_UP_SECONDS:.0f} s")
     last = began + WARM_UP_SECONDS + spread + PATIENCE_SECONDS
     while time.monotonic() < last and any(_delay(fault, told) is None for fault in faults):
@@ -270,16 +142,26 @@ def _advance(faults: Sequence[Fault], told: Told) -> None:
 
 
 def report(faults: Sequence[Fault], told: Told) -> Iterator[str]:
-    """The delays of each alert, and of all."""
-    yield "| Alert | Faults | Told | From onset to the webhook, s: p50 / p95 / max |"
-    yield "|---|---:|---:|---:|"
-    every: list[float] = []
+    """The delays of each alert, of all critical ones, and of the others."""
+    tiers = {
+        rule.name: rule.labels["tier"]
+        for groups in rules.read(rules.Thresholds.load()).values()
+        for group in groups
+        for rule in group.rules
+        if isinstance(rule, rules.Alert)
+    }
+    yield "| Alert | Tier | Faults | Told | From onset to the webhook, s: p50 / p95 / max |"
+    yield "|---|---|---:|---:|---:|"
     for alert in sorted({fault.alert for fault in faults}):
-        delays = [_delay(fault, told) for fault in faults if fault.alert == alert]
-        known = [delay for delay in delays if delay is not None]
-        every += known
-        yield f"| {alert} | {len(delays)} | {len(known)} | {three(known)} |"
-    yield f"| all | {len(faults)} | {len(every)} | {three(every)} |"
+        yield _row(alert, tiers[alert], [fault for fault in faults if fault.alert == alert], told)
+    for name, is_critical in (("all critical", True), ("all others", False)):
+        if some := [fault for fault in faults if (tiers[fault.alert] == "P1") == is_critical]:
+            yield _row(name, "P1" if is_critical else "P2, P3", some, told)
+
+
+def _row(name: str, tier: str, faults: Sequence[Fault], told: Told) -> str:
+    known = [delay for fault in faults if (delay := _delay(fault, told)) is not None]
+    return f"| {name} | {tier} | {len(faults)} | {len(known)} | {three(known)} |"
 
 
 def _delay(fault: Fault, told: Told) -> float | None:
@@ -311,19 +193,7 @@ def _webhook(stack: ExitStack, told: Told) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    return _served(stack, Hook)
-
-
-def _served(stack: ExitStack, answers: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    stack.callback(server.server_close)
-    stack.callback(server.shutdown)
-    return server
-
-
-def _address(server: ThreadingHTTPServer) -> str:
-    return f"127.0.0.1:{server.server_address[1]}"
+    return served(stack, Hook)
 
 
 def say(line: str) -> None:
