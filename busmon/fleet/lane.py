@@ -8,7 +8,7 @@ reason is folded again one by one, so that whose fault it is goes to quarantine 
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate, compress, groupby, takewhile
 from operator import attrgetter
@@ -39,6 +39,9 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_RUN_BYTES = 64 * 1024
 """Bodies, as delivered, that are decoded before the first of them is folded: while it is in the processor's cache."""
 
+MAX_WORK_SECONDS = 1.0
+"""Work on what arrived together, after which the open batch is committed: no timer runs meanwhile."""
+
 MAX_RUN = 1000
 """Deliveries that are looked at together, however small."""
 
@@ -49,6 +52,7 @@ _ADVICE = (
 )
 
 _body_of, _is_redelivered = attrgetter("body"), attrgetter("redelivered")
+_encoding_of = attrgetter("content_encoding")
 _source_of, _agent_of = attrgetter("source"), attrgetter("agent")
 
 _UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
@@ -72,6 +76,7 @@ class Lane:
     Attributes:
         status: what the worker tells of this queue's shard.
         settlement: where the deliveries end.
+        progress: called for what is folded together, as much may have arrived together.
         opened_at: when the open batch took its first delivery, by the monotonic clock; None while it is empty.
     """
 
@@ -95,6 +100,7 @@ class Lane:
         self._ownership = ownership
         shard.check_users(are_checked=ownership.is_checked)
         self._read_at = 0.0
+        self.progress: Callable[[], object] = lambda: None
         self._kept: list[Delivery] = []
         self._warned: set[str] = set()
         self._rehearsed: list[Delivery] = []
@@ -165,7 +171,7 @@ class Lane:
 
     def _take(self, deliveries: Sequence[Delivery], trigger: Trigger | None = None) -> None:
         """Fold deliveries, commit whenever the batch is full, and in the end where there is a trigger."""
-        taken = 0
+        taken, began = 0, time.monotonic()
         try:
             while taken < len(deliveries):
                 if self._suspects.is_commit_suspected and deliveries[taken].redelivered:
@@ -179,6 +185,9 @@ class Lane:
                 self._fold_all(run, self._now())
                 if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
                     self._commit(Trigger.SIZE)
+                elif time.monotonic() - began > MAX_WORK_SECONDS:
+                    self._commit(Trigger.INTERVAL)
+                    began = time.monotonic()
             if trigger:
                 self._commit(trigger)
         except OSError:
@@ -215,6 +224,8 @@ class Lane:
         most = min(MAX_BATCH_BYTES, self._batch_bytes + MAX_RUN_BYTES)
         if ends[-1] >= most:
             run = run[: bisect_left(ends, most)]
+        if any(map(_encoding_of, run)):
+            run = run[: next(place for place, delivery in enumerate(run, 1) if delivery.content_encoding)]
         self._batch_bytes = ends[len(run)]
         return run
 
@@ -310,6 +321,7 @@ class Lane:
         self, run: Sequence[Delivery], envelopes: Sequence[Envelope], message_ids: Iterable[str | None], now: float
     ) -> None:
         """Look the envelopes' ids up, fold them and measure them: each step for all of them."""
+        self.progress()
         ledger, fold, clock = self._shard.ledger, self._shard.fold.envelope, time.time
         users = self._ownership.users(run)
         verdicts = ledger.admit_all(map(_source_of, envelopes), message_ids, now, users, map(_agent_of, envelopes))

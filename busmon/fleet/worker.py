@@ -106,6 +106,7 @@ class Worker:
         self._dealt_at = self._noted_deal(time.time())
         self._ioloop = IOLoop()
         self._steps = Steps()
+        self._told_at = 0.0
         try:
             for shard in shards:
                 self._open(shard)
@@ -131,7 +132,7 @@ class Worker:
             self._families,
             fsync=self._settings.fsync == "commit",
             wait_seconds=LOCK_WAIT_SECONDS,
-            progress=self._tell_opening,
+            progress=self._tell_life,
         )
         self._shards.append(shard)
         shard.rewind(time.time())
@@ -153,6 +154,7 @@ class Worker:
             formats=Formats(self._settings.formats, state.queue, self._settings.max_body_bytes),
             ownership=self._ownership,
         )
+        lane.progress = self._tell_life
         later = self._ioloop.call_later
         pace = self._paces[state.queue] = Pace(lane, later, self._settings.flush_interval_seconds)
         self._upkeeps.append(Upkeep(shard, lane, pace))
@@ -160,11 +162,11 @@ class Worker:
         if number == DROPS_SHARD:
             self._drops = DropCount(shard, pace, self._topology.dropped, later)
 
-    def _tell_opening(self) -> None:
-        """Say that the worker lives while it opens a shard: what a dead owner left may take long, and isn't cut off."""
-        if time.time() - self._status.beat_at < BEAT_SECONDS:
+    def _tell_life(self) -> None:
+        """Say that the worker lives while it opens a shard or folds what arrived together, which may take long."""
+        if time.monotonic() - self._told_at < BEAT_SECONDS:
             return
-        self._status.beat_at = time.time()
+        self._told_at, self._status.beat_at = time.monotonic(), time.time()
         with suppress(OSError):
             statuses.write(self._settings.registry_dir, self._status)
 

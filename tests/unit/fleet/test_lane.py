@@ -472,3 +472,20 @@ def test_rejected_samples_are_in_the_log_at_debug_once_they_are_counted(tmp_path
     assert line["event"] == "lane.sample_rejected"
     told = (line["agent"], line["reason"], line["name"], line["labels"], line["value"], line["why"])
     assert told == ("planner", "invalid_value", "queue_size", {"queue": "q"}, "x", "'value' is a number")
+
+
+def test_what_takes_long_is_committed_in_between_and_says_that_the_worker_lives(
+    clock: SimpleNamespace, tmp_path: Path
+) -> None:
+    """No timer and no beat runs while a lane folds what arrived together."""
+    seconds = iter(range(1000))
+    clock.monotonic = lambda: float(next(seconds))
+    lived: list[int] = []
+    packed = gzip.compress(body(VOTE))
+    with Worker(tmp_path) as worker:
+        worker.lane.progress = lambda: lived.append(1)
+        worker.lane.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 11)])
+        assert len(lived) == 10
+        assert len(worker.broker.settled) >= 8
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.votes() == 10
