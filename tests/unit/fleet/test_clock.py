@@ -10,6 +10,7 @@ import pytest
 from busmon.fleet import clock as clocks
 from busmon.fleet.clock import Steps
 from busmon.fleet.trigger import Trigger
+from busmon.registry.admission.admission import SWEEP_SECONDS
 
 from .settlements import NOW, Worker, body, delivery
 
@@ -122,15 +123,15 @@ def test_no_place_is_given_back_for_a_while_after_a_step(tmp_path: Path, monkeyp
         monkeypatch.setattr(time, "monotonic", lambda: running)
         monkeypatch.setattr(time, "time", lambda: wall)
         admission._difference = wall - running
-        assert admission._is_sweep_due(family, wall)
+        assert admission._is_sweep_due(family, wall, SWEEP_SECONDS)
         monkeypatch.setattr(time, "time", lambda: wall + DAYS)
-        assert not admission._is_sweep_due(family, wall + DAYS)
+        assert not admission._is_sweep_due(family, wall + DAYS, SWEEP_SECONDS)
         monkeypatch.setattr(time, "time", lambda: wall + DAYS + 599)
         monkeypatch.setattr(time, "monotonic", lambda: running + 599)
-        assert not admission._is_sweep_due(family, wall + DAYS + 599)
+        assert not admission._is_sweep_due(family, wall + DAYS + 599, SWEEP_SECONDS)
         monkeypatch.setattr(time, "time", lambda: wall + DAYS + 601)
         monkeypatch.setattr(time, "monotonic", lambda: running + 601)
-        assert admission._is_sweep_due(family, wall + DAYS + 601)
+        assert admission._is_sweep_due(family, wall + DAYS + 601, SWEEP_SECONDS)
 
 
 def test_places_and_refusals_of_the_future_do_not_outlast_the_clocks_return(tmp_path: Path) -> None:
