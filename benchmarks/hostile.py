@@ -144,6 +144,29 @@ def leavers() -> Iterator[tuple[str, Publish]]:
         yield packed({"samples": [], "final": True}, f"leaver-{number}")
 
 
+def invented(name: str, content: dict[str, Any]) -> tuple[str, Publish]:
+    """Make one body of a source and an agent that nobody has heard of."""
+    source = f"{name}-{secrets.token_hex(8)}"
+    body = orjson.dumps({"v": 1, "source": source, "agent": source, **content})
+    stated = pika.BasicProperties(message_id=f"{source}:1", app_id=source, headers={"source": source})
+    return f"{name}.task", (body, stated)
+
+
+def invented_agents() -> Iterator[tuple[str, Publish]]:
+    """Agents that are heard once, each with a label value of its own."""
+    for _ in range(30_000):
+        name = secrets.token_hex(8)
+        sample = {"name": "agent_starts_total", "labels": {"agent": name}, "value": 1}
+        yield invented("crowd", {"samples": [sample]})
+
+
+def taken_names() -> Iterator[tuple[str, Publish]]:
+    """Metrics that no catalogue names, twenty by each of ever new agents."""
+    for number in range(5_000):
+        samples = [{"name": f"junk_{number}_{each}", "type": "gauge", "value": 1} for each in range(20)]
+        yield invented("taker", {"samples": samples})
+
+
 ATTACKS: dict[str, Callable[[], Iterator[tuple[str, Publish]]]] = {
     "wide histogram": wide_histogram,
     "long label values": long_values,
@@ -152,6 +175,8 @@ ATTACKS: dict[str, Callable[[], Iterator[tuple[str, Publish]]]] = {
     "sources in OTLP": sources,
     "endless label values": endless_values,
     "leaving sources": leavers,
+    "invented agents": invented_agents,
+    "taken names": taken_names,
 }
 
 

@@ -51,6 +51,7 @@ class Families:
         self.unadopted: dict[Principal, str] = {}
         self._frozen: dict[str, Family] = {}
         self._owners: dict[str, Principal] = {}
+        self._held: Counter[Principal] = Counter()
         self._occupied: dict[str, str] = {}
         self._read_bytes = 0
         self._is_detached = False
@@ -108,7 +109,7 @@ class Families:
 
     def held(self) -> Counter[Principal]:
         """How many metrics each principal has had taken up."""
-        return Counter(self._owners.values())
+        return self._held.copy()
 
     def freeze(self, family: Family, owner: Principal = NOBODY) -> Family:
         """The family as the fleet has it: this definition, unless another was written first.
@@ -182,11 +183,13 @@ class Families:
         return any(exposed in self._occupied for exposed in family.exposed)
 
     def _freeze(self, family: Family, owner: Principal) -> Family:
+        adopted = family.name not in self._catalogue.families
+        if adopted:
+            self._require_share(family.name, owner)  # before the lock, which a flood of names would hold
         with self._locked() as descriptor:
             self.refresh()
             if family.name in self._frozen:
                 return self._frozen[family.name]
-            adopted = family.name not in self._catalogue.families
             self._require_name(family)
             if adopted:
                 self._require_share(family.name, owner)
@@ -209,15 +212,14 @@ class Families:
 
     def _require_share(self, name: str, owner: Principal) -> None:
         """Check that the owner may have another metric taken up: at most as many as are left for all others."""
-        free, held = self.max_adopted - len(self._owners), self.held()
-        if free > 0 and held[owner] < max(LEAST_SHARE, free):
+        free, mine = self.max_adopted - len(self._owners), self._held[owner]
+        if free > 0 and mine < max(LEAST_SHARE, free):
             return
-        greediest, most = held.most_common(1)[0] if held else (owner, 0)
-        taken = f"{len(self._owners)} of {self.max_adopted} metrics are taken up, {most} of them by {greediest}"
-        detail = f"{name!r} of {owner}: {taken}; {owner} has {held[owner]}"
-        if len(self.unadopted) < MAX_NAMED:
-            self.unadopted.setdefault(owner, detail)
-        raise AdoptionError("family_budget", detail)
+        detail = f"{len(self._owners)} of {self.max_adopted} metrics are taken up, {mine} of them by {owner}"
+        if owner not in self.unadopted and len(self.unadopted) < MAX_NAMED:
+            (greediest, most), *_ = self._held.most_common(1) or [(owner, mine)]
+            self.unadopted[owner] = f"{name!r}: {detail}, and most, {most}, by {greediest}"
+        raise AdoptionError("family_budget", f"{name!r}: {detail}")
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -244,10 +246,13 @@ class Families:
         self._occupied |= dict.fromkeys(family.exposed, family.name)
         if adopted:
             self._owners[family.name] = Principal(*owner)  # type: ignore[misc]  # two texts, as written below
+            self._held[self._owners[family.name]] += 1
 
     def _let_go(self, name: str) -> None:
         family = self._frozen.pop(name, None)
-        self._owners.pop(name, None)
+        if owner := self._owners.pop(name, None):
+            self._held[owner] -= 1
+            self._held += Counter()  # whose last is gone is forgotten
         for exposed in family.exposed if family else ():
             self._occupied.pop(exposed, None)
 

@@ -36,7 +36,7 @@ def test_a_greedy_agent_leaves_as_much_as_it_takes(tmp_path: Path) -> None:
         assert held(registry) == {"greedy": 500, "second": 250, "honest": 90}
         assert registry.rejected() == {"family_budget": 3250.0}
         assert registry.families.unadopted[Principal("", "greedy")] == (
-            "'greedy_500' of greedy: 500 of 1000 metrics are taken up, 500 of them by greedy; greedy has 500"
+            "'greedy_500': 500 of 1000 metrics are taken up, 500 of them by greedy, and most, 500, by greedy"
         )
 
 
