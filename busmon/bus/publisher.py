@@ -30,6 +30,7 @@ class ConfirmedPublisher:
     Args:
         amqp_url: the broker.
         name: what the connection is called on the broker.
+        signs: state the user in each publish; else as the caller's properties have it.
         timeout_seconds: how long a confirm may take; a broker with a memory or disk alarm gives none.
 
     Attributes:
@@ -37,11 +38,12 @@ class ConfirmedPublisher:
         meanwhile: called several times a second while a call waits for the broker; to be set before the first call.
     """
 
-    def __init__(self, amqp_url: str, name: str, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, amqp_url: str, name: str, timeout_seconds: float = 30.0, *, signs: bool = True) -> None:
         self._amqp_url = amqp_url
         self._name = name
         self._timeout_seconds = timeout_seconds
         self.user_id = user_id(amqp_url)
+        self._signs = signs
         self.meanwhile: Callable[[], None] = lambda: None
         self._ends_at = inf
         self._confirms: Confirms | None = None
@@ -75,7 +77,7 @@ class ConfirmedPublisher:
         """
         with self._opened() as confirms:
             confirms.settle(WINDOW - 1)
-            if properties.user_id is None or self.user_id is None:
+            if self._signs or self.user_id is None:
                 properties.user_id = self.user_id
             confirms.publish(exchange, routing_key, body, properties, stored)
 

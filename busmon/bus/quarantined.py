@@ -81,10 +81,11 @@ class Quarantined:
         headers = _headers(self.properties)
         added = _BROKER_HEADERS | {HEADER} | (_WORKER_HEADERS if "quarantined_at" in headers else frozenset())
         properties = copy(self.properties)
-        properties.user_id = operator
+        publisher = self.publisher
+        properties.user_id = None if publisher is None else operator
         properties.headers = {name: value for name, value in headers.items() if name not in added}
-        if operator is not None:
-            properties.headers[HEADER] = self.publisher or ""
+        if properties.user_id is not None:
+            properties.headers[HEADER] = publisher
         return properties
 
 

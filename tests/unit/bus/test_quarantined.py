@@ -74,5 +74,12 @@ def test_a_publishers_own_headers_survive_rabbitmqs_dead_lettering() -> None:
     assert found.replayed_properties().headers == {"agent": "mine", "reason": "mine"}
 
 
-def test_a_user_id_that_nobody_else_could_publish_is_left_out() -> None:
+def test_a_user_id_that_nobody_else_could_publish_travels_in_a_header() -> None:
     assert body(user_id="somebody").replayed_properties().user_id is None
+    replayed = body(user_id="somebody").replayed_properties("operator")
+    assert (replayed.user_id, replayed.headers) == ("operator", {"original_user_id": "somebody"})
+
+
+def test_a_publish_without_a_user_is_replayed_without_one_whatever_it_claims() -> None:
+    replayed = body(headers={"original_user_id": "victim"}).replayed_properties("operator")
+    assert (replayed.user_id, replayed.headers) == (None, {})
