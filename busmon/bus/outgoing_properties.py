@@ -49,12 +49,12 @@ def forwarded_properties(
     Args:
         original: as delivered; its header for another user isn't believed.
         frame_max: the largest frame that the connection may send, in bytes.
-        publisher: the user that published it.
+        publisher: the user that published it; None if it stated none.
         forwarder: the user that publishes it now.
     """
     properties = _sendable(original)
-    properties.user_id = forwarder
-    noted = {HEADER: publisher or ""} if publisher or forwarder else {}
+    properties.user_id = forwarder if publisher else None
+    noted = {HEADER: publisher} if publisher else {}
     if noted or HEADER in (original.headers or {}):
         properties.headers = {**_others(original), **noted}
     if not _fits(properties, frame_max):
