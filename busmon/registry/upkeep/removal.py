@@ -4,8 +4,9 @@ To be called between two batches, by the shard's owner: what is open is committe
 starts at 0. One thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from busmon.catalogue.family import Family
 from busmon.registry.shard.compaction import LabelSet
 from busmon.registry.shard.shard import Shard
 from busmon.registry.upkeep.requests import Request
@@ -53,17 +54,7 @@ def drop(shard: Shard, name: str, labels: Mapping[str, str], now: float) -> int:
         OSError: a file can't be written; nothing is removed.
         RegistryError: as of `Shard.remove`.
     """
-    family = shard.families.get(name)
-    if family is None:
-        return 0
-    group = shard.fold.groups.get(name)
-    found = [group.labels(labelvalues) for labelvalues in group.cells] if group else []
-    matching = {series for series in found if labels.items() <= series}
-    if matching:
-        shard.remove({family.metric_name: matching}, now)
-    shard.admission.release(family)
-    shard.fold.reroute()
-    return len(matching)
+    return _drop(shard, [name], labels, now)
 
 
 def drop_agent(shard: Shard, agent: str, user: str | None, now: float) -> int:
@@ -78,8 +69,7 @@ def drop_agent(shard: Shard, agent: str, user: str | None, now: float) -> int:
     shard.commit(now)
     shard.admission.forfeit(agent, user)
     names = [name for name, owner in shard.families.owners.items() if owner.matches(agent, user)]
-    removed = sum(drop(shard, name, {}, now) for name in names)
-    return removed + tidy(shard, now)
+    return _drop(shard, names, {}, now) + tidy(shard, now)
 
 
 def carry_out(shard: Shard, request: Request, now: float) -> int:
@@ -91,6 +81,24 @@ def carry_out(shard: Shard, request: Request, now: float) -> int:
     if request.agent:
         return drop_agent(shard, request.agent, request.user, now)
     return drop(shard, request.family, request.labels, now)
+
+
+def _drop(shard: Shard, names: Iterable[str], labels: Mapping[str, str], now: float) -> int:
+    """Remove the series of these families that have these labels, and return how many: the files are rewritten once."""
+    families = [family for name in names if (family := shard.families.get(name)) is not None]
+    doomed = {family.metric_name: series for family in families if (series := _matching(shard, family, labels))}
+    if doomed:
+        shard.remove(doomed, now)
+    for family in families:
+        shard.admission.release(family)
+    shard.fold.reroute()
+    return sum(map(len, doomed.values()))
+
+
+def _matching(shard: Shard, family: Family, labels: Mapping[str, str]) -> set[LabelSet]:
+    group = shard.fold.groups.get(family.name)
+    found = [group.labels(labelvalues) for labelvalues in group.cells] if group else []
+    return {series for series in found if labels.items() <= series}
 
 
 def _unseen(shard: Shard, now: float) -> dict[str, set[LabelSet]]:

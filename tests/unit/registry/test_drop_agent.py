@@ -47,6 +47,18 @@ def test_an_agents_metrics_and_label_values_leave_and_their_names_are_free(tmp_p
         assert registry.text() == HONEST + "sales_total 2.0\n"
 
 
+def test_the_files_are_rewritten_once_however_many_metrics_leave(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        taken = [{"name": f"taken_{number}_total", "type": "counter", "value": 1} for number in range(20)]
+        registry.fold(*taken, agent="evil", source="e")
+        registry.fold(starts("honest"), agent="honest", source="h")
+        registry.commit()
+        assert dropped(registry) == 20
+        assert registry.text() == 'agent_starts_total{agent="honest"} 1.0\n'
+        assert not registry.families.owners
+    assert values.generation_of(tmp_path / "counter_shard0.db") == 1
+
+
 def test_another_users_agent_of_the_same_name_keeps_what_it_has(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         registry.shard.fold.envelope(envelope(starts("a"), agent="planner"), NOW, "agents")
