@@ -1,4 +1,7 @@
-"""The size of one entry of a value file: key length, key, padding, value and timestamp. Pure."""
+"""Sizes in a value file: the header, and an entry of key length, key, padding, value and timestamp. Pure."""
+
+HEADER_BYTES = 8
+"""Of a file, before its first entry."""
 
 VALUE_BYTES = 16
 MAX_FILE_BYTES = 1 << 30

@@ -160,7 +160,8 @@ class Admission:
             return Alias(labelvalues, over, "", until)
         if not self._has_room(group):
             return Alias(labelvalues, (), "series_budget", until)
-        if not self._has_bytes(group, group.cost(labelvalues)):
+        cost = group.cost(labelvalues)
+        if not (group.column.has_room(cost) and self._has_bytes(group, cost)):
             if not family.internal or family.type == GAUGE:
                 return Alias(labelvalues, (), "byte_budget", until)
             over = family.labelnames  # what is rejected is counted all the same

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.census import BYTES_FILE, Census
-from busmon.registry.entry import MAX_FILE_BYTES
 from busmon.registry.fold.columns import Group
 
 OWN_FAMILY_BYTES = 4 * 1024 * 1024
@@ -50,8 +49,6 @@ class Weights:
             budgets: the fleet's.
         """
         family = group.family
-        if group.column.size + size > MAX_FILE_BYTES:
-            return False
         if family.internal:
             return group.size + size <= OWN_FAMILY_BYTES
         if self._others_in(family.name, number) + group.size + size > budgets.bytes_per_family:

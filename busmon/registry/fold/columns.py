@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
-from busmon.registry.entry import entry_bytes
+from busmon.registry.entry import HEADER_BYTES, MAX_FILE_BYTES, entry_bytes
 from busmon.registry.fold.shares import MERGES, Shares, sum_of
 from busmon.registry.numbers import go_float
 
@@ -53,7 +53,7 @@ class Column:
     """One value file's cells.
 
     Attributes:
-        size: the bytes of all entries, written and unwritten.
+        size: the bytes of the header and of all entries, written and unwritten.
         slots: the slot of each cell that is in the file.
         unwritten: the keys of the cells after those.
         increments: what the open batch adds, by cell.
@@ -79,7 +79,7 @@ class Column:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.size = 0
+        self.size = HEADER_BYTES
         self._made: list[_Made] = []
         self.slots = array("q")
         self.unwritten: list[bytes] = []
@@ -88,6 +88,10 @@ class Column:
         self.restarts = name == SKETCH
         self.is_timed = name in MERGES or self.restarts
         self.shares = Shares(MERGES.get(name, sum_of))
+
+    def has_room(self, size: int) -> bool:
+        """Return whether entries of so many bytes more fit the file's format."""
+        return self.size + size <= MAX_FILE_BYTES
 
     def allot(self, keys: Sequence[bytes], cells: MutableMapping[Any, int], key: Any, group: "Group") -> int:
         """Add cells at the end of the column, for the open batch.

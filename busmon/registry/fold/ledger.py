@@ -226,6 +226,7 @@ class Ledger:
             {source: _seen(*fields) for source, fields in dumped["sources"].items()},
             dict(dumped["digests"]),
         )
+        self.evicted.clear()  # each record counts what the record before it evicted
         self.commit()
 
     def _admit_digest(self, source: str, seen: Seen, message_id: str, now: float) -> Verdict:

@@ -18,9 +18,9 @@ from busmon.registry.sketch import WINDOW, bin_of
 class Sketches:
     """The sketches of one shard's summaries."""
 
-    def __init__(self, column: Column, has_room: Callable[[Group, int], bool]) -> None:
+    def __init__(self, column: Column, take_bytes: Callable[[Group, int], bool]) -> None:
         self._column = column
-        self._has_room = has_room
+        self._take_bytes = take_bytes
         self._cells: dict[tuple[str, tuple[str, ...]], dict[tuple[int, str], int]] = {}
         self._now = self._start = 0.0
         self._slot = 0
@@ -43,7 +43,8 @@ class Sketches:
             cell = cells.get(place)
             if cell is None:
                 key = b"" if left_out else _key(group.family, labelvalues, place)
-                if left_out or not self._has_room(group, entry_bytes(len(key))):
+                size = entry_bytes(len(key))
+                if left_out or not self._column.has_room(size) or not self._take_bytes(group, size):
                     left_out += 1
                     continue
                 cell = self._column.allot([key], cells, place, group)

@@ -315,9 +315,11 @@ class Shard:
         with suppress(OSError):
             self.write_for_readers()
         self._close_files()
+        evicted = self.ledger.evicted
         try:
             self._begin()
             self._bring_up()
+            self.ledger.evicted.update(evicted)
             if self._fsync:
                 disk.sync_names(self._directory)
         except OSError as error:
@@ -343,7 +345,7 @@ class Shard:
         """
         families = {family.metric_name: family for family in self.families.frozen() if column_of(family) == column}
         cells, expected = self._columns[column], self._extents.get(column, Extent())
-        cells.size = file.used
+        cells.size += file.used - FIRST_ENTRY  # a new file has none of the entries that are to be written
         at_extent = 0
         try:
             for key, slot in file.entries():
@@ -432,7 +434,8 @@ class Shard:
 
     def _write_keys(self) -> None:
         """Give every new series its place in its file, at 0: not a change, since nothing counts it yet."""
-        grown = any(column.unwritten for column in self._columns.values())
+        if grown := any(column.unwritten for column in self._columns.values()):
+            self._is_noted = False
         if self._fsync and grown:
             self.families.flush()
         for column in self._columns.values():
@@ -442,8 +445,6 @@ class Shard:
                 if self._fsync:
                     file.sync()
                     disk.sync_names(self._directory)
-        if grown:
-            self._is_noted = False
         if not self._is_noted:
             self._journal.note(self._present())
             self._is_noted = True

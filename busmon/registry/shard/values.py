@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 from busmon import files
 from busmon.errors import RegistryError
-from busmon.registry.entry import MAX_FILE_BYTES, entry_bytes, padded_key_bytes
+from busmon.registry.entry import HEADER_BYTES, MAX_FILE_BYTES, entry_bytes, padded_key_bytes
 from busmon.registry.shard import disk
 from busmon.registry.shard.damage import damaged
 
 _USED = struct.Struct("i")
 _HEADER = struct.Struct("iI")
 _ENTRY_KEY = struct.Struct("i")
-FIRST_ENTRY = 8
+FIRST_ENTRY = HEADER_BYTES
 _INITIAL_BYTES = 1 << 16
 _VALUE = struct.Struct("dd")
 _NO_VALUE = bytes(_VALUE.size)

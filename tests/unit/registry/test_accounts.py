@@ -1,5 +1,7 @@
 """Who publishes most gives up its own sources first, and a crowd of invented names competes with itself."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from busmon.registry.fold import ledger as ledgers
 from busmon.registry.fold.accounts import cuts
 from busmon.registry.fold.ledger import Ledger, Verdict
 
-from .registries import NOW
+from .registries import NOW, Registry
 from .test_ledger import reloaded
 
 
@@ -145,3 +147,29 @@ def test_a_ledger_of_an_earlier_version_is_taken_over() -> None:
     assert ledger.admit("a", "a:8", NOW, "alice") is Verdict.NEW
     assert ledger.admit("a", "a:3", NOW, None) is Verdict.NEW
     assert ledger.admit("a", "a:5", NOW, None) is Verdict.DUPLICATE
+
+
+def test_an_evicted_source_is_counted_once_whatever_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "MAX_SOURCES", 3)
+    for life in range(3):
+        with Registry(tmp_path) as registry:
+            for number in range(4):
+                source = f"s-{life}-{number}"
+                registry.deliver(f"{source}:1", source=source, now=NOW + life)
+                registry.commit(NOW + life)
+    with Registry(tmp_path) as registry:
+        registry.commit(NOW + 3)
+        assert registry.text("busmon_sources_evicted_total") == 'busmon_sources_evicted_total{agent="other"} 9.0\n'
+
+
+def test_an_eviction_right_before_a_removal_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "MAX_SOURCES", 3)
+    with Registry(tmp_path) as registry:
+        hit = {"name": "hits_total", "type": "counter", "value": 1}
+        for number in range(5):
+            registry.deliver(f"s-{number}:1", hit, source=f"s-{number}")
+        registry.drop("hits_total")
+        registry.commit()
+        assert registry.text("busmon_sources_evicted_total") == 'busmon_sources_evicted_total{agent="other"} 2.0\n'

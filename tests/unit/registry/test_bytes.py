@@ -11,6 +11,7 @@ from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import Family
 from busmon.registry.admission import weights
 from busmon.registry.admission.budgets import UNBOUNDED, Budgets
+from busmon.registry.fold import columns
 from busmon.registry.fold.columns import Column, Group
 from busmon.registry.shard import values
 
@@ -218,14 +219,34 @@ def test_a_commit_that_a_files_format_cannot_hold_is_undone_whole(
         assert registry.text("plain_total", "hits_total") == "plain_total 2.0\n"
 
 
-def test_no_column_is_let_grow_beyond_what_its_file_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "MAX_FILE_BYTES", 20_000)
+@pytest.mark.parametrize("series_per_commit", [50, 10])
+def test_no_column_is_let_grow_beyond_what_its_file_can_be(
+    series_per_commit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (columns, values):
+        monkeypatch.setattr(module, "MAX_FILE_BYTES", 20_000)
+    for commits in range(50 // series_per_commit):
+        with Registry(tmp_path, catalogue=kinds(tmp_path)) as registry:
+            for half in (0, 1):
+                for number in range(half, series_per_commit, 2):
+                    page = f"{commits * series_per_commit + number:01000}"
+                    registry.fold({"name": "hits_total", "labels": {"page": page, "host": "h"}, "value": 1})
+                registry.commit()
+            assert registry.shard._columns["counter"].size == values.contents(tmp_path / "counter_shard0.db")[1]
+    assert 5 < scrape(tmp_path, "hits_total").count("\n") < 20
+    assert (tmp_path / "counter_shard0.db").stat().st_size == 65_536
+
+
+def test_bins_beyond_what_their_file_can_be_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (columns, values):
+        monkeypatch.setattr(module, "MAX_FILE_BYTES", 20_000)
     with Registry(tmp_path, catalogue=kinds(tmp_path)) as registry:
-        for number in range(50):
-            registry.fold({"name": "hits_total", "labels": {"page": f"{number:01000}", "host": "h"}, "value": 1})
-        registry.commit()
-        assert 5 < registry.text("hits_total").count("\n") < 20
-        assert (tmp_path / "counter_shard0.db").stat().st_size == 65_536
+        for number in range(10):
+            sizes = [2.0**power for power in range(100)]
+            registry.fold({"name": "size_bytes", "labels": {"kind": str(number)}, "values": sizes})
+            registry.commit()
+        assert values.contents(tmp_path / "sketch_shard0.bins")[1] <= 20_000
+        assert 'size_bytes_count{kind="9"} 100.0\n' in registry.text("size_bytes")
 
 
 @pytest.mark.parametrize("labels", [{}, {"a": "x"}, {"z": "y"}, {"a": 'q"', "le_": "\n", "ld": "é", "z": ""}])
