@@ -46,6 +46,8 @@ DOUBT_SECONDS = 600.0
 """For so long after a step of the clock no place is given back, so that all that lives is seen by the new time."""
 CONTEST_SECONDS = 2.0
 """The same, where a principal has less than its fair share of a label's places."""
+MAX_LOOKS = 100
+"""Claims on others' places that are looked at in that time."""
 MAX_ALIASES = 10_000
 MAX_ALIAS_CHARACTERS = 1024
 MAX_DETAIL_CHARACTERS = 300
@@ -89,6 +91,8 @@ class Admission:
         self._series = 0
         self._aliases: dict[tuple[str, tuple[str, ...]], Alias] = {}
         self._swept: dict[str, float] = {}
+        self._claims: dict[tuple[str, tuple[str, ...], Principal], bool] = {}
+        self._looked_at = 0.0
         self.returned = True
         self.sender: Sender = nobody
         self._returns = 0
@@ -131,8 +135,8 @@ class Admission:
         self.refresh()
         over = self._over(family, labelvalues)
         if over and not self._detached:
-            is_contested = any(self._given_up(family, label, {}, owner, now) for label in over)
-            until = now + (CONTEST_SECONDS if is_contested else SWEEP_SECONDS)
+            is_contested = self._is_contested(family, over, owner, now)
+            until = now + (SWEEP_SECONDS if is_contested is False else CONTEST_SECONDS)
             if self._is_sweep_due(family, now, CONTEST_SECONDS if is_contested else SWEEP_SECONDS):
                 with suppress(OSError):  # a full disk: nothing is given back
                     self._sweep(family, over, owner, now)
@@ -250,6 +254,19 @@ class Admission:
 
     def _budget(self, family: Family, label: str) -> int:
         return self.budgets.for_label(self._families.stated(family), label)
+
+    def _is_contested(self, family: Family, over: tuple[str, ...], owner: Principal, now: float) -> bool | None:
+        """Return whether others owe the owner places of these labels; None where too much was asked lately.
+
+        A look passes over all places of a label, and a body may have ten thousand new values and principals.
+        """
+        if not 0 <= now - self._looked_at < CONTEST_SECONDS:
+            self._looked_at = now
+            self._claims.clear()
+        claim = family.name, over, owner
+        if claim not in self._claims and len(self._claims) < MAX_LOOKS:
+            self._claims[claim] = any(self._given_up(family, label, {}, owner, now) for label in over)
+        return self._claims.get(claim)
 
     def _given_up(
         self, family: Family, label: str, seen: Mapping[tuple[str, str], float], owner: Principal, now: float
@@ -378,6 +395,7 @@ class Admission:
         """Ask again of everything: budgets or families have changed."""
         self._aliases.clear()
         self._swept.clear()
+        self._claims.clear()
 
     def rewind(self, now: float) -> None:
         """Let no place be given later than now, and no refusal and no look for places outlast the clock's return."""

@@ -22,6 +22,7 @@ from pika.spec import Basic
 import busmon
 from busmon.bus.delivery import Delivery
 from busmon.errors import EnvelopeError
+from busmon.registry.admission import admission as admissions
 from busmon.registry.admission.budgets import UNBOUNDED
 from busmon.registry.fold import ledger as ledgers
 from busmon.registry.fold import streams as totals
@@ -31,7 +32,7 @@ from busmon.registry.fold.ledger import Ledger
 from busmon.registry.fold.shares import MERGES, Shares
 from busmon.registry.fold.streams import Streams
 from busmon.settings.kinds import FormatRule
-from busmon.wire.envelope import Point
+from busmon.wire.envelope import Envelope, Point
 from busmon.wire.formats import Formats
 
 from .registries import CATALOGUE, NOW, Registry, envelope, fresh_directory
@@ -257,3 +258,29 @@ def test_a_body_is_decoded_and_folded_in_steps_of_its_bytes(format_: str, made: 
         return decode
 
     assert growth(decoding, 100) < MOST
+
+
+@pytest.mark.parametrize("agents", [1, 200])
+def test_new_values_of_a_full_label_cost_the_same_however_many_places_it_has(
+    agents: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissions, "MAX_LOOKS", 5)
+
+    def published(count: int, agent: str) -> Envelope:
+        rows = [["telemetry", f"{agent}-{number}", 1] for number in range(count)]
+        table = {"name": "messages_published_total", "labels": ["exchange", "routing_key"], "rows": rows}
+        return envelope(tables=[table], source=agent, agent=agent)
+
+    def taken(places: int) -> int:
+        directory = tmp_path / str(places)
+        directory.mkdir()
+        budgets = replace(UNBOUNDED, label_values=places, forget_seconds=86_400.0)
+        with Registry(directory, budgets=budgets) as registry:
+            registry.shard.fold.envelope(published(places, "first"), NOW)
+            registry.commit()
+            new = [published(1000 // agents, f"next-{number}") for number in range(agents)]
+            fold = registry.shard.fold.envelope
+            return steps(lambda: [fold(each, NOW + 1) for each in new])
+
+    taken(1)  # what is imported by the first is no work of the second
+    assert taken(600) / taken(300) < 1.5
