@@ -5,14 +5,13 @@ second, whole and by rename. A reader takes no lock, opens regular files alone, 
 part of it.
 """
 
-import os
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
 
+from busmon import files
 from busmon.typed import typed
 
 PATTERN = "rejected_shard*.json"
@@ -62,10 +61,7 @@ def write(path: Path, samples: Iterable[RejectedSample]) -> None:
     Raises:
         OSError: there is no room; the old file stands.
     """
-    draft = path.with_suffix(".tmp")
-    with open(draft, "wb", opener=_opened) as stream:
-        stream.write(orjson.dumps([asdict(sample) for sample in samples]))
-    draft.replace(path)
+    files.replace(path, orjson.dumps([asdict(sample) for sample in samples]))
 
 
 def read(path: Path) -> list[RejectedSample]:
@@ -73,16 +69,9 @@ def read(path: Path) -> list[RejectedSample]:
 
     Raises:
         OSError: it can't be read.
-        ValueError: it isn't as busmon writes it.
-        TypeError: likewise.
+        ValueError, TypeError: it isn't as busmon writes it.
     """
-    with open(path, "rb", opener=_opened) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ValueError("not a regular file")
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError("too large")
-    return [typed(RejectedSample(**row)) for row in orjson.loads(content)]
+    return [typed(RejectedSample(**row)) for row in orjson.loads(files.content(path, MAX_BYTES))]
 
 
 class Reader:
@@ -122,11 +111,6 @@ def newest_of_each(samples: Sequence[RejectedSample]) -> list[RejectedSample]:
     for sample in samples:
         newest.setdefault((sample.reason, sample.agent), sample)
     return [*newest.values()]
-
-
-def _opened(path: str, flags: int) -> int:
-    """Open a file without waiting for whoever holds the other end of a pipe in its place."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
 
 
 def _content(path: Path) -> list[RejectedSample] | str:
