@@ -180,19 +180,10 @@ def read(registry_dir: Path) -> FleetStatus:
 
 def _status(path: Path) -> WorkerStatus | SupervisorStatus:
     kind = SupervisorStatus if path.stem == SUPERVISOR else WorkerStatus
-    with open(path, "rb", opener=_open_at_once) as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError("too large")
-    status = kind.from_json(json.loads(content))
+    status = kind.from_json(json.loads(files.content(path, MAX_BYTES)))
     if status.process != path.stem:
         raise ValueError("another process's")
     return status
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Not waiting for a writer, where somebody put a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _named(path: Path) -> str:

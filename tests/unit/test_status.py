@@ -61,7 +61,8 @@ def test_one_unreadable_file_costs_the_others_nothing_and_is_named(tmp_path: Pat
     (tmp_path / "status" / "worker-9.json").write_bytes(b"\xff")
     found = status.read(tmp_path)
     assert found.workers == (a_worker(0),)
-    assert found.skipped == {f"status/{name}.json": FOREIGN for name in [*texts, "worker-9"]}
+    too_large = {"status/worker-8.json": "it can't be read: it has more than 1048576 bytes"}
+    assert found.skipped == {f"status/{name}.json": FOREIGN for name in [*texts, "worker-9"]} | too_large
 
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
@@ -72,9 +73,9 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     found = status.read(tmp_path)
     assert found.workers == (a_worker(0),)
     assert found.skipped == {
-        "status/worker-1.json": "it can't be read: Is a directory",
-        "status/worker-2.json": FOREIGN,
-        "status/?.json": FOREIGN,
+        "status/worker-1.json": "it can't be read: Is a directory, in a file's place; take it away",
+        "status/worker-2.json": "it can't be read: Is a pipe, in a file's place; take it away",
+        "status/?.json": "it can't be read: Is a symbolic link, in a file's place; take it away",
     }
 
 
