@@ -175,7 +175,7 @@ class Lane:
         try:
             while taken < len(deliveries):
                 if self._suspects.is_commit_suspected and deliveries[taken].redelivered:
-                    self._commit(Trigger.SIZE)
+                    self._commit(Trigger.FAULT)
                     taken += 1
                     self._take_alone(deliveries[taken - 1])
                     continue
@@ -205,7 +205,7 @@ class Lane:
         """Make a batch of one delivery, which is noted until it is committed: its like may have ended a worker."""
         self._batch = [delivery]
         self._fold_all(self._batch, self._now())
-        self._commit(Trigger.SIZE, identity(delivery.message_id, delivery.body))
+        self._commit(Trigger.FAULT, identity(delivery.message_id, delivery.body))
 
     def _now(self) -> float:
         """Return the wall clock's time, after the shard is told if the clock was set back since it was last read."""

@@ -24,8 +24,11 @@ class Trigger(StrEnum):
     REMOVAL = "removal"
     """Series are removed next."""
 
+    RELOAD = "reload"
+    """The catalogue was loaded again; the bounded series of its families are made next."""
+
     RETRY = "retry"
     """The commit before it failed."""
 
     FAULT = "fault"
-    """It is one delivery of a batch that could not be counted."""
+    """A delivery is counted alone: a batch could not be counted, or a worker died in a commit."""

@@ -84,7 +84,7 @@ class Upkeep:
         """
         if not self._unexposed:
             return
-        self._lane.close(Trigger.DRAIN)
+        self._lane.close(Trigger.RELOAD)
         try:
             self._shard.expose_at_zero(self._unexposed)
             self._shard.commit(time.time())

@@ -192,6 +192,19 @@ def test_a_worker_that_somebody_kills_in_a_commit_blames_nobody(tmp_path: Path) 
         assert Suspects(tmp_path, 0).blamed == {}
 
 
+def test_after_a_death_in_a_commit_redelivered_bodies_are_counted_alone_and_others_together(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.suspects.note(COMMIT)
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(tag, redelivered=tag in {2, 3}) for tag in (1, 2, 3, 4, 5)])
+        worker.lane.close(Trigger.DRAIN)
+        worker.lane.deliver([delivery(6)])
+        worker.lane.close(Trigger.DRAIN)
+        assert worker.votes() == 6
+        counts = [worker.shows("busmon_batches_total", trigger=trigger) for trigger in ("fault", "size", "drain")]
+        assert counts == [3, 0, 2]
+
+
 def test_a_trial_writes_nothing_into_the_registry(tmp_path: Path) -> None:
     adopted = {"name": "brand_new_total", "type": "counter", "labels": {"k": "v"}, "value": 1}
     suspects = Suspects(tmp_path, 0)

@@ -139,6 +139,18 @@ def test_a_new_catalogue_on_a_full_disk_is_followed_later(
     assert 'votes_cast_total{type="downvote"} 0.0' in worker.registry.text()
 
 
+def test_a_batch_that_a_new_catalogue_closes_says_so(
+    worker: Worker, pace: Pace, clock: SimpleNamespace, tmp_path: Path
+) -> None:
+    upkeep = Upkeep(worker.registry.shard, worker.lane, pace)
+    upkeep.beat(clock.now - 50, tmp_path)
+    pace.deliver([delivery(1)])
+    upkeep.follow([Catalogue.load().families["votes_cast_total"]])
+    upkeep.beat(clock.now - 50, tmp_path)
+    counts = [worker.shows("busmon_batches_total", trigger=trigger) for trigger in ("reload", "drain")]
+    assert counts == [1, 0]
+
+
 def test_a_shard_without_traffic_goes_on_failing(
     worker: Worker, pace: Pace, later: Later, clock: SimpleNamespace, tmp_path: Path
 ) -> None:
