@@ -54,6 +54,13 @@ def test_what_was_not_counted_is_told_by_reason(page: Page) -> None:
     assert any("Quarantined" in row and "invalid json" in row for row in rows)
 
 
+def test_the_last_rejected_samples_are_shown_with_what_was_stated_and_why(page: Page) -> None:
+    (row,) = texts(page, "#rejected li")
+    stated, why = row.split("\n")[0], row.split("\n")[-1]
+    assert stated == f'tasks_processed_total{{agent="{HOSTILE}", status="success"}} -1'
+    assert why.startswith(f"a counter's increment is 0 or more; from {HOSTILE}, ")
+
+
 def test_the_quarantine_shows_what_is_in_it_now(page: Page) -> None:
     wait_for(page, lambda: texts(page, "#flow-registry [data-key=quarantine] dd") == ["1", "1"])
     assert texts(page, "#flow-registry [data-key=quarantine] .words") == ["to be looked at"]

@@ -117,6 +117,7 @@ function draw(view) {
   agents.show(view.agents, view.agents_known);
   families.show(view.families, view.families_known);
   drawRefused(view);
+  drawRejected(view);
   drawDependencies(view);
 }
 
@@ -221,6 +222,20 @@ function drawRefused(view) {
   isEmpty("refused", rows);
   say(byId("refused-count"), totals.deduplicated ? `${plural(totals.deduplicated, "repeat")} recognised` : "");
 }
+
+// The last sample of each reason and agent, with what its publisher stated.
+function drawRejected(view) {
+  const section = byId("rejected");
+  section.hidden = !view.rejected_samples.length;
+  const keyOf = ({ reason, agent }) => `${reason} ${agent}`;
+  keep(section.querySelector("ul"), view.rejected_samples, keyOf, makeRejected, (row, sample) => {
+    const labels = Object.entries(sample.labels).map(([name, value]) => `${name}="${value}"`).join(", ");
+    say(row.children[0], `${sample.name || NONE}${labels && `{${labels}}`} ${sample.value}`);
+    say(row.children[1], `${sample.why}; from ${sample.agent}, ${age(sample.seconds_ago)} ago`);
+  });
+}
+
+const makeRejected = () => piece("li", "", piece("p", "code"), piece("p", "dim"));
 
 function makeRefused([what, reason, , severity]) {
   const head = piece("td", "", marked(severity, what));
