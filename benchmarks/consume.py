@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,7 +63,7 @@ class Bench:
         self._c = _compiled(scratch)
         self.one_shard = self._sides[1]
         self.under: list[str] = []
-        self.programs = [*PROGRAMS, PAIR, *([C] if self._c else [])]
+        self.programs = [*_runnable(), PAIR, *([C] if self._c else [])]
 
     def _declared(self, shards: int) -> Settings:
         path = self._scratch / f"shards-{shards}.toml"
@@ -158,6 +159,14 @@ def _filled(settings: Settings, envelopes: int) -> Iterator[tuple[str, int]]:
     finally:
         connection.close()
     return zip(queues, counts, strict=True)
+
+
+def _runnable() -> list[str]:
+    """List the programs whose libraries are installed, and say of the others what to install."""
+    if find_spec("faststream"):
+        return [*PROGRAMS]
+    print("faststream is left out: pip install --group benchmarks installs it", file=sys.stderr)
+    return [name for name in PROGRAMS if name != "faststream"]
 
 
 def _compiled(scratch: Path) -> Path | None:
