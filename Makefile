@@ -1,6 +1,6 @@
 # Every command of the project. Paths are relative, so that a clone may stand in a path with a space.
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-browser test-node pictures stack dashboards test-storage alerts soak fuzz demo lint format clean
+.PHONY: help setup test test-browser test-node pictures stack dashboards test-storage alerts soak engine lock fuzz demo lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -11,7 +11,7 @@ setup: ## make .venv with the package and its tools, and install RabbitMQ if no 
 test: ## set up, then run every check and test, on a RabbitMQ of their own
 	@.ci/setup --test
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal --ignore=tests/browser --ignore=tests/storage
+	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal --ignore=tests/browser --ignore=tests/storage --ignore=tests/engine
 
 test-browser: ## set up, then look at the live page in a real, headless Chromium
 	@.ci/setup --browser
@@ -49,6 +49,18 @@ alerts: ## set up, then measure live how long 65 faults take to reach a webhook.
 soak: ## set up, then kill everything 200 times under load and compare all totals. SOAK='--seed 7' repeats a run
 	@.ci/setup --test
 	.venv/bin/python -m tests.soak $(SOAK)
+
+engine: ## set up, then run the compose file's profiles in a Docker Engine of its own; takes root, 15 minutes the first time
+	@.ci/setup --test
+	@.ci/setup --engine
+	.venv/bin/pytest --timeout=1200 tests/engine
+
+lock: ## set up, then lock the packages of the image by version and hash
+	@.ci/setup
+	.venv/bin/uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header \
+		--extra postgres --extra redis --extra otlp --output-file docker/requirements.txt pyproject.toml
+	.venv/bin/uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header \
+		--output-file docker/build-requirements.txt docker/build-requirements.in
 
 fuzz: ## set up, then scrape directories full of nonsense, 20,000 of them
 	@.ci/setup --test

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +71,13 @@ def add(commands: Commands) -> None:
 
     export = _add(actions, "export", "write the topology as RabbitMQ definitions", EXPORT_EXAMPLES)
     export.add_argument("--output", metavar="FILE", type=Path, help="write to this file, not to standard output")
+    export.add_argument(
+        "--mode",
+        metavar="MODE",
+        type=_mode,
+        default=0o600,
+        help="the file's mode; 0640 for a broker of the same group (default: 0600)",
+    )
     add_settings(export, "amqp_url", "exchange", "topology")
     export.set_defaults(run=run_export)
 
@@ -134,7 +143,7 @@ def run_export(args: argparse.Namespace) -> int:
     if args.output is None:
         print(text, end="")
     else:
-        _write(args.output, text)
+        _write(args.output, text, args.mode)
     for user in topology.users:
         if not passwords[user.role]:
             print(f"user {user.name!r} has no password in it, so nobody can log in as this user", file=sys.stderr)
@@ -177,10 +186,24 @@ def _read(file: str) -> str:
         ) from error
 
 
-def _write(path: Path, text: str) -> None:
-    """For the owner's eyes only: hashes of passwords may stand in it."""
+def _write(path: Path, text: str, mode: int) -> None:
+    """Replace a file as a whole; hashes of passwords may be in it, so nobody else reads it meanwhile."""
+    draft = path.with_name(f".{path.name}.new")
     try:
-        path.touch(mode=0o600)
-        path.write_text(text, encoding="utf-8")
+        with open(draft, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as stream:
+            stream.write(text)
+        draft.chmod(mode)
+        draft.replace(path)
     except OSError as error:
         raise TopologyError(f"{path}: can't write: {error.strerror}") from error
+
+
+def _mode(text: str) -> int:
+    """Parse a file's mode, such as 0640."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0o400 <= mode <= 0o777:  # noqa: PLR2004 - the owner may read
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mode such as 0640")
+    return mode

@@ -2,12 +2,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from compose_spec.models import ComposeSpecification
+from packaging.requirements import Requirement
 
 from busmon.cli import parser
 from busmon.demo.rabbitmq import script
@@ -36,10 +38,13 @@ PORTS = {
     "prometheus-b": {9090},
     "alertmanager": {9093, 9094},
     "alertmanager-b": {9093, 9094},
-    "node-exporter": {9100},
+    "host.docker.internal": {9100},
     "victoriametrics": {8428},
     "grafana": {3000},
 }
+EXTRAS = ("postgres", "redis", "otlp")
+"""That the image has."""
+
 OF_BUSMON = [name for name, service in SERVICES.items() if "build" in service]
 CONFIGURATIONS = sorted((DOCKER / "prometheus").glob("*.yml"))
 
@@ -75,6 +80,21 @@ def test_the_image_runs_as_nobody_in_particular_and_knows_its_settings() -> None
     assert {service["read_only"] for service in map(SERVICES.__getitem__, OF_BUSMON)} == {True}
 
 
+def test_every_package_of_the_image_is_locked_by_hash_and_is_one_that_the_project_takes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    optional = project["project"]["optional-dependencies"]
+    wanted = {
+        "requirements": [*project["project"]["dependencies"], *(each for name in EXTRAS for each in optional[name])],
+        "build-requirements": ["build", *project["build-system"]["requires"]],
+    }
+    for name, requirements in wanted.items():
+        text = (DOCKER / f"{name}.txt").read_text()
+        locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
+        assert len(locked) == len(re.findall(r"^[a-z]", text, re.MULTILINE))
+        for requirement in map(Requirement, requirements):
+            assert requirement.specifier.contains(locked[requirement.name.lower()]), f"{requirement}: run `make lock`"
+
+
 def test_every_image_is_pinned() -> None:
     froms = re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
     images = [service["image"] for service in SERVICES.values() if "build" not in service]
@@ -103,7 +123,8 @@ def test_who_waits_for_health_waits_for_someone_who_is_checked(name: str) -> Non
         # The image of busmon has a check of its own.
         checked = "healthcheck" in SERVICES[other] or other in OF_BUSMON
         assert how["condition"] == "service_completed_successfully" or checked, other
-        assert not SERVICES[other].get("profiles") or SERVICES[other]["profiles"] == SERVICES[name].get("profiles")
+        profiles = SERVICES[other].get("profiles")
+        assert not profiles or profiles == SERVICES[name].get("profiles") or how.get("required") is False
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -147,7 +168,8 @@ def test_rabbitmq_loads_what_busmon_exports_with_plugins_that_there_are() -> Non
     plugins = re.findall(r"rabbitmq_\w+", (DOCKER / "rabbitmq/enabled_plugins").read_text())
     installed = [path.name for path in script("rabbitmq-server").parents[1].glob("**/plugins/*")]
 
-    assert f"load_definitions = {command('definitions')[-1]}" in configured
+    words = command("definitions")
+    assert f"load_definitions = {words[words.index('--output') + 1]}" in configured
     assert [plugin for plugin in plugins if not any(name.startswith(plugin) for name in installed)] == []
 
 
@@ -163,7 +185,7 @@ def test_the_other_configurations_are_prometheus_yml_with_what_they_add() -> Non
     base = (DOCKER / "prometheus/prometheus.yml").read_text()
 
     assert (DOCKER / "prometheus/cold.yml").read_text().startswith(base)
-    assert (DOCKER / "prometheus/replica-b.yml").read_text() == base.replace("replica: a", "replica: b")
+    assert (DOCKER / "prometheus/prometheus-b.yml").read_text() == base.replace("replica: a", "replica: b")
 
 
 def test_the_shards_are_alike_but_for_their_number() -> None:

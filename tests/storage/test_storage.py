@@ -130,7 +130,7 @@ def test_two_replicas_alert_as_one(tmp_path: Path) -> None:
         flags = [f"--web.listen-address={where}", "--cluster.listen-address="]
         alertmanager = stack.enter_context(running(tmp_path / "am", [*command, *flags], where, "/-/ready"))
         replicas = []
-        for name in ("prometheus.yml", "replica-b.yml"):
+        for name in ("prometheus.yml", "prometheus-b.yml"):
             configuration = configured(tmp_path / name, name, {"alertmanager": where})
             replicas.append(stack.enter_context(prometheus(tmp_path / name / "run", configuration)))
         for replica in replicas:

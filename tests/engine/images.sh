@@ -1,0 +1,33 @@
+#!/bin/bash
+# Images with the names that docker/ pins, made from Debian 13's packages, since no registry of images is asked.
+#
+#   images.sh DIR     DIR holds an engine that is up, and the checkout in DIR/checkout
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")") dir=$1
+packages=ca-certificates,python3,python3-venv,python3-pip,rabbitmq-server,redis-server,postgresql-17,prometheus
+packages+=,prometheus-alertmanager,prometheus-node-exporter,victoria-metrics,gosu,busybox,hostname,netbase
+base=$dir/base.tar context=$dir/images docker=$dir/checkout/docker
+
+engine() { "$here/engine.sh" "$dir" in "$@"; }
+
+if [ ! -e "$base" ]; then
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 .)
+    mmdebstrap --quiet --variant=minbase --include="$packages" trixie "$base.new" --format=tar "$mirror"
+    mv "$base.new" "$base"
+fi
+mkdir -p "$context/wheels"
+cp "$here"/images/* "$context"
+python3 -m pip download --quiet --disable-pip-version-check --python-version 3.13 --only-binary=:all: --require-hashes \
+    --dest "$context/wheels" --requirement "$docker/requirements.txt"
+python3 -m pip download --quiet --disable-pip-version-check --python-version 3.13 --only-binary=:all: --require-hashes \
+    --dest "$context/wheels" --requirement "$docker/build-requirements.txt"
+engine docker image inspect standin-base >/dev/null 2>&1 ||
+    engine docker import --change 'CMD ["bash"]' "/srv/${base##*/}" standin-base >/dev/null
+{
+    sed -n 's/^ *image: \([a-z].*\)/\1/p' "$docker/compose.yaml" | grep -v '^busmon:'
+    sed -n 's/^FROM \([^ ]*\).*/\1/p' "$docker/Dockerfile"
+} | sort -u | while read -r name; do
+    target=${name%%:*}
+    engine docker build --quiet --network none --target "${target##*/}" --tag "$name" "/srv/${context##*/}" >/dev/null
+    echo "$name"
+done
