@@ -120,7 +120,7 @@ def unopened(wanted: Parameters, error: BaseException) -> BusError:
 
 
 def _remedy(wanted: Parameters, said: str) -> str:
-    """What helps against the broker's refusal of a connection, by RabbitMQ's name of it; else nothing."""
+    """Word the remedy for the broker's refusal of a connection, by RabbitMQ's name of it; empty if there is none."""
     credentials = wanted.credentials
     if said.startswith("ACCESS_REFUSED"):
         if not isinstance(credentials, PlainCredentials):
@@ -218,7 +218,7 @@ def user(amqp_url: str) -> str:
 
 
 def user_id(amqp_url: str) -> str | None:
-    """The `user_id` of what this URL's user publishes; None if it can't be known.
+    """Return the `user_id` of what this URL's user publishes; None if it can't be known.
 
     A certificate's user is the one that the URL names, if it names one.
 

@@ -15,11 +15,11 @@ CLOSED = "it closed the connection before it said anything: is this RabbitMQ's A
 
 
 class NotAmqpError(AMQPConnectionError):  # type: ignore[misc]  # pika isn't typed
-    """What answers is no AMQP 0-9-1 broker; the one argument says what it is."""
+    """The error for a server that is no AMQP 0-9-1 broker; the one argument says what the server is."""
 
 
 def is_amqp(first: bytes) -> bool:
-    """Tell if the bytes begin as RabbitMQ's do, as far as they are there."""
+    """Tell if the bytes begin as RabbitMQ's do; there may be fewer than RabbitMQ sends."""
     return _START.startswith(first[: len(_START)])
 
 

@@ -42,7 +42,7 @@ def quarantine_properties(original: BasicProperties, headers: Mapping[str, str],
 def forwarded_properties(
     original: BasicProperties, frame_max: int, publisher: str | None = None, forwarder: str | None = None
 ) -> BasicProperties:
-    """The original properties, as they were but for the user id: the publisher's is noted in a header.
+    """Keep the original properties but for the user id: the publisher's is noted in a header.
 
     Of headers that pika can't encode, or that fill a frame, source and publisher alone are left.
 
@@ -85,7 +85,7 @@ def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, st
 
 
 def _others(original: BasicProperties) -> dict[str, Any]:
-    """The publisher's headers; only a relay may say who published a body."""
+    """Return the publisher's headers; only a relay may say who published a body."""
     return {name: value for name, value in (original.headers or {}).items() if name != HEADER}
 
 

@@ -69,12 +69,12 @@ class Quarantined:
 
     @property
     def publisher(self) -> str | None:
-        """The user that published it, as far as the broker or a worker knows; None if it stated none."""
+        """Return the user that published the body, by the broker or a worker; None if the publisher stated none."""
         headers = _headers(self.properties)
         return _text(headers.get(HEADER) if "quarantined_at" in headers else self.properties.user_id) or None
 
     def replayed_properties(self, operator: str | None = None) -> BasicProperties:
-        """The properties that it was published with, without what a worker or RabbitMQ has added.
+        """Return the properties that the body was published with, without what a worker or RabbitMQ has added.
 
         RabbitMQ takes no other user id than the operator's own, so the publisher's stays in a header.
         """

@@ -16,7 +16,7 @@ Relays = frozenset[str]
 
 
 def publisher(delivery: Delivery, relays: Relays) -> str | None:
-    """The user that first published the body; None if the publisher didn't state one."""
+    """Return the user that first published the body; None if the publisher didn't state one."""
     user = delivery.user_id
     if user is None or user not in relays or not _may_have_header(delivery):
         return user

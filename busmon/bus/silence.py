@@ -1,4 +1,4 @@
-"""The time for which a question to the broker has been unanswered, as far as this process could have heard an answer.
+"""The time for which a question to the broker has been unanswered while this process could have heard an answer.
 
 Pure. Silence adds up only while the loop turns: a process that was stopped, or busy with one fold for a minute, has not
 listened, and blames nobody.

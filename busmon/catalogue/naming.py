@@ -48,7 +48,7 @@ def metric_name_fault(name: str) -> str | None:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether busmon makes the metric (`busmon_*`, `EXPORTER_METRICS`), or Prometheus at each scrape (`up`, …)."""
+    """Return whether busmon makes the metric (`busmon_*`, `EXPORTER_METRICS`), or Prometheus at a scrape (`up`, …)."""
     return name in _RESERVED_METRICS or name in EXPORTER_METRICS or name.startswith(_RESERVED_PREFIXES)
 
 

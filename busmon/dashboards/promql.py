@@ -134,7 +134,7 @@ def top(count: int, expression: str, name: str, by: str, where: str = FLEET) -> 
 
 
 def top_agents(count: int, name: str, operation: str = "sum", factor: str = "") -> str:
-    """Of a series that is recorded of each agent, named without its level, those with the largest mean."""
+    """Select the agents with the largest mean of a series that is recorded of each agent, named without its level."""
     expression = f"{factor}{operation} by (agent) ({course(name)})"
     return top(count, expression, f"${{level}}:{name}", "agent", AGENTS)
 

@@ -51,7 +51,7 @@ class FamilyRow:
 
     @property
     def label_fill(self) -> float:
-        """The share of the fullest label's budget that is taken; 1 is full."""
+        """Return the share of the fullest label's budget that is taken; 1 is full."""
         return self.values / self.values_budget if self.values_budget else 0.0
 
     @property
@@ -85,7 +85,7 @@ class Fill:
         return 0
 
     def adopted(self) -> Mapping[str, int]:
-        """How many metrics that no catalogue names each agent has had taken up; beyond `MAX_AGENTS` as `other`."""
+        """Count each agent's metrics that no catalogue names; those of agents beyond `MAX_AGENTS` as `other`."""
         with suppress(RegistryError, OSError):
             self._follow()
         by_agent: Counter[str] = Counter()
@@ -98,7 +98,7 @@ class Fill:
 
     @property
     def adopted_budget(self) -> int:
-        """How many metrics may be taken up that no catalogue names."""
+        """Return how many metrics may be taken up that no catalogue names."""
         return self._adopted_budget
 
     @property

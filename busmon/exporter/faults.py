@@ -51,7 +51,7 @@ def shard_faults(roll: RollCall) -> Iterator[str]:
 
 
 def obstacles(roll: RollCall) -> Iterator[Reason]:
-    """Say what keeps envelopes from reaching their shards, as far as connected workers know; each line once."""
+    """Say what keeps envelopes from reaching their shards, by what connected workers know; each line once."""
     cut_off = {shard.worker for shard in roll.shards if shard.state == CONNECTING}
     said = (line for worker in roll.workers if worker.up and worker.worker not in cut_off for line in worker.obstacles)
     yield from (Reason(obstacle, blocks=False) for obstacle in dict.fromkeys(said))

@@ -302,7 +302,7 @@ class Lane:
             yield decoded
 
     def _owned(self, delivery: Delivery, envelope: Envelope) -> Envelope:
-        """The envelope of a delivery, unless another user owns a source of one of its parts.
+        """Return the envelope of a delivery, unless another user owns a source of one of its parts.
 
         Raises:
             EnvelopeError: `no_user` or `foreign_source`.

@@ -24,7 +24,7 @@ _user_of = attrgetter("user_id")
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What the fleet does with the users of deliveries.
+    """The rules by which the fleet checks the users of deliveries.
 
     Attributes:
         relays: the users that publish for others: the fleet itself, and the operators that replay.
@@ -65,7 +65,7 @@ class Ownership:
 
 
 def foreign_source(source: str, user: str | None) -> EnvelopeError:
-    """The error for an envelope of a source that belongs to another user."""
+    """Make the error for an envelope of a source that belongs to another user."""
     by = f"user {user!r}" if user else "somebody who states no user_id"
     return EnvelopeError("foreign_source", f"the source {source!r} belongs to another user than {by}")
 

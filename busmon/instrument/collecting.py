@@ -111,6 +111,6 @@ class _Target:
 
 
 def _collectors(registry: Any) -> list[Any]:
-    """The registry's collectors; the registry itself where it isn't prometheus_client's own."""
+    """List the registry's collectors; the registry itself where it isn't prometheus_client's own."""
     collectors = getattr(registry, "_collector_to_names", None)  # no public name gives them one by one
     return [registry] if collectors is None else [*collectors, _Target(registry)]

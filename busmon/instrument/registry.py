@@ -52,11 +52,11 @@ class _Observations:
     sum: float = 0.0
 
     def bounds(self) -> list[float]:
-        """The upper bounds, ascending, +Inf the last."""
+        """Return the upper bounds, ascending, +Inf the last."""
         return [*sorted(bound for bound in self.cumulative if bound < inf), inf]
 
     def counts(self) -> list[int]:
-        """How many observations each bucket has alone.
+        """Count the observations of each bucket alone.
 
         Raises:
             ValueError: the buckets aren't those of a histogram.
@@ -71,7 +71,7 @@ class _Observations:
 
 
 class Bridge:
-    """What was published of a registry, series by series."""
+    """The published state of a registry, series by series."""
 
     def __init__(self, telemetry: Telemetry, collecting: Collecting, *, outlives_source: bool = False) -> None:
         self._telemetry = telemetry

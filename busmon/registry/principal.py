@@ -1,11 +1,11 @@
-"""The principal: who publishes, as far as the broker and the publisher say it. Pure."""
+"""The principal: a publisher, by what the broker and the publisher say of it. Pure."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 
 class Principal(NamedTuple):
-    """Who publishes.
+    """A publisher, by its user and its agent.
 
     Attributes:
         user: as AMQP's `user_id` states it, which the broker checks; empty where the publisher doesn't state it.

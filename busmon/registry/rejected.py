@@ -51,7 +51,7 @@ class Found:
 
 
 def path_of(registry_dir: Path, shard: int) -> Path:
-    """The file of a shard."""
+    """Return the path of a shard's file."""
     return registry_dir / f"rejected_shard{shard}.json"
 
 
@@ -106,7 +106,7 @@ class Reader:
 
 
 def newest_of_each(samples: Sequence[RejectedSample]) -> list[RejectedSample]:
-    """The newest sample of each reason and agent; `samples` come newest first."""
+    """Pick the newest sample of each reason and agent; `samples` come newest first."""
     newest: dict[tuple[str, str], RejectedSample] = {}
     for sample in samples:
         newest.setdefault((sample.reason, sample.agent), sample)

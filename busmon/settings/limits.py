@@ -15,7 +15,7 @@ _LARGEST_FILE_BYTES = 32 * 1024 * 1024
 
 
 def require(shards: int) -> None:
-    """Raise the limit of open files as far as needed, and refuse limits that are too low.
+    """Raise the limit of open files to what is needed, and refuse limits that are too low.
 
     Args:
         shards: how many the process has files of.

@@ -167,6 +167,6 @@ def _read(stream: Any, body: bytes, max_bytes: int) -> bytes:
 
 
 def _members(body: bytes, max_bytes: int) -> bytes:
-    """All members of a gzip stream (RFC 1952, 2.2); for one alone, zlib takes a hundredth of the time."""
+    """Read all members of a gzip stream (RFC 1952, 2.2); for one alone, zlib takes a hundredth of the time."""
     with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
         return stream.read(max_bytes + 1)

@@ -90,7 +90,7 @@ def name_in(line: str) -> str:
 
 
 def _labels(said: str) -> dict[str, str]:
-    """The labels within braces; a quoted name without a value, which is the metric's, under the empty name."""
+    """Read the labels within braces. A quoted name without a value is the metric's, and comes under the empty name."""
     labels: dict[str, str] = {}
     at, end = 0, len(said.rstrip(BLANK))
     while at < end:

@@ -39,7 +39,7 @@ _VALUE, _CREATED, _BUCKET, _COUNT, _SUM, _QUANTILE = "value", "created", "bucket
 
 
 class _Role(NamedTuple):
-    """What the samples of one name are.
+    """The family and part that the samples of one name belong to.
 
     Attributes:
         family: the name of their family; a counter's ends with `_total`.
@@ -54,7 +54,7 @@ class _Role(NamedTuple):
 
 @dataclass(slots=True)
 class _Series:
-    """What the lines of one series state together.
+    """The statement that the lines of one series make together.
 
     Attributes:
         parts: value, count and sum by their part, and a histogram's cumulative counts by their upper bound.
@@ -90,7 +90,7 @@ class Snapshot:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no line of the body stated a series."""
+        """Return whether no line of the body stated a series."""
         return not self._series
 
     def read(self, lines: Iterable[str]) -> None:

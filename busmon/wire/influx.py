@@ -143,7 +143,7 @@ def _head(line: str) -> tuple[str, dict[str, str], int]:
 
 
 def _fields(line: str, at: int) -> tuple[list[tuple[str, str]], str]:
-    """The fields that aren't text, and the time."""
+    """Read the fields that aren't text, and the time."""
     named = _unescaped if line.isascii() else _visible
     found, more = [], ","
     while more == ",":
@@ -176,7 +176,7 @@ def _time(said: str) -> float:
 
 
 def _name(line: str) -> str:
-    """The measurement of a line that can't be counted, as far as there is one."""
+    """Return the measurement of a line that can't be counted; empty if it has none."""
     measurement = _MEASUREMENT.match(line)
     return _unescaped(measurement[0]) if measurement else ""
 

@@ -65,7 +65,7 @@ def label_text(value: Any) -> str | None:
 def measured(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a sample's `value`, `values` and `buckets` that aren't absent; a good sample has one.
 
-    Beside another one an empty list or object is absent, and so is a `value` of 0.
+    Next to another one an empty list or object is absent, and so is a `value` of 0.
     """
     stated = {name: sample[name] for name in ("value", "values", "buckets") if sample.get(name) is not None}
     if len(stated) <= 1:

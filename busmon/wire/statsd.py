@@ -134,7 +134,7 @@ def decode(arrival: Arrival, dialect: Dialect = Dialect.ANY) -> Envelope:
 
 
 def family_name(name: str) -> str:
-    """The name with `_` for what can't be in a metric's."""
+    """Return the name with `_` for what can't be in a metric's."""
     family = _NO_NAME_CHARACTER.sub("_", name)
     return f"_{family}" if family[:1].isdigit() else family
 
@@ -241,7 +241,7 @@ def _number(said: str) -> float:
 
 
 def _is_numeric(said: str) -> bool:
-    """Whether a text is meant as a number, although it may not be one that counts."""
+    """Return whether a text is meant as a number, although it may not be one that counts."""
     digits = said.strip(BLANK)
     return not digits or bool(_NUMBER.fullmatch(digits) or _NOT_FINITE.fullmatch(digits))
 

@@ -195,7 +195,7 @@ class Admission:
         return in_family < self.budgets.series_per_family and self._census.total() < self.budgets.series
 
     def take_bytes(self, group: Group, size: int) -> bool:
-        """Whether a summary's new bin of this size has room, which it then takes."""
+        """Take room for a summary's new bin of this size, and return whether there was any."""
         has_room = self._has_bytes(group, size)
         if has_room:
             self._weights.add(group, size)
@@ -245,7 +245,7 @@ class Admission:
         return now - self._swept.get(family.name, 0.0) >= seconds
 
     def _is_clock_doubtful(self) -> bool:
-        """Whether the wall clock was set lately: what looks unseen for a day may have been seen a minute ago."""
+        """Return whether the wall clock was set lately: what looks unseen for a day may have been seen a minute ago."""
         running = time.monotonic()
         before, self._difference = self._difference, time.time() - running
         if abs(self._difference - before) > STEP_SECONDS:

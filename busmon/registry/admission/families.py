@@ -63,7 +63,7 @@ class Families:
         return self._frozen.get(name) or self._catalogue.families.get(name)
 
     def is_adopted(self, name: str) -> bool:
-        """Whether the family was written and is in no catalogue."""
+        """Return whether the family was written and is in no catalogue."""
         return name in self._owners
 
     def stated(self, family: Family) -> Family:
@@ -104,11 +104,11 @@ class Families:
 
     @property
     def owners(self) -> Mapping[str, Principal]:
-        """Who had each metric taken up that no catalogue names, by its name."""
+        """Return the principal that had each metric taken up that no catalogue names, by the metric's name."""
         return self._owners
 
     def held(self) -> Counter[Principal]:
-        """How many metrics each principal has had taken up."""
+        """Count the metrics that each principal has had taken up."""
         return self._held.copy()
 
     def freeze(self, family: Family, owner: Principal = NOBODY) -> Family:

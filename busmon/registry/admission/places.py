@@ -2,8 +2,8 @@
 
 `places.jsonl` in the registry directory is a log, read on from where it was read last: `[family]` gives a family its
 number, `[family, label, value, since, user, agent]` gives a value a place and an owner, and with null for `since` the
-place is given back; `lost` behind it says that somebody else needed it, however lately the value was seen. It is
-written under the admission's lock, and written anew when most of it is history. One object per shard and process.
+place is given back; `lost` behind it says that somebody else needed it, however lately the value was seen. The log is
+written under the admission's lock, and rewritten when most of it is history. One object per shard and process.
 """
 
 import os

@@ -40,7 +40,7 @@ class Weights:
         self._others_in_all: dict[int, int] = {}
 
     def has_room(self, group: Group, size: int, number: int | None, budgets: Budgets) -> bool:
-        """Whether a series or bin of this size is within the budgets.
+        """Return whether a series or bin of this size is within the budgets.
 
         Args:
             group: whose it is.

@@ -44,7 +44,7 @@ class Account:
 
     @property
     def oldest(self) -> str:
-        """The source that was unheard for longest."""
+        """Return the source that was unheard for longest."""
         return next(iter(self.sources))
 
     def is_over(self, now: float) -> bool:

@@ -213,7 +213,7 @@ class Ledger:
         return silent
 
     def dump(self, changes: Changes | None = None) -> dict[str, Any]:
-        """The open changes, or all, as JSON-ready values for the journal, in their order."""
+        """Give the open changes, or all, as JSON-ready values for the journal, in their order."""
         if changes is not None:
             return {"sources": changes.sources, "digests": list(changes.digests.items())}
         sources = {source: self.sources[source] for source in self._accounts.in_order()}

@@ -80,7 +80,7 @@ class RejectedSamples:
         self._open = {}
 
     def rollback(self) -> None:
-        """The open batch never happened."""
+        """Forget the open batch."""
         self.counts.clear()
         self._open = {}
 
@@ -126,7 +126,7 @@ def _room_for(last: dict[Pair, deque[Kept]], pair: Pair) -> deque[Kept]:
 
 
 def _stated(sample: Any) -> Stated:
-    """What is known of a sample in any of the forms in which one is refused."""
+    """Give the known parts of a sample, in whichever form it was refused."""
     kind = type(sample)
     if kind is dict:
         value = sample.get("value")
@@ -156,7 +156,7 @@ def _labels(labels: Any) -> dict[str, str]:
 
 
 def _text(value: Any, characters: int = MAX_CHARACTERS) -> str:
-    """A value as a person reads it, without looking at more of it than is shown."""
+    """Word a value for a person, without looking at more of it than is shown."""
     if type(value) is str and len(value) <= characters and value.isascii():
         return value
     if value is None:
@@ -172,7 +172,7 @@ def _text(value: Any, characters: int = MAX_CHARACTERS) -> str:
 
 
 def _scalar(value: Any, characters: int = _FEW_CHARACTERS) -> str:
-    """A value that holds no others; one that does isn't looked into, as it may be nested as deep as a body is long."""
+    """Word a value that holds no others; a list or object may be nested as deep as a body is long, and is left out."""
     if isinstance(value, str):
         return value[:characters].encode(errors="replace").decode()
     return "…" if isinstance(value, list | dict) else str(value)

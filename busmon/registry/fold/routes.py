@@ -1,4 +1,4 @@
-"""Where a sample goes by what it states of itself: name, type, op, whether it outlives its source, order of labels.
+"""The routes of samples, by what each states: name, type, op, whether it outlives its source, order of labels.
 
 Each statement is resolved once and kept, well-formed ones that are refused too, until the fleet's families change.
 Resolving one may freeze a family or take up an unknown metric, which the whole fleet sees; all else is in memory. One
@@ -21,7 +21,7 @@ from busmon.wire.members import word
 
 
 class Statement(NamedTuple):
-    """What a sample or table states of its metric; the fleet's family must agree, or is made by it."""
+    """The members of a sample or table that define its metric; the fleet's family must agree, or is made by them."""
 
     name: Any
     type: Any

@@ -59,7 +59,7 @@ MERGES: Mapping[str, Merge] = {
 
 
 class Room:
-    """How many gauges of sources one shard remembers, in all and of each agent.
+    """The count of sources' gauges that one shard remembers, in all and of each agent.
 
     A source's agent is the first one that named it since the shard was opened; until then nobody's.
 
@@ -207,7 +207,7 @@ class Shares:
                 self._open[source] = dict.fromkeys(held)
 
     def latest_at(self, source: str) -> float:
-        """The latest event time of the source's shares, in seconds since the epoch; 0 if it has none."""
+        """Return the latest event time of the source's shares, in seconds since the epoch; 0 if it has none."""
         cells = self._by_source.get(source, ())
         return max((self._by_cell[cell][source].at for cell in cells), default=0.0)
 

@@ -31,7 +31,7 @@ _NO_VALUE = bytes(_VALUE.size)
 
 
 class Extent(NamedTuple):
-    """What a value file has at least; all 0 where there is no file.
+    """The least that a value file has; all 0 where there is no file.
 
     Attributes:
         generation: how often it was rewritten.
@@ -87,12 +87,12 @@ class ValueFile:
 
     @property
     def used(self) -> int:
-        """How many bytes header and entries take."""
+        """Return how many bytes header and entries take."""
         return self._used
 
     @property
     def extent(self) -> Extent:
-        """What the file has, once its entries were gone through."""
+        """Return the file's extent; its checksum is right once the entries were gone through."""
         return Extent(self.generation, self._used, self.checksum)
 
     def entries(self) -> Iterator[tuple[bytes, int]]:

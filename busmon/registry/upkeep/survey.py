@@ -89,7 +89,7 @@ def series(registry_dir: Path, families: Collection[Family]) -> dict[str, list[S
 
 
 class Taken(NamedTuple):
-    """What an agent took: series in all shards, of metrics of its own and of label values that are its."""
+    """The room that an agent took: series in all shards, of metrics of its own and of label values that are its."""
 
     series: int
     metrics: int
