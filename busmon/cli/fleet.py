@@ -32,6 +32,15 @@ examples:
                                              to those whom the file lets in
 """
 
+BUDGET_SETTINGS = (
+    "max_adopted_families",
+    "max_label_values",
+    "max_series_per_family",
+    "max_series",
+    "max_bytes_per_family",
+    "max_bytes",
+    "max_adopted_bytes",
+)
 WORKER_SETTINGS = (
     "amqp_url",
     "exchange",
@@ -43,12 +52,10 @@ WORKER_SETTINGS = (
     "flush_interval_seconds",
     "max_body_bytes",
     "formats",
+    "source_ownership",
     "presence_ttl_seconds",
-    "max_adopted_families",
-    "max_label_values",
     "label_forget_seconds",
-    "max_series_per_family",
-    "max_series",
+    *BUDGET_SETTINGS,
     "forbidden_labels",
     "fsync",
     "plain_pika",
@@ -77,9 +84,7 @@ EXPORTER_SETTINGS = (
     "registry_dir",
     "exchange",
     "catalogue",
-    "max_label_values",
-    "max_series_per_family",
-    "max_series",
+    *BUDGET_SETTINGS,
     *HEALTH_SETTINGS,
     "log_level",
     "log_format",

@@ -12,6 +12,7 @@ import pytest
 from busmon import __version__, cli
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusmonError, SettingsError
+from busmon.settings import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,10 +175,32 @@ def test_a_flag_stands_for_its_setting_and_nothing_else() -> None:
     assert (settings.topology, settings.origin("amqp_url")) == (None, "default")
 
 
-@pytest.mark.parametrize("name", ["formats", "plain_pika", "forbidden_labels"])
+BUDGETS = ["max_label_values", "max_series", "max_bytes", "max_bytes_per_family", "max_adopted_bytes"]
+
+
+@pytest.mark.parametrize("name", ["formats", "plain_pika", "forbidden_labels", "source_ownership", *BUDGETS])
 def test_what_a_worker_is_set_by_is_a_flag_of_it_and_of_the_fleet(name: str) -> None:
     for command in (["up"], ["worker", "--shards", "0"]):
         assert getattr(cli.parser().parse_args([*command, f"--{name.replace('_', '-')}", "x"]), name) == "x"
+
+
+@pytest.mark.parametrize("name", [*BUDGETS, "max_adopted_families"])
+def test_budgets_are_flags_of_the_exporter_which_shows_how_full_they_are(name: str) -> None:
+    assert getattr(cli.parser().parse_args(["exporter", f"--{name.replace('_', '-')}", "7"]), name) == "7"
+
+
+def test_only_settings_of_agents_and_of_other_commands_are_no_flags_of_the_fleet() -> None:
+    parsed = vars(cli.parser().parse_args(["up"]))
+    assert {setting.name for setting in SCHEMA if setting.name not in parsed} == {
+        "publisher_password",
+        "consumer_password",
+        "operator_password",
+        "exporter_url",
+        "publish_interval_seconds",
+        "publish_buffer_bytes",
+        "spool_dir",
+        "spool_bytes",
+    }
 
 
 def test_the_settings_are_shown_with_their_origin_and_without_their_passwords() -> None:
