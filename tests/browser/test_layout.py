@@ -25,7 +25,7 @@ TOUCHING = """() => {
       .map(([other]) => `${one.innerText.slice(0, 30)} / ${other.innerText.slice(0, 30)}`));
 }"""
 
-CUT = """() => [...document.querySelectorAll("td.number, th.number, td .state, .node dd, .node .words")]
+CUT = """() => [...document.querySelectorAll("td.number, th.number, td .state, .node dt, .node dd, .node .words")]
   .filter((cell) => cell.offsetParent && cell.scrollWidth > cell.clientWidth + 1 && cell.clientWidth)
   .map((cell) => cell.innerText)"""
 
@@ -53,6 +53,15 @@ def test_no_box_touches_another_and_no_figure_is_cut(browser: Browser, fleet: Re
         assert page.evaluate(TOUCHING) == []
         assert page.evaluate(CUT) == []
         assert page.evaluate(UNHINTED) == []
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 721, 900, 961])
+def test_a_familys_name_has_room_at_every_width(browser: Browser, fleet: RealFleet, width: int) -> None:
+    with opened(browser, fleet.address, size=(width, 900)) as page:
+        name = page.locator("#families tbody th").first.bounding_box()
+        assert name is not None
+        assert name["width"] >= 190
+        assert name["x"] >= 0
 
 
 @pytest.mark.parametrize("width", WIDTHS)

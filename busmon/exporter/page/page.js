@@ -14,7 +14,8 @@ const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSigni
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 const count = (value) => (value == null ? NONE : Math.abs(value) < 1e6 ? whole.format(value) : short.format(value));
-const brief = (value) => (value == null || Math.abs(value) < 1e4 ? rate(value) : short.format(value));
+const tally = (value) => (value == null || Math.abs(value) < 1e4 ? count(value) : short.format(value));
+const brief = (value) => (value > 0 && value < 10 ? decimal.format(value) : tally(value));
 const rate = (value) => (value == null ? NONE : value > 0 && value < 10 ? decimal.format(value) : count(value));
 const share = (part, all) => (all ? part / all : 0);
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
@@ -322,7 +323,7 @@ const absent = (words) => ({ key: "absent", title: words, lines: [], absent: tru
 function agentsNode(view) {
   const lately = view.agents.filter((agent) => agent.silent_seconds < FRESH_SECONDS).length;
   const title = view.agents_known ? plural(view.agents_known, "agent") : "no agent yet";
-  return { key: "agents", title, lines: [["seen in a minute", count(lately)], ["publishing", `${rate(view.rates.envelopes)}/s`]] };
+  return { key: "agents", title, lines: [["last minute", count(lately)], ["publishing", `${rate(view.rates.envelopes)}/s`]] };
 }
 
 function exchangeNode(view) {
@@ -332,7 +333,7 @@ function exchangeNode(view) {
 }
 
 function queueNode(lane, least) {
-  const lines = [["queued", lane.depth == null ? NONE : brief(Math.round(lane.depth))], ["rate", `${brief(lane.rate)}/s`], ["p99", latency(lane.p99, least).join(" ").trim()]];
+  const lines = [["queued", tally(lane.depth)], ["rate", `${brief(lane.rate)}/s`], ["p99", latency(lane.p99, least).join(" ").trim()]];
   return { ...lane, title: lane.name, code: true, lines, owner: lane.worker, words: lane.state };
 }
 
@@ -354,8 +355,8 @@ function quarantineNodes(view) {
   const ever = sum(view.totals.quarantined);
   if (!ever && !view.quarantined) return [];
   const lines = [["bodies now", count(view.quarantined)], ["ever", count(ever)]];
-  const severity = view.quarantined ? "fair" : "good";
-  return [{ key: "quarantine", title: "quarantine", lines, words: view.quarantined ? "to be looked at" : "empty", severity }];
+  const [words, severity] = view.quarantined == null ? ["unknown", "none"] : view.quarantined ? ["to be looked at", "fair"] : ["empty", "good"];
+  return [{ key: "quarantine", title: "quarantine", lines, words, severity }];
 }
 
 function scrapeNode(view) {
