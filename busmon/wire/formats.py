@@ -38,6 +38,7 @@ _JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json", "application/x-j
 _ANY_TYPES = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", "application/data"})
 """What clients state of any body, kombu's `application/data` among it."""
 _MAX_KEYS = 10_000
+_NAME_THE_FORMAT = "a body of another format takes a rule in BUSMON_FORMATS for its routing key, or its content type"
 
 
 class Properties(Protocol):
@@ -180,7 +181,18 @@ def _is_json_object(arrival: Arrival) -> bool:
 
 
 def _json(arrival: Arrival) -> Envelope:
-    return _of_json(json_v1.parse(arrival.body, arrival.content_encoding, arrival.max_bytes), arrival)
+    """Decode JSON.
+
+    Raises:
+        EnvelopeError: `invalid_json`, with the way to name another format, and the reasons of each format in JSON.
+    """
+    try:
+        document = json_v1.parse(arrival.body, arrival.content_encoding, arrival.max_bytes)
+    except EnvelopeError as error:
+        if error.reason != "invalid_json" or _is_json_object(arrival):
+            raise
+        raise EnvelopeError("invalid_json", f"{error.detail}; {_NAME_THE_FORMAT}") from error
+    return _of_json(document, arrival)
 
 
 def _of_json(document: Any, arrival: Arrival) -> Envelope:

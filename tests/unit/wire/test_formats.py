@@ -15,6 +15,7 @@ from busmon.bus.delivery import Delivery
 from busmon.errors import EnvelopeError
 from busmon.settings.kinds import FORMAT_NAMES, FormatRule
 from busmon.wire import json_v1
+from busmon.wire.envelope import Envelope
 from busmon.wire.formats import DECODERS, Formats
 
 from .producers import CLOUD_EVENT, EXPOSITION, INFLUX, STATSD, otlp, otlp_json
@@ -25,12 +26,17 @@ RULES = [FormatRule("otlp_metrics", "otlp"), FormatRule("statsd.*", "statsd"), F
 
 def chosen(body: bytes, routing_key: str = "a.b", queue: str = "q", rules: Any = RULES, **properties: Any) -> str:
     """The format as which a body was decoded, or the reason why it wasn't."""
-    method = Basic.Deliver("busmon", 1, redelivered=False, exchange="telemetry", routing_key=routing_key)
-    delivery = Delivery.from_pika(method, BasicProperties(**properties), body)
     try:
-        return Formats(rules, queue, 1 << 20).decode(delivery).format
+        return decoded(body, routing_key, queue, rules, **properties).format
     except EnvelopeError as error:
         return error.reason
+
+
+def decoded(body: bytes, routing_key: str = "a.b", queue: str = "q", rules: Any = RULES, **properties: Any) -> Envelope:
+    """The envelope of a body that is delivered so."""
+    method = Basic.Deliver("busmon", 1, redelivered=False, exchange="telemetry", routing_key=routing_key)
+    delivery = Delivery.from_pika(method, BasicProperties(**properties), body)
+    return Formats(rules, queue, 1 << 20).decode(delivery)
 
 
 def test_a_rule_for_the_routing_key_or_the_queue_comes_first() -> None:
@@ -49,6 +55,23 @@ def test_then_the_content_type() -> None:
     assert chosen(CLOUD_EVENT, content_type="application/cloudevents+json; charset=utf-8") == "json"
     assert chosen(NATIVE, content_type="Application/JSON; charset=utf-8") == "json"
     assert chosen(STATSD, content_type="text/plain") == "content_type"
+
+
+@pytest.mark.parametrize("body", [STATSD, EXPOSITION, INFLUX])
+def test_lines_of_a_format_that_nothing_names_are_refused_with_the_way_to_name_it(body: bytes) -> None:
+    with pytest.raises(EnvelopeError) as refused:
+        decoded(body)
+    assert refused.value.reason == "invalid_json"
+    assert refused.value.detail.endswith(
+        "; a body of another format takes a rule in BUSMON_FORMATS for its routing key, or its content type"
+    )
+
+
+def test_broken_json_is_refused_without_a_word_of_other_formats() -> None:
+    with pytest.raises(EnvelopeError) as refused:
+        decoded(b'{"v": 1,')
+    assert refused.value.reason == "invalid_json"
+    assert "BUSMON_FORMATS" not in refused.value.detail
 
 
 @pytest.mark.parametrize("message_id", [None, "s:1"])
