@@ -25,7 +25,7 @@ examples:
   busmon publish queue_size 42 -l queue=tasks
   busmon publish tasks_processed_total 1 -l agent=analyzer -l status=success --agent analyzer
   busmon publish backups_total 1 --type counter      a metric that no catalogue names
-  busmon publish backup_size_bytes 73400320 --type gauge --outlives-source -l job=db
+  busmon publish backup_size_bytes 73400320 --type gauge --outlives-source -l db=main
   busmon publish - < samples.jsonl
 
 A counter's value is an increment, a histogram's or summary's one observation. A gauge's value stays in the

@@ -169,7 +169,7 @@ def run_purge(args: argparse.Namespace) -> int:
     with _opened(args) as quarantine:
         if not args.yes:
             raise UserError(
-                f"nothing deleted of {counted(quarantine.total(), 'body')}: deleting is for ever, so it takes --yes"
+                f"nothing deleted of {counted(quarantine.total(), 'body')}: this can't be undone, so it takes --yes"
             )
         if args.ids or args.reason is not None:
             return _follow(quarantine.delete(_chosen(args.ids, args.reason)), args.ids, "deleted")

@@ -319,7 +319,7 @@ class TestPurge:
         quarantine(client, b"body")
         assert run(place, "purge") == 2
         assert capsys.readouterr().err == (
-            "busmon: nothing deleted of 1 body: deleting is for ever, so it takes --yes\n"
+            "busmon: nothing deleted of 1 body: this can't be undone, so it takes --yes\n"
         )
         client.until_ready(QUARANTINE, 1)
 
