@@ -173,7 +173,10 @@ class Group:
 
     def cost(self, labelvalues: tuple[str, ...]) -> int:
         """Return what a series with these label values takes in its file, in bytes, without making its keys."""
-        bare = len(_key(self.family, "", dict(zip(self.family.labelnames, labelvalues, strict=True))))
+        return self._cost(len(_key(self.family, "", dict(zip(self.family.labelnames, labelvalues, strict=True)))))
+
+    def _cost(self, bare: int) -> int:
+        """Add up a series' entries; `bare` is the length of its key without the name of the sample."""
         return sum(entry_bytes(bare + more) for more in self._key_bytes)
 
     @property
@@ -185,11 +188,11 @@ class Group:
         """A series' label names and values."""
         return frozenset(zip(self.family.labelnames, labelvalues, strict=True))
 
-    def adopt(self, labelvalues: tuple[str, ...], cell: int) -> None:
-        """Take over a series that stands in the file from its first cell on."""
+    def adopt(self, labelvalues: tuple[str, ...], cell: int, key_bytes: int) -> None:
+        """Take over a series that stands in the file from its first cell on, whose key has so many bytes."""
         if labelvalues not in self.cells:
             self.cells[labelvalues] = cell
-            self.size += self.cost(labelvalues)
+            self.size += self._cost(key_bytes - self._key_bytes[0])
 
     def _keys(self, labelvalues: tuple[str, ...]) -> Iterator[bytes]:
         family, name = self.family, self.family.metric_name

@@ -180,9 +180,9 @@ class Fold:
 
     # -- series ---------------------------------------------------------------------------------------------------
 
-    def restore(self, family: Family, labelvalues: tuple[str, ...], cell: int) -> None:
-        """Take over a series that stands in a value file from this cell on."""
-        self._routes.group(family).adopt(labelvalues, cell)
+    def restore(self, family: Family, labelvalues: tuple[str, ...], cell: int, key_bytes: int) -> None:
+        """Take over a series that stands in a value file from this cell on, whose key has so many bytes."""
+        self._routes.group(family).adopt(labelvalues, cell, key_bytes)
 
     def expose_at_zero(self, family: Family) -> None:
         """Make the series of a family whose label values are all known, so that their first increase is seen.

@@ -8,7 +8,7 @@ one process owns a shard; readers follow it without any lock.
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import repeat
 from math import isfinite
@@ -357,7 +357,7 @@ class Shard:
                 if column == SKETCH:
                     self.fold.sketches.restore(key, len(cells.slots) - 1, self.fold.groups)
                 else:
-                    self._restore_series(families, orjson.loads(key), len(cells.slots) - 1)
+                    self._restore_series(families, key, len(cells.slots) - 1)
         except RegistryError as error:
             raise damaged(file.path, str(error)) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -365,11 +365,11 @@ class Shard:
         if expected.used > FIRST_ENTRY and at_extent != expected.checksum:
             raise damaged(file.path, f"its keys aren't those that {self._journal_path.name} counts on")
 
-    def _restore_series(self, families: Mapping[str, Family], key: Sequence[Any], cell: int) -> None:
-        metric_name, sample_name, labels, _ = key
+    def _restore_series(self, families: Mapping[str, Family], key: bytes, cell: int) -> None:
+        metric_name, sample_name, labels, _ = orjson.loads(key)
         family = families.get(metric_name)
         if family is not None and _opens_series(family, sample_name, labels):
-            self.fold.restore(family, tuple(labels[name] for name in family.labelnames), cell)
+            self.fold.restore(family, tuple(labels[name] for name in family.labelnames), cell, len(key))
 
     def _redo(self) -> None:
         """Take over the journal's snapshot and records one by one, as they may be many, and finish the last one."""
