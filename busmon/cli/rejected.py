@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from busmon.cli.commands import Commands, add_command
 from busmon.cli.options import add_settings, require_registry_dir, settings_from
 from busmon.cli.printable import printable
+from busmon.plurals import ago
 
 if TYPE_CHECKING:
     from busmon.registry.rejected import RejectedSample
@@ -68,7 +69,7 @@ def _blocks(samples: Sequence["RejectedSample"], now: float) -> Iterator[str]:
     for sample in samples:
         labels = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sample.labels.items())
         series = f"{sample.name or '(no name)'}{f'{{{labels}}}' if labels else ''} {sample.value}"
-        yield printable(f"{max(0.0, now - sample.at):.0f} s ago  {sample.agent}  {sample.reason}  {series}".rstrip())
+        yield printable(f"{ago(now - sample.at)}  {sample.agent}  {sample.reason}  {series}".rstrip())
         yield printable(f"    {sample.why}")
 
 

@@ -7,6 +7,7 @@ can't disagree. A worker counts as up while its status file's beat is younger th
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from busmon.plurals import ago
 from busmon.status import FleetStatus, ShardStatus, SupervisorStatus, WorkerStatus
 
 BEAT_LIMIT_SECONDS = 8.0
@@ -166,7 +167,7 @@ def _shard_row(shard: ShardStatus, worker: WorkerStatus, now: float, *, stands_b
         queue=shard.queue,
         worker=worker.worker,
         state=shard.state if up else SILENT,
-        cause=shard.cause if up else f"worker {worker.worker} was last heard from {now - worker.beat_at:.0f} s ago",
+        cause=shard.cause if up else f"worker {worker.worker} was last heard from {ago(now - worker.beat_at)}",
         depth=shard.queue_depth if up else None,
         waiting_seconds=shard.waiting_seconds if up and not stands_by else None,
         last_commit_age_seconds=None if shard.last_commit_at is None else max(0.0, now - shard.last_commit_at),

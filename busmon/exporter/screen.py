@@ -18,6 +18,7 @@ from rich.text import Text
 from busmon.exporter.dependencies import BAD, FAIR, GOOD, Dependency
 from busmon.exporter.families import FamilyRow
 from busmon.exporter.overview import AgentRow, Overview
+from busmon.plurals import age
 
 NONE = "–"  # noqa: RUF001 - an en dash is the typographer's sign for "no figure"
 
@@ -28,7 +29,6 @@ _STATE_STYLES = {"consuming": "green", "connecting": "yellow", "draining": "yell
 _SEVERITY_STYLES = {GOOD: "green", FAIR: "yellow", BAD: "red"}
 _SEVERITY_MARKS = {GOOD: "●", FAIR: "▲", BAD: "■"}
 _WORST_FIRST = (BAD, FAIR, GOOD)
-_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _FRAME_LINES = 11
 """What a frame takes beside its shards, its losses and what stands below, the hint included."""
 
@@ -168,7 +168,7 @@ def _shards(overview: Overview, *, wide: bool) -> Table:
             NONE if row.depth is None else _count(row.depth),
             str(row.worker),
             Text(row.state, style=_STATE_STYLES.get(row.state, "red")),
-            NONE if row.last_commit_age_seconds is None else f"{_age(row.last_commit_age_seconds)} ago",
+            NONE if row.last_commit_age_seconds is None else f"{age(row.last_commit_age_seconds)} ago",
         )
     return table
 
@@ -177,7 +177,7 @@ def _workers(overview: Overview, *, wide: bool) -> Table:
     columns = ("worker", "pid", "up", "restarts") if wide else ("worker", "up", "restarts")
     table = _table(*columns, right=columns, gap=2 if wide else 1)
     for row in overview.workers:
-        up = Text(_age(row.uptime_seconds)) if row.up else Text("silent", style="red")
+        up = Text(age(row.uptime_seconds)) if row.up else Text("silent", style="red")
         restarts = Text(str(row.restarts), style="yellow" if row.restarts else "")
         table.add_row(str(row.worker), *([str(row.pid)] if wide else []), up, restarts)
     return table
@@ -251,7 +251,7 @@ def _agents(agents: Iterable[AgentRow], width: int) -> Table:
     """List agents, their names in so many columns at most."""
     table = _table("agent", "silent", "rejected", right=("silent", "rejected"), cut="agent")
     for row in agents:
-        table.add_row(_short(row.agent, width), _age(row.silent_seconds), _count(row.rejected))
+        table.add_row(_short(row.agent, width), age(row.silent_seconds), _count(row.rejected))
     return table
 
 
@@ -335,13 +335,3 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
-
-
-def _age(seconds: float) -> str:
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - as above
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f}m {seconds % _MINUTE:.0f}s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f}h {seconds % _HOUR // _MINUTE:.0f}m"
-    return f"{seconds // _DAY:.0f}d {seconds % _DAY // _HOUR:.0f}h"

@@ -5,6 +5,8 @@ Pure. A finding that has grown older than it may is not believed any more, whate
 
 from dataclasses import dataclass
 
+from busmon.plurals import ago
+
 UNCHECKED = "it has not been checked yet"
 
 
@@ -58,7 +60,7 @@ class Finding:
         age = self.age_seconds(now)
         if self.cause or age is None or age <= self.valid_seconds:
             return self.cause
-        return f"it was last checked {age:.0f} s ago"
+        return f"it was last checked {ago(age)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ _BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?
 # Constants: a detail is not written again for each of the samples that a loop may have rejected.
 _TAKES = {COUNTER: "one number", GAUGE: "one number", HISTOGRAM: "numbers or buckets", SUMMARY: "numbers"}
 _NO_VALUE = {type_: f"a {type_} takes {takes}" for type_, takes in _TAKES.items()}
+_KINDS = {str: "a string", bool: "a boolean", list: "a list", dict: "an object"}
+_NO_NUMBER = {kind: f"'value' is a number, got {name}" for kind, name in _KINDS.items()}
 _NO_LABEL_VALUE = f"a label's value is a text of at most {MAX_LABEL_VALUE_CHARACTERS} characters, a number or a boolean"
 _NO_TIME = "'ts' is seconds since the epoch, or a time by RFC 3339 with its offset"
 _NO_ADOPTED = (
@@ -170,7 +172,7 @@ def value_of(sample: Mapping[str, Any]) -> Any:
     if name == "buckets":
         return {"buckets": value, "sum": sample.get("sum")}
     if name == "value" and type(value) not in NUMBERS:
-        raise RejectedError("invalid_value", "'value' is a number")
+        raise RejectedError("invalid_value", _NO_NUMBER.get(type(value), "'value' is a number"))
     if name == "values" and type(value) is not list:
         raise RejectedError("invalid_value", "'values' is a list of numbers")
     return value

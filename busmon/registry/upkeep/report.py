@@ -11,6 +11,7 @@ from typing import Any
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import GAUGE, Family
+from busmon.plurals import ago
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
 from busmon.registry.admission.places import Places
@@ -144,7 +145,7 @@ def _family_row(family: FamilyUse, now: float) -> tuple[str, ...]:
 
 
 def _ago(at: float | None, now: float, otherwise: str) -> str:
-    return otherwise if at is None else f"{max(0.0, now - at):.0f} s ago"
+    return otherwise if at is None else ago(now - at)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:

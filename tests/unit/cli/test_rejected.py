@@ -40,9 +40,9 @@ def document(capsys: pytest.CaptureFixture[str], *flags: str) -> Any:
 def test_the_samples_of_all_shards_are_shown_newest_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "--reason", "invalid_value") == (
         '59 s ago  writer  invalid_value  queue_size{queue="q\\u001b[2J\\""} x\n'
-        "    'value' is a number\n"
+        "    'value' is a number, got a string\n"
         '60 s ago  planner  invalid_value  queue_size{queue="q\\u001b[2J\\""} x\n'
-        "    'value' is a number\n"
+        "    'value' is a number, got a string\n"
     )
     assert printed(capsys, "--agent", "writer", "--reason", "unknown_metric") == (
         "59 s ago  writer  unknown_metric  nodes 3\n    no catalogue names the metric, and it states no type\n"

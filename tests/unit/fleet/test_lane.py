@@ -471,7 +471,7 @@ def test_rejected_samples_are_in_the_log_at_debug_once_they_are_counted(tmp_path
     assert line["log_level"] == "debug"
     assert line["event"] == "lane.sample_rejected"
     told = (line["agent"], line["reason"], line["name"], line["labels"], line["value"], line["why"])
-    assert told == ("planner", "invalid_value", "queue_size", {"queue": "q"}, "x", "'value' is a number")
+    assert told == ("planner", "invalid_value", "queue_size", {"queue": "q"}, "x", "'value' is a number, got a string")
 
 
 def test_what_takes_long_is_committed_in_between_and_says_that_the_worker_lives(

@@ -34,7 +34,9 @@ def test_a_sample_is_kept_with_its_name_labels_value_and_why(tmp_path: Path) -> 
         registry.fold(QUEUE | {"value": "x"}, agent="planner")
         registry.commit()
     assert kept(tmp_path) == [
-        RejectedSample(NOW, 0, "invalid_value", "planner", "queue_size", {"queue": "q"}, "x", "'value' is a number")
+        RejectedSample(
+            NOW, 0, "invalid_value", "planner", "queue_size", {"queue": "q"}, "x", "'value' is a number, got a string"
+        )
     ]
 
 
@@ -52,7 +54,9 @@ def test_a_sample_is_kept_with_its_name_labels_value_and_why(tmp_path: Path) -> 
         ({"name": "n", "values": [1, 2, 3, 4, 5, 6]}, ("n", {}, "1, 2, 3, 4, 5, …"), "no catalogue names"),
         ({"name": "n", "buckets": {"1": 2, "+Inf": 0}, "sum": 1}, ("n", {}, "1: 2, +Inf: 0"), "no catalogue names"),
         (7, ("", {}, ""), "a sample is an object"),
-        ({"name": ["x"], "value": {"a": [1]}}, ("x", {}, "a: …"), "'value' is a number"),
+        ({"name": ["x"], "value": {"a": [1]}}, ("x", {}, "a: …"), "'value' is a number, got an object"),
+        (QUEUE | {"value": "42"}, ("queue_size", {"queue": "q"}, "42"), "'value' is a number, got a string"),
+        (QUEUE | {"value": True}, ("queue_size", {"queue": "q"}, "True"), "'value' is a number, got a boolean"),
         ({"name": "busmon_x_total", "type": "counter", "value": 1}, ("busmon_x_total", {}, "1"), "busmon"),
     ],
 )
