@@ -17,9 +17,6 @@ from busmon.bus.causes import Cause
 from busmon.bus.connection import NOT_FOUND
 from busmon.bus.silence import Silence
 
-SILENT_SECONDS = 10.0
-"""How long the broker may leave a question unanswered."""
-
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -56,7 +53,7 @@ class Depths:
             return
         answers = self._asked.setdefault(queue, [])
         answers.append(answer)
-        self._silence.ask()
+        self._silence.ask(connection.bytes_received)
         if self._channel is None:
             self._channel = connection.channel(on_open_callback=self._declare_all)
             self._channel.add_on_close_callback(self._on_close)
@@ -65,9 +62,13 @@ class Depths:
 
     def watch(self, elapsed_seconds: float) -> Cause | None:
         """Return the cause if the broker has left questions unanswered for too long; see `QueueChannel.watch`."""
-        if self._silence.add(elapsed_seconds) < SILENT_SECONDS:
+        silent_seconds = self._silence.add(elapsed_seconds)
+        if silent_seconds < self._silence.allowed_seconds(self._bytes_received()):
             return None
-        return Cause("channel_silent", f"no answer to queue.declare for {SILENT_SECONDS:g} s")
+        return Cause("channel_silent", f"no answer to queue.declare for {silent_seconds:.0f} s")
+
+    def _bytes_received(self) -> int:
+        return 0 if self._channel is None else int(self._channel.connection.bytes_received)
 
     def _declare_all(self, channel: Channel) -> None:
         # A missing queue leaves those after it unanswered.
@@ -86,7 +87,7 @@ class Depths:
         answers = self._asked.pop(queue, ())
         self._silence.end()
         if self._asked:
-            self._silence.ask()
+            self._silence.ask(self._bytes_received())
         for answer in answers:
             answer(depth)
 

@@ -41,9 +41,6 @@ _CANCELLED = (
     "or a delivery was not acknowledged within the consumer timeout (RabbitMQ 4.3)"
 )
 
-SILENT_SECONDS = 10.0
-"""How long a channel that consumes may leave a question unanswered."""
-
 
 class QueueChannel:
     """The channel of one queue.
@@ -98,7 +95,6 @@ class QueueChannel:
         self._cancelled: Callable[[], None] | None = None
         self._silence = Silence()
         self._last_tag = self._heard_tag = 0
-        self._bytes_at_question = 0
 
     @property
     def is_served(self) -> bool:
@@ -149,21 +145,13 @@ class QueueChannel:
             self._heard_tag = self._last_tag
             self._silence.heard()
         is_consuming = self._state[0] == "consuming"
-        silent_seconds = self._silence.add(elapsed_seconds)
-        if silent_seconds >= (self._silence_allowed() if is_consuming else _OPEN_SECONDS):
+        silent_seconds, received = self._silence.add(elapsed_seconds), self._channel.connection.bytes_received
+        if silent_seconds >= (self._silence.allowed_seconds(received) if is_consuming else _OPEN_SECONDS):
             return Cause("channel_silent", f"no answer on the channel of {self._queue!r} for {silent_seconds:.0f} s")
         if is_consuming and not self._silence.is_waiting and self._channel.is_open:
             self._channel.basic_qos(prefetch_count=self._prefetch, callback=self._on_answered)
-            self._silence.ask()
-            self._bytes_at_question = self._channel.connection.bytes_received
+            self._silence.ask(received)
         return None
-
-    def _silence_allowed(self) -> float:
-        """Allow longer where the whole connection is silent: a broker that stands still may come back."""
-        is_connection_silent = (
-            self._channel is None or self._channel.connection.bytes_received == self._bytes_at_question
-        )
-        return 2 * SILENT_SECONDS if is_connection_silent else SILENT_SECONDS
 
     def _on_answered(self, _frame: Method) -> None:
         self._silence.end()

@@ -9,7 +9,7 @@ import pytest
 from pika import spec
 from pika.frame import Method
 
-from busmon.bus import consumer, depths, outlet, queue_channel
+from busmon.bus import consumer, outlet, queue_channel, silence
 
 from .consuming import QUARANTINE, Operator, Running
 from .proxy import Proxy
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from busmon.bus.depths import Depth
     from busmon.demo.broker import PrivateNode
 
 
@@ -31,7 +32,7 @@ def proxy(node: PrivateNode) -> Iterator[Proxy]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
-    for module in (queue_channel, depths, outlet):
+    for module in (silence, outlet):
         monkeypatch.setattr(module, "SILENT_SECONDS", 0.5)
 
 
@@ -98,6 +99,23 @@ def test_depths_that_are_not_answered_cost_the_connection_and_are_unknown(
         assert running.depth() == 0
 
 
+def test_a_broker_that_stands_still_is_given_as_long_for_depths_as_for_deliveries(running: Running) -> None:
+    assert running.depth() == 0
+    asked, connection = running.consumer._depths, running.channel().connection
+    answers: list[Depth] = []
+    asked.ask(connection, running.queue, answers.append)
+    # The loop doesn't turn meanwhile, so nothing comes.
+    assert asked.watch(0.6) is None
+    silent = asked.watch(0.5)
+    assert silent is not None
+    assert silent.name == "channel_silent"
+    running.until(lambda: answers)
+    asked.ask(connection, running.queue, answers.append)
+    connection.bytes_received += 1
+    assert asked.watch(0.6) is not None
+    running.until(lambda: len(answers) > 1)
+
+
 def test_a_quarantine_that_is_not_confirmed_is_published_on_another_connection(
     proxy: Proxy, node: PrivateNode, vhost: Any, operator: Operator, queue: str
 ) -> None:
@@ -120,7 +138,7 @@ def test_a_worker_that_is_busy_for_long_keeps_its_connection(running: Running, o
         for number in range(deliveries):
             operator.publish(running.queue, b"%d" % number)
             running.until_delivered(number + 1)
-            until = time.monotonic() + 2 * queue_channel.SILENT_SECONDS
+            until = time.monotonic() + 2 * silence.SILENT_SECONDS
             while time.monotonic() < until:
                 pass
 
@@ -137,7 +155,7 @@ def test_an_alarm_that_lasts_costs_no_consumer(dedicated_node: PrivateNode) -> N
             running.until_consuming()
             dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0")
             running.until_delivered(1)
-            ends = time.monotonic() + 6 * queue_channel.SILENT_SECONDS
+            ends = time.monotonic() + 6 * silence.SILENT_SECONDS
             running.until(lambda: time.monotonic() > ends)
             assert not running.consumer.reconnects
             running.settle_all()
