@@ -74,7 +74,7 @@ def add(commands: Commands) -> None:
         commands,
         "quarantine",
         "look at, replay or delete what the fleet refused",
-        "Bodies that are no envelope, or that no worker survived, each with the reason.",
+        "Invalid bodies, and bodies that killed workers, each with the reason.",
     )
     _add_list(actions)
     _add_show(actions)

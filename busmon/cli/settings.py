@@ -36,7 +36,7 @@ Whatever holds a password can be read from a file of its own, as container platf
 `BUSMON_AMQP_URL_FILE` names a file with the value of `amqp_url`, and so on.
 
 A wrong value is one line that names the setting, where the value came from and what is accepted; the command then exits
-with status 2. An unknown name in the file is refused likewise; a variable whose name is nearly a setting's isn't used,
+with status 2. An unknown name in the file is refused, too; a variable whose name is nearly a setting's isn't used,
 and a command says so on stderr.
 """
 

@@ -255,10 +255,13 @@ class Settings:
         metadata=_row(kinds.ratio(), "the share of the memory limit in use above which `/ready` is degraded"),
     )
     disk_threshold: float = field(
-        default=0.9, metadata=_row(kinds.ratio(), "likewise of the disk that holds the registry directory")
+        default=0.9,
+        metadata=_row(
+            kinds.ratio(), "the share of the registry directory's disk in use above which `/ready` is degraded"
+        ),
     )
     cpu_threshold: float = field(
-        default=0.95, metadata=_row(kinds.ratio(), "likewise of the CPU time that may be used")
+        default=0.95, metadata=_row(kinds.ratio(), "the share of the CPU limit in use above which `/ready` is degraded")
     )
     publish_interval_seconds: float = field(
         default=1.0, metadata=_row(kinds.seconds(0.01, 3600), "how often an agent publishes what it has gathered")
