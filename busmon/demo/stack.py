@@ -12,7 +12,7 @@ from busmon.errors import BusmonError
 
 PAGES = {
     "prometheus": "Prometheus: /alerts, /targets, /graph",
-    "alertmanager": "Alertmanager, which tells nobody",
+    "alertmanager": "Alertmanager, without a receiver",
     "busmon": "the fleet: /metrics, /health, /ready",
     "rabbitmq": "RabbitMQ: /metrics",
     "node": "node_exporter: /metrics",
