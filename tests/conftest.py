@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from busmon.demo.broker import PrivateNode
+
+# A busy machine exceeds any time that an example may take.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Names the run's temporary directory in the environment of every process that a test starts; a private node has an
 # environment of its own, and its home there. So the end of the run can tell what was left behind.
