@@ -4,6 +4,7 @@ Each part runs where the lane's commits do, so that none is tried while the file
 consumer's.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,6 +19,9 @@ from busmon.fleet.pace import Pace
 from busmon.fleet.trigger import Trigger
 from busmon.registry.shard.shard import Shard
 from busmon.registry.upkeep import removal, requests
+
+_PAUSE = 10
+"""Times as long as a removal took, no other one of forgotten values begins: crowds of names can ask for one at will."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +40,7 @@ class Upkeep:
         self._lane = lane
         self._pace = pace
         self._unexposed: list[Family] = []
+        self._rests_until = -math.inf
 
     def follow(self, families: Iterable[Family]) -> None:
         """Go by other families from here on; their bounded series are made with the next beat."""
@@ -67,15 +72,24 @@ class Upkeep:
         """
         shard = self._lane.status.shard
         asked, now = requests.pending(registry_dir, shard), time.time()
-        if not asked and not removal.is_due(self._shard):
+        is_tidied = time.monotonic() >= self._rests_until and removal.is_due(self._shard)
+        if not asked and not is_tidied:
             return
         self._lane.close(Trigger.REMOVAL)
         for request in asked:
             removed = removal.carry_out(self._shard, request, now)
             requests.answer(registry_dir, request, shard, removed)
             _log.info("upkeep.series_dropped", shard=shard, family=request.family, agent=request.agent, series=removed)
+        if is_tidied:
+            self._tidy(now)
+
+    def _tidy(self, now: float) -> None:
+        """Remove the series of forgotten values, and rest for as long as keeps removals a small part of the time."""
+        began = time.monotonic()
         if forgotten := removal.tidy(self._shard, now):
-            _log.info("upkeep.series_forgotten", shard=shard, series=forgotten)
+            ended = time.monotonic()
+            self._rests_until = ended + _PAUSE * (ended - began)
+            _log.info("upkeep.series_forgotten", shard=self._lane.status.shard, series=forgotten)
 
     def _expose(self) -> None:
         """Make the bounded series of the families that are followed, in a commit of their own; one that can't be waits.
