@@ -23,7 +23,7 @@ from busmon.registry.admission.budgets import OTHER, Budgets
 from busmon.registry.admission.census import Census
 from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, label_texts
 from busmon.registry.admission.families import Families, meaning
-from busmon.registry.admission.places import Place, Places
+from busmon.registry.admission.places import Label, Place, Places, no_place
 from busmon.registry.admission.weights import Weights
 from busmon.registry.fold.columns import Group
 from busmon.registry.principal import NOBODY, Principal, Sender, nobody
@@ -48,9 +48,10 @@ CONTEST_SECONDS = 2.0
 """The same, where a principal has less than its fair share of a label's places."""
 MAX_LOOKS = 100
 """Claims on others' places that are looked at in that time."""
+MAX_FULL = 1_000
+"""Families and principals of which it is known that a label has no place left."""
 MAX_ALIASES = 10_000
 MAX_ALIAS_CHARACTERS = 1024
-MAX_DETAIL_CHARACTERS = 300
 
 
 class Alias(NamedTuple):
@@ -93,6 +94,7 @@ class Admission:
         self._swept: dict[str, float] = {}
         self._claims: dict[tuple[str, tuple[str, ...], Principal], bool] = {}
         self._looked_at = 0.0
+        self._full: dict[tuple[str, Principal], tuple[frozenset[str], float]] = {}
         self.returned = True
         self.sender: Sender = nobody
         self._returns = 0
@@ -126,21 +128,16 @@ class Admission:
         if alias.reason:
             if not alias.over:
                 self.counted[SERIES_OVERFLOW][metric, agent] += 1
-            raise RejectedError(alias.reason, _detail(alias))
+            raise _refusal(alias)
         return alias.labelvalues
 
     def _decide(self, group: Group, labelvalues: tuple[str, ...], owner: Principal, now: float) -> Alias:
         """Decide on label values that aren't known; nothing is locked where there is no room anyway."""
         family, until = group.family, now + SWEEP_SECONDS
-        self.refresh()
-        over = self._over(family, labelvalues)
-        if over and not self._detached:
-            is_contested = self._is_contested(family, over, owner, now)
-            until = now + (SWEEP_SECONDS if is_contested is False else CONTEST_SECONDS)
-            if self._is_sweep_due(family, now, CONTEST_SECONDS if is_contested else SWEEP_SECONDS):
-                with suppress(OSError):  # a full disk: nothing is given back
-                    self._sweep(family, over, owner, now)
-                over = self._over(family, labelvalues)
+        full = self._full_of(family, owner, now)
+        over = self._over(family, labelvalues) if full else ()
+        if not over or not full.issuperset(over):
+            over, until = self._looked(family, labelvalues, owner, now)
         if over:
             if family.type == GAUGE:
                 return Alias(labelvalues, over, "label_budget", until)
@@ -153,6 +150,42 @@ class Admission:
             if over and family.type == GAUGE:
                 return Alias(labelvalues, over, "label_budget", until)
             return self._counted(group, labelvalues, over, owner, now)
+
+    def _looked(
+        self, family: Family, labelvalues: tuple[str, ...], owner: Principal, now: float
+    ) -> tuple[tuple[str, ...], float]:
+        """Look for places, also of those that others give up: the labels without one, and until when this holds."""
+        until = now + SWEEP_SECONDS
+        self.refresh()
+        over = self._over(family, labelvalues)
+        if over and not self._detached:
+            is_contested = self._is_contested(family, over, owner, now)
+            until = now + (SWEEP_SECONDS if is_contested is False else CONTEST_SECONDS)
+            if self._is_sweep_due(family, now, CONTEST_SECONDS if is_contested else SWEEP_SECONDS):
+                with suppress(OSError):  # a full disk: nothing is given back
+                    self._sweep(family, over, owner, now)
+                over = self._over(family, labelvalues)
+        if over:
+            if len(self._full) >= MAX_FULL:
+                self._full.clear()
+            self._full[family.name, owner] = frozenset(over), now + CONTEST_SECONDS
+        return over, until
+
+    def _full_of(self, family: Family, owner: Principal, now: float) -> frozenset[str]:
+        """Return the labels that had no place for the owner's values when it was looked lately."""
+        full, until = self._full.get((family.name, owner), (frozenset[str](), 0.0))
+        return full if until - CONTEST_SECONDS <= now < until else frozenset()
+
+    def labels_of(self, family: Family, now: float) -> tuple[Label, ...] | None:
+        """Give the values with a place of each label; None unless a label is known to have no more for the sender."""
+        if not (full := self._full_of(family, self.sender(), now)):
+            return None
+        stated = self._families.stated(family).values
+        taken = self._places.taken
+        return tuple(
+            Label(name, taken(family.name, name), frozenset(stated.get(name, ())), is_full=name in full)
+            for name in family.labelnames
+        )
 
     def _counted(
         self, group: Group, labelvalues: tuple[str, ...], over: tuple[str, ...], owner: Principal, now: float
@@ -396,6 +429,7 @@ class Admission:
         self._aliases.clear()
         self._swept.clear()
         self._claims.clear()
+        self._full.clear()
 
     def rewind(self, now: float) -> None:
         """Let no place be given later than now, and no refusal and no look for places outlast the clock's return."""
@@ -424,6 +458,7 @@ class Admission:
         if self._places.returns != self._returns:
             self._returns, self.returned = self._places.returns, True
             self._aliases.clear()
+            self._full.clear()
         return changed
 
     @contextmanager
@@ -437,11 +472,11 @@ class Admission:
             os.close(descriptor)
 
 
-def _detail(alias: Alias) -> str:
+def _refusal(alias: Alias) -> RejectedError:
     if alias.over:
-        return f"no place is left for a new value of the label {', '.join(alias.over)}"[:MAX_DETAIL_CHARACTERS]
+        return no_place(alias.over)
     of = "the bytes of a new series" if alias.reason == "byte_budget" else "a new series"
-    return f"no place is left for {of} of the metric, or of all metrics"
+    return RejectedError(alias.reason, f"no place is left for {of} of the metric, or of all metrics")
 
 
 def _own(family: Family, labelvalues: tuple[str, ...]) -> Principal:

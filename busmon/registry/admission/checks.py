@@ -35,6 +35,7 @@ _NO_TIME = "'ts' is seconds since the epoch, or a time by RFC 3339 with its offs
 _NO_ADOPTED = (
     f"a label's value has at most {MAX_ADOPTED_VALUE_CHARACTERS} characters in a metric that no catalogue names"
 )
+MISMATCH = RejectedError("label_mismatch", "the number of label values is not that of the labels")
 _NO_TRACE_ID = f"'trace_id' is a text of at most {MAX_TRACE_ID_CHARACTERS} characters"
 _NOT_FINITE = "the value, or the sum of the values, is not finite"
 _BOUNDS_MISSING = "a bound of the metric is missing among the buckets"
@@ -123,7 +124,7 @@ def label_texts(
         RejectedError: `label_mismatch`: their number is wrong, or `invalid_label`: one has no text, or is too long.
     """
     if len(labelvalues) != len(labelnames):
-        raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
+        raise RejectedError(*MISMATCH.args)
     texts = [text for text in map(label_text, labelvalues) if text is not None]
     if len(texts) < len(labelvalues):
         raise RejectedError("invalid_label", _NO_LABEL_VALUE)

@@ -7,7 +7,7 @@ written under the admission's lock, and rewritten when most of it is history. On
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from busmon import files
-from busmon.errors import RegistryError
+from busmon.errors import RegistryError, RejectedError
+from busmon.registry.admission.budgets import OTHER
 from busmon.registry.admission.contest import Held
 from busmon.registry.principal import NOBODY, Principal
 from busmon.registry.shard import disk
@@ -26,6 +27,7 @@ REWRITE_BYTES = 64 * 1024
 Line = list[str | float | None]
 
 LOST = "lost"
+MAX_DETAIL_CHARACTERS = 300
 
 _NONE: Mapping[str, float] = {}
 _CLOSED = -1
@@ -37,6 +39,29 @@ class Place(NamedTuple):
     family: str
     label: str
     value: str
+
+
+class Label(NamedTuple):
+    """The values of one label that have a place.
+
+    Attributes:
+        is_full: no other value can have one.
+    """
+
+    name: str
+    taken: Mapping[str, float]
+    stated: frozenset[str]
+    is_full: bool
+
+    def is_placed(self, value: str) -> bool:
+        """Return whether the value has a place, or needs none."""
+        return value in self.taken or value in self.stated or value == OTHER
+
+
+def no_place(labels: Sequence[str]) -> RejectedError:
+    """Give the refusal of a gauge's sample whose values of these labels have no place."""
+    detail = f"no place is left for a new value of the label {', '.join(labels)}"
+    return RejectedError("label_budget", detail[:MAX_DETAIL_CHARACTERS])
 
 
 class Places:

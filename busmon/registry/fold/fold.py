@@ -14,11 +14,11 @@ from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.errors import AdoptionError, RejectedError
-from busmon.registry.admission.admission import ACTIVE_AGENTS, OWN_AGENT, SERIES_OVERFLOW, Admission
+from busmon.registry.admission.admission import ACTIVE_AGENTS, LABEL_OVERFLOW, OWN_AGENT, SERIES_OVERFLOW, Admission
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.checks import check_trace_id, checked, label_texts, stated_time, value_of
 from busmon.registry.admission.families import Families
-from busmon.registry.fold import shortcuts
+from busmon.registry.fold import refusals, shortcuts
 from busmon.registry.fold.columns import SKETCH, Column, Group
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.points import Points, of_point, point_time
@@ -237,15 +237,33 @@ class Fold:
             self._folded[route.type] += len(rows) - len(others)
             way = labels, shortcut, route.group, route.type
             _note(self._routes.table_ways, table["name"], way)
-        for row in others:
-            try:
-                self._row(route, row, source, at)
-            except RejectedError as error:
-                self._rejections.add(error, (table, row))
+        for start in range(0, len(others), refusals.CHUNK_ROWS):
+            chunk = others[start : start + refusals.CHUNK_ROWS]
+            for row in self._refuse(route, table, chunk, source, at) if route.is_usual else chunk:
+                try:
+                    self._row(route, row, source, at)
+                except RejectedError as error:
+                    self._rejections.add(error, (table, row))
+
+    def _refuse(self, route: Route, table: Mapping[str, Any], rows: list[Any], source: str, at: float) -> list[Any]:
+        """Refuse rows for what is known of all of them, count those of full labels, and return the other rows."""
+        group, refused = route.group, refusals.Refusals(table, self._rejections)
+        rows = [*refusals.invalid(group.family, rows, refused)]
+        if route.type == GAUGE and self._room.is_spent(source):
+            rows = refusals.crowded(group, rows, source, refused)
+        if rows and (labels := self._admission.labels_of(group.family, self._now)):
+            over, rows = refusals.overflowing(group, rows, labels, refused)
+            for label, amount in refused.overflow.items():
+                self._admission.counted[LABEL_OVERFLOW][group.family.name, label, self._agent] += amount
+            left = shortcuts.of_rows(group)(group, over, source, at)
+            self._folded[route.type] += len(over) - len(left)
+            rows += left
+        refused.note()
+        return rows
 
     def _row(self, route: Route, row: Any, source: str, at: float) -> None:
         if type(row) is not list or not row:
-            raise RejectedError("invalid_row", "a row is a list of label values and a value")
+            raise RejectedError(*refusals.NO_ROW.args)
         self._value(route, tuple(row[:-1]), row[-1], source, at)
 
     # -- samples --------------------------------------------------------------------------------------------------

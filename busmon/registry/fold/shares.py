@@ -27,6 +27,9 @@ MAX_SHARES_OF_AGENT = 25_000
 """Of one shard, so that four agents have to be greedy before a fifth has no room."""
 
 
+NO_ROOM = RejectedError("share_budget", "no place is left for another source's value of a gauge")
+
+
 class Share(NamedTuple):
     """One source's value of one series.
 
@@ -83,11 +86,16 @@ class Room:
         """
         if source == NOBODY:
             return
+        if self.is_spent(source):
+            raise RejectedError(*NO_ROOM.args)
         self._name(source)
-        if self.taken >= MAX_SHARES or self._of_agent[self._agents[source]] >= MAX_SHARES_OF_AGENT:
-            self._forget(source)
-            raise RejectedError("share_budget", "no place is left for another source's value of a gauge")
         self.add(source)
+
+    def is_spent(self, source: str) -> bool:
+        """Return whether there is no room for one more share of this source."""
+        agent = self._agents.get(source)
+        unnamed = 0 if agent else self._of_source.get(source, 0)
+        return self.taken >= MAX_SHARES or self._of_agent.get(agent or self.agent, 0) + unnamed >= MAX_SHARES_OF_AGENT
 
     def add(self, source: str) -> None:
         """Have one more share of this source, whatever the bounds are: it is in the shard's files."""
@@ -192,6 +200,11 @@ class Shares:
         """Look a source's share up, in the open batch first; None where it left, too."""
         opened = self._open.get(source, {})
         return opened[cell] if cell in opened else self._by_cell.get(cell, _NONE).get(source)
+
+    def has_said(self, cell: int, source: str) -> bool:
+        """Return whether the source has said a value of its own."""
+        known = self._open.get(source, {}).get(cell) or self._by_cell.get(cell, _NONE).get(source)
+        return known is not None and not known.derived
 
     def derive(self, cell: int, source: str, value: float, at: float) -> None:
         """Say a value for the source, unless it has said one itself, or this was done less than a while ago."""

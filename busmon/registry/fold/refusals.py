@@ -1,0 +1,144 @@
+"""The rows of a table that are refused or counted as `other` for a reason that is known beforehand.
+
+A publisher may send a hundred thousand such rows in a few kilobytes, and looking at each with care takes ten times the
+time of one that is counted. Each row has the outcome that it would have alone; the counts are exact. Pure but for the
+counts; one thread.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from busmon.catalogue.family import COUNTER, GAUGE, Family
+from busmon.errors import RejectedError
+from busmon.registry.admission.budgets import OTHER
+from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, MISMATCH, NUMBERS, checked
+from busmon.registry.admission.places import Label, no_place
+from busmon.registry.fold.columns import Group
+from busmon.registry.fold.shares import NO_ROOM
+from busmon.wire.rejections import KEPT, Rejections
+
+CHUNK_ROWS = 100
+"""Rows that are looked at together: after the first refusal at most so many more take the long way."""
+
+NO_ROW = RejectedError("invalid_row", "a row is a list of label values and a value")
+
+
+class Refusals:
+    """The rows of one table that are refused for one of a few reasons, until they are noted.
+
+    Attributes:
+        overflow: how many rows found no place, by label.
+    """
+
+    def __init__(self, table: Mapping[str, Any], rejections: Rejections) -> None:
+        self._table = table
+        self._rejections = rejections
+        self._rows: dict[tuple[str, str], list[Any]] = {}
+        self.overflow: Counter[str] = Counter()
+
+    def add(self, error: RejectedError, row: Any) -> None:
+        """Add a row."""
+        self._rows.setdefault(error.args, []).append(row)
+
+    def note(self) -> None:
+        """Note all rows, and what the last of each reason stated."""
+        for (reason, detail), rows in self._rows.items():
+            last = rows[-KEPT:]
+            amounts = [len(rows) - len(last) + 1] + [1] * (len(last) - 1)
+            for row, amount in zip(last, amounts, strict=True):
+                self._rejections.add(RejectedError(reason, detail), (self._table, row), amount)
+
+
+def invalid(family: Family, rows: list[Any], refusals: Refusals) -> Iterator[list[Any]]:
+    """Refuse what has the wrong form, whatever places there are, and give the other rows."""
+    width, is_single = len(family.labelnames) + 1, family.type in {COUNTER, GAUGE}
+    for row in rows:
+        if type(row) is not list or not row:
+            refusals.add(NO_ROW, row)
+        elif is_single and type(row[-1]) not in NUMBERS:
+            refusals.add(_fault(family, row[-1]), row)
+        elif len(row) != width and type(row[-1]) in NUMBERS:
+            try:
+                checked(family, row[-1])
+            except RejectedError as error:
+                refusals.add(error, row)
+            else:
+                refusals.add(MISMATCH, row)
+        else:
+            yield row
+
+
+def overflowing(
+    group: Group, rows: list[Any], labels: tuple[Label, ...], refusals: Refusals
+) -> tuple[list[Any], list[Any]]:
+    """Take out the rows with a label value that can't have a place, and return them with `other` there, and the rest.
+
+    A gauge's are refused. The rest has those whose `other` series isn't made yet, and whatever else is in doubt.
+    """
+    over, others, refused = [], [], dict[tuple[int, ...], RejectedError]()
+    is_gauge, family, cells = group.family.type == GAUGE, group.family, group.cells
+    for row in rows:
+        values = row[:-1]
+        full = _full(values, labels)
+        if not full or tuple(values) in cells or not _is_number_of(family, row[-1]):
+            others.append(row)
+            continue
+        if not is_gauge:
+            for place in full:
+                values[place] = OTHER
+            if tuple(values) not in cells:
+                others.append(row)
+                continue
+        for place in full:
+            refusals.overflow[labels[place].name] += 1
+        if is_gauge:
+            key = (*full,)
+            if key not in refused:
+                refused[key] = no_place([labels[place].name for place in full])
+            refusals.add(refused[key], row)
+        else:
+            over.append([*values, row[-1]])
+    return over, others
+
+
+def crowded(group: Group, rows: list[Any], source: str, refusals: Refusals) -> list[Any]:
+    """Refuse the source's first values of gauges, as there is no room for its shares, and return the other rows."""
+    shares, others = group.column.shares, []
+    for row in rows:
+        texts = all(type(value) is str for value in row[:-1])
+        cell = group.cells.get(tuple(row[:-1])) if texts else None
+        if cell is None or shares.has_said(cell, source) or not _is_number_of(group.family, row[-1]):
+            others.append(row)
+        else:
+            refusals.add(NO_ROOM, row)
+    return others
+
+
+def _full(values: list[Any], labels: tuple[Label, ...]) -> list[int]:
+    """Return where a value has no place; nothing if one may have, or isn't a text of moderate length."""
+    full = []
+    for place, (value, label) in enumerate(zip(values, labels, strict=True)):
+        if type(value) is not str or len(value) > MAX_ADOPTED_VALUE_CHARACTERS:
+            return []
+        if not label.is_placed(value):
+            if not label.is_full:
+                return []
+            full.append(place)
+    return full
+
+
+def _is_number_of(family: Family, value: Any) -> bool:
+    try:
+        checked(family, value)
+    except RejectedError:
+        return False
+    return type(value) in NUMBERS
+
+
+def _fault(family: Family, value: Any) -> RejectedError:
+    try:
+        checked(family, value)
+    except RejectedError as error:
+        return error
+    raise AssertionError(value)
