@@ -4,9 +4,9 @@
 
 For each attack a fleet with the settings as shipped runs on a private RabbitMQ node, beside an honest user and an
 attacker's. The honest user publishes five envelopes a second from a source of each shard, so whatever shard the attack
-hits has a victim. Those sources are found first, and each shard's file is looked at in the end. The exporter is asked
-for the victims' totals ten times a second; a delay is the time from a publish to the first answer that counts it, and
-the worst of all shards is shown. The attack is made before, and published with confirms, each as soon as the broker
+hits has a victim. Those sources are found first, and each shard's file is looked at before the attack. The exporter is
+asked for the victims' totals ten times a second; a delay is the time from a publish to the first answer that counts it,
+and the worst of all shards is shown. The attack is made before, and published with confirms, each as soon as the broker
 took the one before. Memory is what each process has at most more than before the attack; the scrape is of everything.
 The exit status is 1 where a bound is broken.
 """
@@ -285,6 +285,9 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
         seen.scrape_seconds.append(fleet.scrape_seconds())
         with Honest(fleet, honest, victims, seen):
             time.sleep(2)
+            if lost := [source for shard, source in enumerate(victims) if not fleet.has_counted(shard, source)]:
+                message = f"not in the shard that they were found in: {', '.join(lost)}"
+                raise RuntimeError(message)
             thread = threading.Thread(target=_attack, args=(attacker, publishes, seen, seconds))
             thread.start()
             ends_at = time.monotonic() + 2 * seconds
@@ -296,9 +299,6 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
                 time.sleep(0.5)
             thread.join()
         seen.restarts = fleet.restarts()
-        if lost := [source for shard, source in enumerate(victims) if not fleet.has_counted(shard, source)]:
-            message = f"{attack}: no victim in the shards of {', '.join(lost)}"
-            raise RuntimeError(message)
     return seen
 
 

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate, compress, groupby, takewhile
+from math import inf
 from operator import attrgetter
 from typing import Protocol
 
@@ -39,8 +40,8 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_RUN_BYTES = 64 * 1024
 """Bodies, as delivered, that are decoded before the first of them is folded: while it is in the processor's cache."""
 
-MAX_WORK_SECONDS = 1.0
-"""Work on what arrived together, after which the open batch is committed: no timer runs meanwhile."""
+SLICE_SECONDS = 0.25
+"""Work on what arrived together, after which the loop has its turn: heartbeats, acks, timers and the other lanes."""
 
 MAX_RUN = 1000
 """Deliveries that are looked at together, however small."""
@@ -54,6 +55,9 @@ _ADVICE = (
 _body_of, _is_redelivered = attrgetter("body"), attrgetter("redelivered")
 _encoding_of = attrgetter("content_encoding")
 _source_of, _agent_of = attrgetter("source"), attrgetter("agent")
+
+_LAST = frozenset({Trigger.DRAIN, Trigger.CANCEL})
+"""After these nothing is taken any more, so the batch has all that was delivered."""
 
 _UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
 
@@ -102,6 +106,7 @@ class Lane:
         self._read_at = 0.0
         self.progress: Callable[[], object] = lambda: None
         self._kept: list[Delivery] = []
+        self._waiting: list[Delivery] = []
         self._warned: set[str] = set()
         self._rehearsed: list[Delivery] = []
         self._begin(None)
@@ -116,24 +121,41 @@ class Lane:
     # -- the way of a batch ---------------------------------------------------------------------------------------
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Fold deliveries into the open batch, and close it whenever it is full.
+        """Fold deliveries into the open batch, and close it whenever it is full; after a slice of time the rest waits.
 
         Raises:
             OSError: the files can't take them. What isn't settled is kept, and so is all that is delivered from then
                 on, until `close` or `retry` succeeds.
         """
-        if self._kept:
-            self._kept += deliveries
-        else:
-            self._take(deliveries)
+        has_waiting = bool(self._waiting)
+        self._waiting += deliveries
+        if not has_waiting:
+            self.work()
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether deliveries wait for the next slice."""
+        return bool(self._waiting) and not self._kept
+
+    def work(self) -> None:
+        """Fold what waits, for a slice of time.
+
+        Raises:
+            OSError: as of `deliver`.
+        """
+        if self.is_behind:
+            waiting, self._waiting = self._waiting, []
+            self._take(waiting, seconds=SLICE_SECONDS)
 
     def close(self, trigger: Trigger) -> None:
-        """Commit what is open or was kept, and settle its deliveries.
+        """Commit what is open or was kept, and settle its deliveries; before an end, what waits, too.
 
         Raises:
             OSError: the files can't take it; nothing of the batch is settled, and its deliveries are kept.
         """
         kept, self._kept = self._kept, []
+        if kept or trigger in _LAST:
+            kept, self._waiting = [*kept, *self._waiting], []
         self._take(kept, trigger)
 
     def retry(self) -> None:
@@ -150,6 +172,7 @@ class Lane:
         """Undo the open batch: its channel is gone, and its deliveries come again."""
         self._shard.rollback()
         self._begin(None)
+        self._waiting = []
         if self._kept:
             self._kept, self._rehearsed = [], self._kept[: self._batch_size]
 
@@ -169,11 +192,17 @@ class Lane:
             self._begin(None)
         self._rehearsed = []
 
-    def _take(self, deliveries: Sequence[Delivery], trigger: Trigger | None = None) -> None:
-        """Fold deliveries, commit whenever the batch is full, and in the end where there is a trigger."""
-        taken, began = 0, time.monotonic()
+    def _take(self, deliveries: Sequence[Delivery], trigger: Trigger | None = None, seconds: float = inf) -> None:
+        """Fold deliveries, commit whenever the batch is full, and in the end where there is a trigger.
+
+        Once so many seconds are over, the rest waits.
+        """
+        taken, ends_at = 0, time.monotonic() + seconds
         try:
             while taken < len(deliveries):
+                if taken and time.monotonic() > ends_at:
+                    self._waiting = [*deliveries[taken:]]
+                    break
                 if self._suspects.is_commit_suspected and deliveries[taken].redelivered:
                     self._commit(Trigger.FAULT)
                     taken += 1
@@ -185,9 +214,6 @@ class Lane:
                 self._fold_all(run, self._now())
                 if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
                     self._commit(Trigger.SIZE)
-                elif time.monotonic() - began > MAX_WORK_SECONDS:
-                    self._commit(Trigger.INTERVAL)
-                    began = time.monotonic()
             if trigger:
                 self._commit(trigger)
         except OSError:

@@ -41,19 +41,31 @@ class Pace:
         self._later = later
         self._flush_seconds = flush_seconds
         self._is_ageing = False
+        self._is_working = False
         self._consumer = (lane.status.state, lane.status.cause)
 
     # -- what the consumer says -----------------------------------------------------------------------------------
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries into the lane's batch, which is closed when it has become old enough."""
+        self._work(partial(self._lane.deliver, deliveries))
+
+    def _work(self, fold: Callable[[], None]) -> None:
+        """Fold for a slice of time, and go on when the loop has had its turn."""
         try:
-            self._lane.deliver(deliveries)
+            fold()
         except OSError as error:
             self._fail(error)
+        if self._lane.is_behind and not self._is_working:
+            self._is_working = True
+            self._later(0, self._go_on)
         if self._lane.opened_at is not None and not self._is_ageing:
             self._is_ageing = True
             self._later(self._flush_seconds, self._age)
+
+    def _go_on(self) -> None:
+        self._is_working = False
+        self._work(self._lane.work)
 
     def void(self) -> None:
         """Forget the open batch: its deliveries come again."""

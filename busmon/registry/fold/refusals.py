@@ -117,7 +117,9 @@ def crowded(group: Group, rows: list[Any], source: str, refusals: Refusals) -> l
 
 def _full(values: list[Any], labels: tuple[Label, ...]) -> list[int]:
     """Return where a value has no place; nothing if one may have, or isn't a text of moderate length."""
-    full = []
+    full: list[int] = []
+    if len(values) != len(labels):
+        return full
     for place, (value, label) in enumerate(zip(values, labels, strict=True)):
         if type(value) is not str or len(value) > MAX_ADOPTED_VALUE_CHARACTERS:
             return []

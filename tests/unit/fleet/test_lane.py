@@ -16,6 +16,7 @@ from busmon.fleet import lane as lanes
 from busmon.fleet.trigger import Trigger
 from busmon.registry.fold.fold import Fold
 from busmon.registry.shard import values
+from busmon.registry.shard.journal import Journal
 from busmon.registry.shard.shard import Shard
 from busmon.settings.kinds import FormatRule
 from busmon.wire.envelope import Envelope
@@ -26,7 +27,7 @@ from .settlements import NOW, VOTE, Quarantined, Settled, Worker, body, delivery
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
-def full(*_: Any) -> None:
+def full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -474,18 +475,66 @@ def test_rejected_samples_are_in_the_log_at_debug_once_they_are_counted(tmp_path
     assert told == ("planner", "invalid_value", "queue_size", {"queue": "q"}, "x", "'value' is a number, got a string")
 
 
-def test_what_takes_long_is_committed_in_between_and_says_that_the_worker_lives(
-    clock: SimpleNamespace, tmp_path: Path
-) -> None:
-    """No timer and no beat runs while a lane folds what arrived together."""
-    seconds = iter(range(1000))
+@pytest.fixture
+def slow_clock(clock: SimpleNamespace) -> None:
+    """Let a second pass with each look at the clock, so that a slice of work is one delivery."""
+    seconds = iter(range(10_000))
     clock.monotonic = lambda: float(next(seconds))
+
+
+@pytest.mark.usefixtures("slow_clock")
+def test_what_takes_long_is_folded_in_slices_and_says_that_the_worker_lives(tmp_path: Path) -> None:
+    """The loop has its turn between the slices: heartbeats, acks and the other lanes."""
     lived: list[int] = []
     packed = gzip.compress(body(VOTE))
     with Worker(tmp_path) as worker:
         worker.lane.progress = lambda: lived.append(1)
-        worker.lane.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 11)])
-        assert len(lived) == 10
-        assert len(worker.broker.settled) >= 8
+        worker.lane.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 4)])
+        assert (len(lived), worker.lane.is_behind) == (1, True)
+        worker.lane.deliver([delivery(4, packed, content_encoding="gzip")])
         worker.lane.close(Trigger.INTERVAL)
-        assert worker.votes() == 10
+        assert worker.broker.calls == [Settled([1], votes=1)]
+        worker.lane.work()
+        worker.lane.work()
+        assert (len(lived), worker.lane.is_behind) == (3, True)
+        worker.lane.work()
+        assert (len(lived), worker.lane.is_behind) == (4, False)
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.broker.calls == [Settled([1], votes=1), Settled([2, 3, 4], votes=4)]
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("trigger", [Trigger.DRAIN, Trigger.CANCEL])
+def test_the_last_batch_has_what_waits(tmp_path: Path, trigger: Trigger) -> None:
+    packed = gzip.compress(body(VOTE))
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 6)])
+        worker.lane.close(trigger)
+        assert worker.broker.calls == [Settled([1, 2, 3, 4, 5], votes=5)]
+        assert not worker.lane.is_behind
+
+
+@pytest.mark.usefixtures("slow_clock")
+def test_what_waits_is_forgotten_with_its_channel(tmp_path: Path) -> None:
+    packed = gzip.compress(body(VOTE))
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 6)])
+        worker.lane.void()
+        assert not worker.lane.is_behind
+        worker.lane.close(Trigger.DRAIN)
+        assert worker.broker.calls == []
+
+
+@pytest.mark.usefixtures("slow_clock")
+def test_what_waits_follows_what_the_files_did_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(body(VOTE))
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 4)])
+        with monkeypatch.context() as disk:
+            disk.setattr(Journal, "commit", full)
+            with pytest.raises(OSError, match="No space left"):
+                worker.lane.close(Trigger.INTERVAL)
+        worker.lane.deliver([delivery(4, packed, content_encoding="gzip")])
+        assert not worker.lane.is_behind
+        worker.lane.retry()
+        assert worker.broker.calls == [Settled([1, 2, 3, 4], votes=4)]

@@ -1,6 +1,7 @@
 """A batch is closed in its time; while the files take no commit the shard says so, and no longer."""
 
 import errno
+import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from busmon.registry.admission.families import Families
 from busmon.registry.shard.journal import Journal
 
 from .later import Later
-from .settlements import Settled, Worker, delivery
+from .settlements import VOTE, Settled, Worker, body, delivery
 
 FLUSH_SECONDS = 2.0
 FULL = "[Errno 28] No space left on device"
@@ -75,6 +76,22 @@ def test_a_batch_is_closed_when_it_is_old_enough(worker: Worker, pace: Pace, lat
     pace.deliver([delivery(3)])
     later.pass_(FLUSH_SECONDS)
     assert worker.broker.settled == [1, 2, 3]
+
+
+def test_what_takes_long_goes_on_when_the_loop_has_had_its_turn(
+    worker: Worker, pace: Pace, later: Later, clock: SimpleNamespace
+) -> None:
+    seconds = iter(range(10_000))
+    clock.monotonic = lambda: later.now + next(seconds)
+    packed = gzip.compress(body(VOTE))
+    pace.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 4)])
+    pace.deliver([delivery(4, packed, content_encoding="gzip")])
+    assert worker.lane.is_behind
+    later.pass_(1)
+    assert not worker.lane.is_behind
+    pace.close(Trigger.DRAIN)
+    assert worker.broker.settled == [1, 2, 3, 4]
+    assert worker.votes() == 4
 
 
 def test_a_batch_that_another_was_closed_before_has_its_own_age(worker: Worker, pace: Pace, later: Later) -> None:
