@@ -16,7 +16,6 @@ import orjson
 
 from busmon import files
 from busmon.errors import RegistryError, RejectedError
-from busmon.registry.admission.budgets import OTHER
 from busmon.registry.admission.contest import Held
 from busmon.registry.principal import NOBODY, Principal
 from busmon.registry.shard import disk
@@ -45,6 +44,8 @@ class Label(NamedTuple):
     """The values of one label that have a place.
 
     Attributes:
+        taken: those that were given one, and since when.
+        stated: those that need none, as the catalogue enumerates them.
         is_full: no other value can have one.
     """
 
@@ -52,10 +53,6 @@ class Label(NamedTuple):
     taken: Mapping[str, float]
     stated: frozenset[str]
     is_full: bool
-
-    def is_placed(self, value: str) -> bool:
-        """Return whether the value has a place, or needs none."""
-        return value in self.taken or value in self.stated or value == OTHER
 
 
 def no_place(labels: Sequence[str]) -> RejectedError:

@@ -16,6 +16,7 @@ from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, MISMA
 from busmon.registry.admission.places import Label, no_place
 from busmon.registry.fold.columns import Group
 from busmon.registry.fold.shares import NO_ROOM
+from busmon.registry.numbers import LARGEST
 from busmon.wire.rejections import KEPT, Rejections
 
 CHUNK_ROWS = 100
@@ -40,6 +41,10 @@ class Refusals:
     def add(self, error: RejectedError, row: Any) -> None:
         """Add a row."""
         self._rows.setdefault(error.args, []).append(row)
+
+    def add_all(self, error: RejectedError, rows: list[Any]) -> None:
+        """Add rows."""
+        self._rows.setdefault(error.args, []).extend(rows)
 
     def note(self) -> None:
         """Note all rows, and what the last of each reason stated."""
@@ -76,29 +81,29 @@ def overflowing(
 
     A gauge's are refused. The rest has those whose `other` series isn't made yet, and whatever else is in doubt.
     """
-    over, others, refused = [], [], dict[tuple[int, ...], RejectedError]()
-    is_gauge, family, cells = group.family.type == GAUGE, group.family, group.cells
+    over, others = [], []
+    refused: dict[tuple[int, ...], list[Any]] = {}
+    least = 0 if group.family.type == COUNTER else -LARGEST
+    is_gauge, cells = group.family.type == GAUGE, group.cells
     for row in rows:
-        values = row[:-1]
-        full = _full(values, labels)
-        if not full or tuple(values) in cells or not _is_number_of(family, row[-1]):
+        full = _full(row, labels)
+        # A row of a known series isn't over: its value may have lost the place, and the series stays until it leaves.
+        if not full or type(row[-1]) not in NUMBERS or not least <= row[-1] <= LARGEST or tuple(row[:-1]) in cells:
             others.append(row)
             continue
         if not is_gauge:
-            for place in full:
-                values[place] = OTHER
-            if tuple(values) not in cells:
+            folded = [OTHER if place in full else value for place, value in enumerate(row[:-1])]
+            if tuple(folded) not in cells:
                 others.append(row)
                 continue
-        for place in full:
-            refusals.overflow[labels[place].name] += 1
+            over.append([*folded, row[-1]])
+        refused.setdefault(full, []).append(row)
+    for full, found in refused.items():
+        names = [labels[place].name for place in full]
+        for name in names:
+            refusals.overflow[name] += len(found)
         if is_gauge:
-            key = (*full,)
-            if key not in refused:
-                refused[key] = no_place([labels[place].name for place in full])
-            refusals.add(refused[key], row)
-        else:
-            over.append([*values, row[-1]])
+            refusals.add_all(no_place(names), found)
     return over, others
 
 
@@ -115,18 +120,19 @@ def crowded(group: Group, rows: list[Any], source: str, refusals: Refusals) -> l
     return others
 
 
-def _full(values: list[Any], labels: tuple[Label, ...]) -> list[int]:
-    """Return where a value has no place; nothing if one may have, or isn't a text of moderate length."""
-    full: list[int] = []
-    if len(values) != len(labels):
-        return full
-    for place, (value, label) in enumerate(zip(values, labels, strict=True)):
+def _full(row: list[Any], labels: tuple[Label, ...]) -> tuple[int, ...]:
+    """Return where a row's value has no place; nothing if one may have, or isn't a text of moderate length."""
+    if len(row) != len(labels) + 1:
+        return ()
+    full: tuple[int, ...] = ()
+    for place, (_, taken, stated, is_full) in enumerate(labels):
+        value = row[place]
         if type(value) is not str or len(value) > MAX_ADOPTED_VALUE_CHARACTERS:
-            return []
-        if not label.is_placed(value):
-            if not label.is_full:
-                return []
-            full.append(place)
+            return ()
+        if value not in taken and value not in stated and value != OTHER:
+            if not is_full:
+                return ()
+            full += (place,)
     return full
 
 
