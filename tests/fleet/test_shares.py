@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -42,16 +43,22 @@ def test_label_values_and_names_of_one_agent_keep_no_other_out(node: PrivateNode
         wait_until(lambda: fleet.totals().get("busmon_adopted_families") == 500, "half of the metrics to be taken")
         sold = {"name": "sales_total", "type": "counter", "value": 3}
         mine = {"name": "mine_total", "type": "counter", "value": 1}
-        publisher.envelope("planner-1", 1, [started("planner"), mine, sold], agent="planner")
-        wait_until(lambda: shown(fleet, 'agent_starts_total{agent="planner"} 1.0'), "the honest label value")
-        wait_until(lambda: shown(fleet, "mine_total 1.0"), "the honest metric")
+        sequence = count(1)
+
+        def place() -> list[str]:
+            """Publish once more: of a crowd's claims a few are looked at at a time, and the others count as `other`."""
+            publisher.envelope("planner-1", next(sequence), [started("planner"), mine, sold], agent="planner")
+            return shown(fleet, 'agent_starts_total{agent="planner"}')
+
+        wait_until(place, "the honest label value")
+        wait_until(lambda: shown(fleet, "mine_total "), "the honest metric")
         wait_until(lambda: shown(fleet, 'active_agents{type="planner"} 1.0'), "the honest agent's presence")
         assert shown(fleet, 'busmon_adopted_families{agent="evil"} 500.0')
         assert json.loads(registry(fleet, "show", "--json"))["adopted"]["by_agent"] == {"evil": 500, "planner": 1}
         registry(fleet, "drop", "--agent", "evil")
-        publisher.envelope("planner-1", 2, [sold], agent="planner")
+        publisher.envelope("planner-1", next(sequence), [sold], agent="planner")
         wait_until(lambda: shown(fleet, "sales_total 3.0"), "the name to be free")
         assert not shown(fleet, "junk_")
-        assert shown(fleet, 'agent_starts_total{agent="planner"} 1.0')
+        assert shown(fleet, 'agent_starts_total{agent="planner"}')
         assert not shown(fleet, 'agent_starts_total{agent="fake')
         assert "worker.metric_not_taken_up" in fleet.log.read_text()
