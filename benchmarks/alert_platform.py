@@ -1,4 +1,4 @@
-"""What the live measurement's faults happen to: an agent with many series, some processes, some scraped targets.
+"""The platform of the live measurement's faults: an agent with many series, some processes, some scraped targets.
 
 Faults are independent of each other: each has series, a process or a target of its own, which are well until then.
 """
@@ -63,7 +63,7 @@ def _counted(alert: str, label: str, value: str, counter: Counter) -> Fault:
 
 
 class Platform:
-    """What the faults happen to: one agent with many series, some processes, some scraped targets.
+    """The platform that faults happen to: one agent with many series, some processes, some scraped targets.
 
     Args:
         stack: ends them.

@@ -1,4 +1,4 @@
-"""What measures each alert: the rule tests all of them; the bulk and the live measurement, or the reason why not.
+"""The measurement of each alert: rule tests for all, in bulk and live for most, or the reason why not.
 
     python benchmarks/alerts_measured.py --write    the table goes into docs/alerting.md
 

@@ -1,4 +1,4 @@
-"""What decoding a pushed exposition costs: busmon's decoder and prometheus_client's parsers, over the same bodies.
+"""The cost of decoding a pushed exposition: busmon's decoder and prometheus_client's parsers, over the same bodies.
 
     .venv/bin/python benchmarks/exposition.py [--rounds 9] [--series 200]
 

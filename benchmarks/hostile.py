@@ -1,4 +1,4 @@
-"""What a hostile publisher costs the others: bytes that it sends, delay that they see, memory and scrape time it takes.
+"""The cost of a hostile publisher to the others: bytes sent, delay of their envelopes, memory and scrape time.
 
     .venv/bin/python benchmarks/hostile.py [--only NAME,…] [--seconds 15]
 
@@ -57,7 +57,7 @@ SHARDS = TOPOLOGY.shards
 
 @dataclass(slots=True)
 class Seen:
-    """What one attack costs.
+    """The cost of one attack.
 
     Attributes:
         sent_bytes: in bodies.

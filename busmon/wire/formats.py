@@ -36,7 +36,7 @@ _BY_TYPE: Mapping[str, Decoder] = {
 _OWN_TYPES = frozenset({None, "", json_v1.CONTENT_TYPE})
 _JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json", "application/x-json", "text/x-json"})
 _ANY_TYPES = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", "application/data"})
-"""What clients state of any body, kombu's `application/data` among it."""
+"""Content types that clients state of any body, kombu's `application/data` among it."""
 _MAX_KEYS = 10_000
 _NAME_THE_FORMAT = "a body of another format takes a rule in BUSMON_FORMATS for its routing key, or its content type"
 

@@ -31,7 +31,7 @@ from busmon.registry.upkeep.survey import last_seen
 
 LOCK_NAME = "admission.lock"
 OWN_AGENT = "busmon"
-"""Who publishes busmon's own samples."""
+"""The agent of busmon's own samples."""
 
 ACTIVE_AGENTS = "active_agents"
 """The gauge that is derived from presence."""

@@ -1,4 +1,4 @@
-"""Which label values give up their places for another principal's when all places of a label are taken.
+"""The label values that give up their places for another principal's when all places of a label are taken.
 
 A principal under its fair share takes from the one with most above it, newest values first; users share before their
 agents do. If nobody is above the share, values go that were silent for longer than they were heard. A value that was

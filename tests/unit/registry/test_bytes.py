@@ -45,7 +45,7 @@ def kinds(directory: Path) -> Catalogue:
 
 
 def used(directory: Path) -> int:
-    """What all entries of publishers' and busmon's series take, without the files' headers."""
+    """Add up what all entries of publishers' and busmon's series take, without the files' headers."""
     return sum(
         values.contents(path)[1] - 8 for suffix in ("db", "bins") for path in directory.glob(f"*_shard*.{suffix}")
     )
