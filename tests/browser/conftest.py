@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import orjson
 import pika
@@ -41,7 +42,8 @@ def amqp_url(node: PrivateNode) -> str:
 def fleet(amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealFleet]:
     """A fleet whose figures stand still: all that was published is counted."""
     directory = tmp_path_factory.mktemp("fleet")
-    with RealFleet(directory, amqp_url, BUSMON_LISTEN=free_address()) as started:
+    # A busy machine would have its CPU named among the reasons, and unnamed again.
+    with RealFleet(directory, amqp_url, BUSMON_LISTEN=free_address(), BUSMON_CPU_THRESHOLD="1") as started:
         published = simulate(amqp_url, directory / "published.json")
         wait_until(lambda: counted(started, published), "everything to be counted")
         publish(amqp_url, [*rejects(), *greeting(LONG), (b"no envelope", properties("stranger", None))])
@@ -78,8 +80,9 @@ def rejects() -> Iterator[tuple[bytes, pika.BasicProperties]]:
 
 def greeting(agent: str) -> Iterator[tuple[bytes, pika.BasicProperties]]:
     """Give an empty envelope of an agent."""
-    document = {"v": 1, "source": "greeting", "agent": agent, "ts": time.time(), "samples": []}
-    yield orjson.dumps(document), properties("greeting", "greeting:1")
+    source = f"greeting-{uuid4()}"
+    document = {"v": 1, "source": source, "agent": agent, "ts": time.time(), "samples": []}
+    yield orjson.dumps(document), properties(source, f"{source}:1")
 
 
 def counted(fleet: RealFleet, published: Totals) -> bool:

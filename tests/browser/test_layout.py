@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import LONG
+from tests.browser.conftest import HOSTILE, LONG, greeting
 from tests.browser.looked_at import opened, texts, wait_for
+from tests.fleet.publishing import publish
 from tests.fleet.real_fleet import RealFleet
 
 WIDTHS = (320, 390, 768, 1024, 1180, 1360, 2000)
@@ -76,7 +77,9 @@ def test_a_long_name_pushes_no_figure_out_of_its_card(browser: Browser, fleet: R
 
 def test_nothing_moves_while_figures_change(browser: Browser, fleet: RealFleet, amqp_url: str) -> None:
     with publishing(amqp_url), opened(browser, fleet.address) as page:
-        wait_for(page, lambda: rate(page) > 0)
+        # An agent that is silent for another minute takes another place, as it should: here none does.
+        publish(amqp_url, [*greeting(LONG), *greeting(HOSTILE)])
+        wait_for(page, lambda: rate(page) > 0 and page.locator("#agents .late").count() == 0)
         order = texts(page, "#agents tbody tr > :first-child")
         page.evaluate(WATCH)
         for _ in range(5):
