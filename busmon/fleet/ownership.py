@@ -1,4 +1,4 @@
-"""Who published a delivery, and which deliveries are refused because they don't say it.
+"""The publisher of a delivery, and the refusal of deliveries that state none.
 
 The setting `source_ownership` decides: a source belongs to the user that opened it (`user`), each envelope has to state
 its user (`required`), or nothing is checked (`off`). Pure.

@@ -1,4 +1,4 @@
-"""What closes a batch: the values of `busmon_batches_total{trigger}`."""
+"""The causes that close a batch: the values of `busmon_batches_total{trigger}`."""
 
 from enum import StrEnum
 
@@ -19,7 +19,7 @@ class Trigger(StrEnum):
     """The broker cancelled the consumer."""
 
     DROPS = "drops"
-    """What the quarantine dropped is counted next, in a commit of its own."""
+    """Bodies that the quarantine dropped are counted next, in a commit of their own."""
 
     REMOVAL = "removal"
     """Series are removed next."""
