@@ -174,17 +174,26 @@ FURTHER = {
     ),
 }
 
+_NO_CELERY = "the replayed traffic has no Celery"
 IN_RULE_TESTS_ONLY = {
-    "ServiceAbsent": "`absent` has no label by which episodes that share a server could be told apart",
+    "CeleryNothingConsumed": _NO_CELERY,
+    "CeleryQueueGrows": _NO_CELERY,
+    "CeleryTasksFail": _NO_CELERY,
+    "CeleryTasksSlow": _NO_CELERY,
+    "CeleryWorkerGone": _NO_CELERY,
+    "LogNearRetention": "it needs a replicated fleet, which the replayed series don't have",
+    "ReplicaLags": "it needs a replicated fleet, which the replayed series don't have",
+    "ServiceAbsent": "`absent` has no label that distinguishes episodes on one server",
+    "ShardWithoutOwner": "it needs a replicated fleet, which the replayed series don't have",
     "TaskErrorBudgetShrinks": "its window of 3 days is longer than an episode",
-    "UnresolvedCritical": "it is made of ALERTS, which a replay of series doesn't have",
-    "UnresolvedWarning": "it is made of ALERTS, which a replay of series doesn't have",
-    "Watchdog": "it has no condition that could be right or false",
+    "UnresolvedCritical": "it reads ALERTS, which a replay of series doesn't have",
+    "UnresolvedWarning": "it reads ALERTS, which a replay of series doesn't have",
+    "Watchdog": "it always fires",
 }
 """The alerts that the bulk measurement leaves out, and why."""
 
 
-def shown(kind: str, age: float, lasting: float) -> Iterator[tuple[Course, bool]]:
+def play(kind: str, age: float, lasting: float) -> Iterator[tuple[Course, bool]]:
     """List the courses of an episode, and whether each shows the fault or its blip.
 
     Args:

@@ -32,7 +32,7 @@ BUSY_SECONDS, IDLE_SECONDS = 1, 3600
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault.
 
     Attributes:
         alert: that is to tell of it.
@@ -51,7 +51,7 @@ class Fault:
     is_last: bool = False
 
 
-def _counted(alert: str, label: str, value: str, counter: Counter) -> Fault:
+def _count(alert: str, label: str, value: str, counter: Counter) -> Fault:
     """Make a fault of a counter that is there before, and counts one case."""
     counter.inc()
 
@@ -96,40 +96,40 @@ class Platform:
         self._pauses = cycle((BUSY_SECONDS, IDLE_SECONDS))
 
     def faults(self, counts: dict[str, int]) -> Iterator[Fault]:
-        """So many of each alert, on series of their own that are well until then."""
+        """Make the faults of each alert, on series of their own that are well until then."""
         makers: dict[str, Callable[[str], Fault]] = {
             "QueueOverflow": self._overflow,
             "QueueFillsFast": self._filling,
             "DependencyDown": self._dependency,
             "DatabaseConnectionPoolExhausted": self._pool,
-            "MemoryNearlyExhausted": self._exhausted,
+            "MemoryNearlyExhausted": self._exhaust_memory,
             "ResponseTimesSpike": self._slowness,
             "TaskFailuresSpike": self._failures,
             "AgentSilent": self._silence,
             "ServiceDown": self._target,
             "ServiceAbsent": self._absence,
-            "ScrapeFilesSkipped": self._torn,
+            "ScrapeFilesSkipped": self._tear_file,
             "HighMemoryUsage": self._usage,
             "SlowResponseTime": self._delay,
             "DependencyBreakerOpen": self._breaker,
-            "ConfigurationReloadFailed": lambda name: _counted(
+            "ConfigurationReloadFailed": lambda name: _count(
                 "ConfigurationReloadFailed", "service", name, self._reloads.labels(name, "failure")
             ),
-            "ConfigurationChanged": lambda name: _counted(
+            "ConfigurationChanged": lambda name: _count(
                 "ConfigurationChanged", "service", name, self._reloads.labels(name, "success")
             ),
-            "BatchJobStarted": lambda name: _counted(
+            "BatchJobStarted": lambda name: _count(
                 "BatchJobStarted", "job_name", name, self._jobs_started.labels(name)
             ),
-            "BatchJobFailed": lambda name: _counted("BatchJobFailed", "job_name", name, self._jobs_failed.labels(name)),
-            "AgentRestarted": lambda name: _counted("AgentRestarted", "agent", name, self._restarts.labels(name)),
+            "BatchJobFailed": lambda name: _count("BatchJobFailed", "job_name", name, self._jobs_failed.labels(name)),
+            "AgentRestarted": lambda name: _count("AgentRestarted", "agent", name, self._restarts.labels(name)),
         }
         for alert, count in counts.items():
             for number in range(count):
                 yield makers[alert](f"{alert.lower()}-{number}")
 
     def tick(self) -> None:
-        """A second's tasks and requests."""
+        """Run the tasks and requests of one second."""
         failed = round(20 * self._failing)
         self._tasks.labels("live", "success").inc(20 - failed)
         self._tasks.labels("live", "failure").inc(failed)
@@ -154,7 +154,7 @@ class Platform:
         self._active.labels(name).set(5)
         return Fault("DatabaseConnectionPoolExhausted", "type", name, lambda _: self._active.labels(name).set(20))
 
-    def _exhausted(self, name: str) -> Fault:
+    def _exhaust_memory(self, name: str) -> Fault:
         self._limit.labels(name).set(1e9)
         self._memory.labels(name).set(3e8)
         return Fault("MemoryNearlyExhausted", "process", name, lambda _: self._memory.labels(name).set(9.7e8))
@@ -177,7 +177,7 @@ class Platform:
         state.set(0)
         return Fault("DependencyBreakerOpen", "dependency", name, lambda _: state.set(1))
 
-    def _torn(self, name: str) -> Fault:
+    def _tear_file(self, name: str) -> Fault:
         path = self._directory / f"registry/counter_{name}.db"
         return Fault("ScrapeFilesSkipped", "file", path.name, lambda _: path.write_bytes(b"torn"))
 
@@ -205,12 +205,12 @@ class Platform:
         return Fault("AgentSilent", "agent", name, kill)
 
     def _target(self, _: str) -> Fault:
-        server = served(self._stack, _Target)
+        server = serve(self._stack, _Target)
         return Fault("ServiceDown", "instance", address(server), lambda _: setattr(server, "is_down", True))
 
 
 class _Target(BaseHTTPRequestHandler):
-    """Something to scrape."""
+    """A scrape target."""
 
     def do_GET(self) -> None:
         self.send_response(503 if getattr(self.server, "is_down", False) else 200)
@@ -220,7 +220,7 @@ class _Target(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def served(stack: ExitStack, answers: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def serve(stack: ExitStack, answers: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     """Serve on a port of its own until the stack ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -22,7 +22,7 @@ from alert_traces import SECONDS, STEP, Values
 
 from busmon import rules
 from busmon.rules.build import text
-from busmon.rules.reach import levels, only, reached
+from tests.stack.reach import levels, only, reach
 
 BEGINS = 1_700_006_400
 """Any full two hours: one block then holds everything."""
@@ -91,7 +91,7 @@ class Replay:
 
     @contextmanager
     def server(self) -> Iterator[str]:
-        """A Prometheus that scrapes nothing; its address."""
+        """Start a Prometheus that scrapes nothing, and yield its address."""
         configuration = self._directory / "prometheus.yml"
         configuration.write_text("scrape_configs: []\n")
         address = f"127.0.0.1:{_free_port()}"
@@ -114,8 +114,8 @@ class Replay:
             process.terminate()
             process.wait()
 
-    def measured(self, names: Sequence[str]) -> list[Measured]:
-        """The alerts, by these names."""
+    def list_measured(self, names: Sequence[str]) -> list[Measured]:
+        """List the alerts of these names."""
         return [
             Measured(rule, seconds(group.interval))
             for group in only(self._groups, set(names))
@@ -125,7 +125,7 @@ class Replay:
 
 
 def firings(address: str, measured: Measured) -> dict[int, Intervals]:
-    """When an alert fires, by episode."""
+    """Find when an alert fires, by episode."""
     alert, every = measured.alert, measured.every
     query = {"query": alert.expr, "start": BEGINS, "end": BEGINS + SECONDS - STEP, "step": every}
     found: dict[int, Intervals] = {}
@@ -137,7 +137,7 @@ def firings(address: str, measured: Measured) -> dict[int, Intervals]:
 
 
 def intervals(true_at: set[int], every: int, hold: int, keep: int) -> Intervals:
-    """What Prometheus' own state machine makes of a condition.
+    """Run a condition through the state machine of Prometheus.
 
     Args:
         true_at: when the expression gave something.
@@ -164,17 +164,17 @@ def intervals(true_at: set[int], every: int, hold: int, keep: int) -> Intervals:
     return made
 
 
-def confirmed(directory: Path, groups: Sequence[rules.Group], name: str, values: Values, fired: float) -> str:
-    """What promtool says against an alert firing at this moment of an episode; empty if it agrees.
+def contradict(directory: Path, groups: Sequence[rules.Group], name: str, values: Values, fired: float) -> str:
+    """Return the objection of promtool to an alert firing at this moment of an episode; empty if it agrees.
 
     Groups are evaluated in no order there, and all every STEP seconds, so it may differ by the longest interval.
     """
-    kept = only(groups, reached(groups, [name]))
+    kept = only(groups, reach(groups, [name]))
     tolerance = TOLERANCE + max(seconds(group.interval) for group in kept)
     firing = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
     moments = [(fired - tolerance, []), (fired + tolerance, [{"labels": "{}", "value": 1}])]
     written = [
-        {"series": _labelled(key), "values": " ".join("_" if value is None else repr(value) for value in row)}
+        {"series": _label(key), "values": " ".join("_" if value is None else repr(value) for value in row)}
         for key, row in values.items()
     ]
     test = {
@@ -193,7 +193,7 @@ def confirmed(directory: Path, groups: Sequence[rules.Group], name: str, values:
 
 
 def openmetrics(series: Series) -> Iterator[str]:
-    """The episodes as OpenMetrics, a line a sample; each family stands together."""
+    """Write the episodes as OpenMetrics, one line for each sample, family by family."""
     by_key: dict[str, list[int]] = {}
     for number, values in series.items():
         for key in values:
@@ -210,14 +210,14 @@ def openmetrics(series: Series) -> Iterator[str]:
 
 
 def _samples(key: str, number: int, row: Sequence[float | None]) -> Iterator[str]:
-    labelled = _labelled(key, episode=str(number))
+    labelled = _label(key, episode=str(number))
     shift = BEGINS if key.startswith(_CLOCK_FAMILIES) else 0
     for index, value in enumerate(row):
         if value is not None:
             yield f"{labelled} {value + shift!r} {BEGINS + index * STEP}\n"
 
 
-def _labelled(key: str, **more: str) -> str:
+def _label(key: str, **more: str) -> str:
     name, _, inner = key.partition("{")
     own = dict(re.findall(r'(\w+)="([^"]*)"', inner))
     labels = ",".join(f'{label}="{value}"' for label, value in (TARGET | more | own).items())
@@ -225,7 +225,7 @@ def _labelled(key: str, **more: str) -> str:
 
 
 def seconds(duration: str) -> int:
-    """A duration of Prometheus' in seconds."""
+    """Convert a duration of Prometheus to seconds."""
     return int(duration[:-1]) * UNITS[duration[-1]]
 
 

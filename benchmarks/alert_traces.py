@@ -1,6 +1,6 @@
 """Episodes for the alerts: what a platform's series look like through a fault, or through what only looks like one.
 
-An episode is a function of its kind, strength and seed. Its faults are the simulator's (`busmon.demo.weather`) and
+An episode is a function of its kind, strength and seed. Its faults are the simulator's (`busmon.simulator.weather`) and
 those of processes; its negatives are what an operation meets daily. Times count from the episode's start.
 """
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from alert_courses import FURTHER, shown
+from alert_courses import FURTHER, play
 
-from busmon.demo.weather import Conditions, Weather
 from busmon.publish.presence import HEARTBEAT_SECONDS
+from busmon.simulator.weather import Conditions, Weather
 
 STEP = 5
 SECONDS = 2400
@@ -70,7 +70,7 @@ class Episode:
 
     @property
     def end(self) -> float:
-        """When the fault is over."""
+        """Return the time when the fault is over."""
         return self.onset + LASTING
 
 
@@ -113,7 +113,7 @@ FAULTS = {
 
 
 def episodes(rounds: int, seed: str, shapes: tuple[str, ...]) -> list[Episode]:
-    """So many of each kind of fault, and as many negatives."""
+    """Make the given number of episodes for each kind of fault, and as many negatives."""
     faults = [_fault(kind, f"{seed}/{kind}/{turn}", shapes) for kind in FAULTS for turn in range(rounds)]
     kinds = sorted(QUIET)
     negatives = [_negative(kinds[turn % len(kinds)], f"{seed}/negative/{turn}") for turn in range(len(faults))]
@@ -138,7 +138,7 @@ def _negative(kind: str, seed: str) -> Callable[[int], Episode]:
 
 
 def series(episode: Episode) -> Values:
-    """Every series of the episode, a value each STEP seconds; None where a scrape has none."""
+    """Make every series of the episode, a value each STEP seconds; None where a scrape has none."""
     return _Trace(episode).values()
 
 
@@ -166,13 +166,13 @@ class _Trace:
             return
         if self._episode.kind == "reset" and self._is_at(now, 0, STEP):
             self._counted.clear()
-        for name, value in self._shown(now, self._shaped(now)):
+        for name, value in self._play(now, self._shape(now)):
             row = self._values.setdefault(name, [])
             row.extend([None] * (index - len(row)))
             row.append(value)
 
     def _is_missing(self, now: float) -> bool:
-        """Whether nothing of the platform is scraped."""
+        """Tell whether the platform's targets are all missing."""
         kind = self._episode.kind
         if kind == "cold-start":
             return now < self._episode.onset
@@ -183,7 +183,7 @@ class _Trace:
     def _is_at(self, now: float, first: float, last: float) -> bool:
         return first <= now - self._episode.onset < last
 
-    def _shaped(self, now: float) -> Conditions:
+    def _shape(self, now: float) -> Conditions:
         conditions, age = self._weather.at(now), now - self._episode.onset
         calm = Conditions(conditions.load)
         if self._episode.shape == "ramp" and 0 <= age < 120:
@@ -194,7 +194,7 @@ class _Trace:
             return calm
         return conditions
 
-    def _shown(self, now: float, conditions: Conditions) -> Iterator[tuple[str, float]]:
+    def _play(self, now: float, conditions: Conditions) -> Iterator[tuple[str, float]]:
         yield from self._targets(now)
         yield from self._tasks(now, conditions)
         yield from self._requests(now, conditions)
@@ -288,12 +288,12 @@ class _Trace:
         yield 'busmon_worker_up{worker="0"}', float(not (kind == "worker-down" and gone) and not replaced)
 
     def _further(self, now: float) -> Iterator[tuple[str, float]]:
-        for course, is_departed in shown(self._episode.kind, now - self._episode.onset, LASTING):
+        for course, is_departed in play(self._episode.kind, now - self._episode.onset, LASTING):
             value = course.fault if is_departed else course.calm
             yield self._count(course.series, value * STEP) if course.is_counter else (course.series, float(value))
 
     def _near(self, name: str) -> float:
-        """A level that wanders a little around its own middle."""
+        """Return a level that varies a little around its own mean."""
         return self._base[name] * self._random.uniform(0.9, 1.1)
 
     def _count(self, name: str, by: float) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""How right and how quick the alerts are: labelled episodes, half of them negatives, through a real Prometheus.
+"""The correctness and delay of the alerts: labelled episodes, half of them negatives, through a real Prometheus.
 
     python benchmarks/alerts.py                     to tune by: faults begin at once
     python benchmarks/alerts.py --final --write     the held-out seeds and shapes; the table goes into docs/alerting.md
@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alert_replay import Intervals, Replay, confirmed, firings
+import entry
+from alert_replay import Intervals, Replay, contradict, firings
 from alert_traces import FAULTS, SECONDS, Episode, episodes, series
 
 from busmon import rules
@@ -30,7 +31,7 @@ BEGIN, END = "<!-- Written by `python benchmarks/alerts.py --final --write`: -->
 
 @dataclass(slots=True)
 class Score:
-    """What became of one alert."""
+    """The result for one alert."""
 
     right: int = 0
     false: list[str] = field(default_factory=list)
@@ -67,6 +68,8 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true", help="write the table into docs/alerting.md")
     arguments.add_argument("--rounds", type=int, default=ROUNDS, help=f"episodes of each fault (default: {ROUNDS})")
     given = arguments.parse_args()
+    for program in ("promtool", "prometheus"):
+        entry.require_program(program, "apt-get install prometheus")
     seed, shapes = ("held-out", ("step", "ramp", "flapping")) if given.final else ("tune", ("step",))
     played = episodes(given.rounds, seed, shapes)
     lines = list(report(played))
@@ -77,7 +80,7 @@ def main() -> None:
 
 
 def report(played: Sequence[Episode]) -> Iterator[str]:
-    """Run the episodes; the lines of the report."""
+    """Run the episodes, and yield the lines of the report."""
     groups = [group for groups in rules.read(rules.Thresholds.load()).values() for group in groups]
     names = sorted(frozenset().union(*(fault.must | fault.may for fault in FAULTS.values())))
     began = time.monotonic()
@@ -91,14 +94,14 @@ def report(played: Sequence[Episode]) -> Iterator[str]:
         say(began, "recorded")
         checked: dict[str, str] = {}
         with replay.server() as address:
-            for measured in replay.measured(names):
+            for measured in replay.list_measured(names):
                 name, found = measured.alert.name, firings(address, measured)
                 for episode in played:
                     scores[name].take(episode, name, found.get(episode.number, []))
                 first = next((row for row in played if name in row.must and found.get(row.number)), None)
                 if first:
                     fired = next((row[1] for row in found[first.number] if row[1] >= first.onset), 0.0)
-                    checked[name] = confirmed(Path(directory), groups, name, traces[first.number], fired)
+                    checked[name] = contradict(Path(directory), groups, name, traces[first.number], fired)
         say(began, "asked and cross-checked")
     yield from table(scores)
     yield ""
@@ -106,12 +109,12 @@ def report(played: Sequence[Episode]) -> Iterator[str]:
 
 
 def say(began: float, done: str) -> None:
-    """Progress, on a terminal or in a log."""
+    """Print progress, on a terminal or in a log."""
     print(f"{time.monotonic() - began:5.0f} s  {done}", flush=True)
 
 
 def table(scores: dict[str, Score]) -> Iterator[str]:
-    """An alert a line."""
+    """Print one line for each alert."""
     onset, crossing = "From onset, s: p50 / p95 / max", "From crossing, s: p50 / p95 / max"
     yield f"| Alert | Firings | Precision | Recall | {onset} | {crossing} | Reset, s: p50 / max |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
@@ -125,13 +128,13 @@ def table(scores: dict[str, Score]) -> Iterator[str]:
 
 
 def summary(scores: dict[str, Score], played: Sequence[Episode], checked: dict[str, str]) -> Iterator[str]:
-    """What it comes to, and everything that was wrong by its seed."""
+    """Sum up the results, and list each wrong episode by its seed."""
     false = sum(len(score.false) for score in scores.values())
     total = false + sum(score.right for score in scores.values())
     negatives = sum(not episode.must for episode in played)
     yield f"{len(played)} episodes, {negatives} of them negatives. {false} of {total} firings were false:"
     if total:
-        yield f"{false / total:.2%}, at most {bound(false, total):.2%} with 95 % confidence."
+        yield f"{false / total:.2%}, at most {limit_share(false, total):.2%} with 95 % confidence."
     agreed = sum(not said for said in checked.values())
     yield f"promtool agreed on the moment of firing in {agreed} of {len(checked)} alerts cross-checked."
     yield from (f"- promtool on {name}: {said}" for name, said in checked.items() if said)
@@ -141,18 +144,18 @@ def summary(scores: dict[str, Score], played: Sequence[Episode], checked: dict[s
 
 
 def three(delays: Sequence[float]) -> str:
-    """Median, 95th percentile and maximum."""
+    """Word the median, the 95th percentile and the maximum."""
     return f"{quantile(delays, 0.5):.0f} / {quantile(delays, 0.95):.0f} / {max(delays):.0f}" if delays else "-"
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The nearest rank."""
+    """Return the nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def bound(found: int, total: int, confidence: float = 0.95) -> float:
-    """The largest share that would show so few in so many with a chance of at least 1 - confidence."""
+def limit_share(found: int, total: int, confidence: float = 0.95) -> float:
+    """Find the largest share that shows at most `found` in `total` with a chance of at least 1 - confidence."""
     low, high = found / total, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -161,7 +164,7 @@ def bound(found: int, total: int, confidence: float = 0.95) -> float:
 
 
 def at_most(found: int, total: int, share: float) -> float:
-    """The chance of no more than so many in so many."""
+    """Compute the chance of at most `found` in `total`."""
     chance = (1 - share) ** total
     together = chance
     for number in range(found):
@@ -171,4 +174,4 @@ def at_most(found: int, total: int, share: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""How long from a fault to the webhook, live: agents, RabbitMQ, fleet, exporter, Prometheus, Alertmanager, all real.
+"""The time from a fault to the webhook, live: agents, RabbitMQ, fleet, exporter, Prometheus, Alertmanager, all real.
 
     python benchmarks/alerts_live.py                65 faults at random moments within 3 minutes; takes about 9
     python benchmarks/alerts_live.py --few          one of each of five kinds; takes about 3
@@ -24,15 +24,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from alert_platform import Fault, Platform, served
+import entry
+from alert_platform import Fault, Platform, serve
 from alert_platform import address as address_of
 from alerts import three
 
 from busmon import rules
 from busmon import settings as all_settings
-from busmon.demo import inbox
-from busmon.demo.native import NativeStack
 from busmon.demo.rabbitmq import Address
+from tests.stack import inbox
+from tests.stack.native import NativeStack
 
 WARM_UP_SECONDS = 75.0
 SPREAD_SECONDS = 180.0
@@ -70,7 +71,7 @@ SEVERAL = {
 
 @dataclass(slots=True)
 class Told:
-    """What the webhook was told, and when first."""
+    """The notifications of the webhook, with the time of each first one."""
 
     at: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -142,7 +143,7 @@ def _advance(faults: Sequence[Fault], told: Told) -> None:
 
 
 def report(faults: Sequence[Fault], told: Told) -> Iterator[str]:
-    """The delays of each alert, of all critical ones, and of the others."""
+    """Compute the delays of each alert, of all critical alerts, and of the others."""
     tiers = {
         rule.name: rule.labels["tier"]
         for groups in rules.read(rules.Thresholds.load()).values()
@@ -150,7 +151,7 @@ def report(faults: Sequence[Fault], told: Told) -> Iterator[str]:
         for rule in group.rules
         if isinstance(rule, rules.Alert)
     }
-    yield "| Alert | Tier | Faults | Told | From onset to the webhook, s: p50 / p95 / max |"
+    yield "| Alert | Tier | Faults | Notified | From onset to the webhook, s: p50 / p95 / max |"
     yield "|---|---|---:|---:|---:|"
     for alert in sorted({fault.alert for fault in faults}):
         yield _row(alert, tiers[alert], [fault for fault in faults if fault.alert == alert], told)
@@ -165,7 +166,7 @@ def _row(name: str, tier: str, faults: Sequence[Fault], told: Told) -> str:
 
 
 def _delay(fault: Fault, told: Told) -> float | None:
-    """From the onset to the webhook; None where it wasn't told, or was before anything had happened."""
+    """Compute the time from the onset to the webhook; None where it was told nothing, or told before the onset."""
     at = told.at.get((fault.alert, fault.value))
     return at - fault.began if fault.began is not None and at is not None and at >= fault.began else None
 
@@ -178,7 +179,7 @@ def _route(directory: Path, alertmanager: str, webhook: str) -> None:
 
 
 def _scrape(directory: Path, node: str, faults: Sequence[Fault]) -> None:
-    """Have Prometheus scrape the targets that are to fail, beside the host."""
+    """Have Prometheus scrape the targets that are to fail, and the host."""
     targets = [node, *(fault.value for fault in faults if fault.alert == "ServiceDown")]
     (directory / "prometheus/targets/node.yml").write_text(json.dumps([{"targets": targets}]))
 
@@ -193,14 +194,14 @@ def _webhook(stack: ExitStack, told: Told) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    return served(stack, Hook)
+    return serve(stack, Hook)
 
 
 def say(line: str) -> None:
-    """Progress, on a terminal or in a log."""
+    """Print progress, on a terminal or in a log."""
     print(f"{time.strftime('%X')}  {line}", flush=True)
 
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        main()
+        entry.run(main)

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import entry
 from alert_courses import IN_RULE_TESTS_ONLY
 from alert_traces import FAULTS
 from alerts_live import SEVERAL
@@ -18,9 +19,10 @@ from busmon import rules
 PAGE = Path("docs/alerting.md")
 BEGIN, END = "<!-- Written by `python benchmarks/alerts_measured.py --write`: -->", "<!-- up to here. -->"
 
-_LONG = "its window and its `for` last longer than the run's patience"
-_SHARED = "it would hold up the fleet that the other faults' series pass through"
-_TELLER = "it would take away the webhook's own way"
+_LONG = "its window and its `for` are longer than the run"
+_SHARED = "it would stop the fleet that the other faults need"
+_REPLICATED = "it needs a replicated fleet, which the run doesn't have"
+_TELLER = "it would break the path to the webhook"
 NOT_LIVE = {
     **dict.fromkeys(
         (
@@ -62,10 +64,15 @@ NOT_LIVE = {
         ),
         _SHARED,
     ),
+    **dict.fromkeys(
+        ("CeleryNothingConsumed", "CeleryQueueGrows", "CeleryTasksFail", "CeleryTasksSlow", "CeleryWorkerGone"),
+        "the run has no Celery",
+    ),
     **dict.fromkeys(("AlertmanagerMissing", "AlertsNotDelivered"), _TELLER),
-    "AdoptedFamiliesNearlyFull": "it takes 800 metrics, which would fill the fleet's budget for good",
-    "BatchJobCompleted": "it is told in one group with BatchJobStarted, up to 15 minutes later",
-    "QuarantineDropsBodies": "it takes a quarantine that is full",
+    **dict.fromkeys(("LogNearRetention", "ReplicaLags", "ShardWithoutOwner"), _REPLICATED),
+    "AdoptedFamiliesNearlyFull": "it needs 800 metrics, which would fill the fleet's budget permanently",
+    "BatchJobCompleted": "it is notified in one group with BatchJobStarted, up to 15 minutes later",
+    "QuarantineDropsBodies": "it needs a full quarantine",
     "Watchdog": "it fires before any fault",
 }
 """The alerts that the live measurement leaves out, and why."""
@@ -112,4 +119,4 @@ def _cell(name: str, measured: set[str], reasons: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -32,7 +32,7 @@ def token() -> str:
     return f"{_random.getrandbits(64):016x}"
 
 
-def packed(content: dict[str, Any], source: str, agent: str = ATTACKER) -> Publish:
+def pack(content: dict[str, Any], source: str, agent: str = ATTACKER) -> Publish:
     """Make one compressed body of busmon's own format."""
     body = gzip.compress(orjson.dumps({"v": 1, "source": source, "agent": agent, **content}))
     headers = {"source": source}
@@ -42,7 +42,7 @@ def packed(content: dict[str, Any], source: str, agent: str = ATTACKER) -> Publi
     return "attacker.task", body, stated
 
 
-def invented(name: str, content: dict[str, Any]) -> Publish:
+def invent(name: str, content: dict[str, Any]) -> Publish:
     """Make one body of a source and an agent that nobody has heard of."""
     source = f"{name}-{token()}"
     body = orjson.dumps({"v": 1, "source": source, "agent": source, **content})
@@ -54,7 +54,7 @@ def invented(name: str, content: dict[str, Any]) -> Publish:
 
 
 def wide_histogram() -> Iterator[Publish]:
-    """A metric of the publisher's own with as many labels and bounds as are taken, and values as long."""
+    """Make a dynamic metric with the greatest number of labels and bounds, and the longest values."""
     for labels, bounds, length in ((32, 200, 1024), (16, 64, 256)):
         names = [f"label_{number:02}" for number in range(labels)]
         buckets = {str(bound): 1 for bound in range(bounds)} | {"+Inf": 1}
@@ -67,42 +67,40 @@ def wide_histogram() -> Iterator[Publish]:
                 for row in range(28)
             ]
             table = {"name": f"wide_{labels}_{number % 4}", "type": "histogram", "labels": names, "rows": rows}
-            yield packed({"tables": [table]}, f"wide-{labels}-{number}")
+            yield pack({"tables": [table]}, f"wide-{labels}-{number}")
 
 
 def long_values() -> Iterator[Publish]:
-    """The catalogue's histogram with label values of the greatest length."""
+    """Fill the catalogue's histogram with label values of the greatest length."""
     for number in range(100):
         rows = [[f"{number}.{row}".ljust(1024, "\u20ac"), 0.5] for row in range(100)]
         table = {"name": "task_duration_seconds", "labels": ["agent"], "rows": rows}
-        yield packed({"tables": [table]}, f"long-{number}")
+        yield pack({"tables": [table]}, f"long-{number}")
 
 
 def bins() -> Iterator[Publish]:
-    """Summaries with an observation in each bin, and long label values."""
+    """Send summaries with an observation in each bin, and long label values."""
     values = [1.02**power for power in range(-1000, 1300)]
     for number in range(60):
         samples = [
             {"name": "binned", "type": "summary", "labels": {"k": f"{number}.{part}".ljust(256, "y")}, "values": values}
             for part in range(10)
         ]
-        yield packed({"samples": samples}, f"bins-{number}")
+        yield pack({"samples": samples}, f"bins-{number}")
 
 
 # -- sources, names and values without end --------------------------------------------------------------------------
 
 
 def shares() -> Iterator[Publish]:
-    """Gauges of five thousand series, each from many sources."""
+    """Send gauges of five thousand series, each from many sources."""
     rows = [[str(row), 1] for row in range(5_000)]
     for number in range(300):
-        yield packed(
-            {"tables": [{"name": "shared", "type": "gauge", "labels": ["k"], "rows": rows}]}, f"shares-{number}"
-        )
+        yield pack({"tables": [{"name": "shared", "type": "gauge", "labels": ["k"], "rows": rows}]}, f"shares-{number}")
 
 
 def sources() -> Iterator[Publish]:
-    """OTLP bodies with thousands of resources, each a source of its own."""
+    """Send OTLP bodies with thousands of resources, each a source of its own."""
     point = {"asDouble": 1}
     for number in range(60):
         resources = [
@@ -121,7 +119,7 @@ def sources() -> Iterator[Publish]:
 
 
 def endless_values() -> Iterator[Publish]:
-    """Label values that never come again, in two counters of the catalogue."""
+    """Send label values that never come again, in two counters of the catalogue."""
     for number in range(100):
         tables = [
             {"name": "agent_starts_total", "labels": ["agent"], "rows": [[token(), 1] for _ in range(5_000)]},
@@ -131,18 +129,18 @@ def endless_values() -> Iterator[Publish]:
                 "rows": [[token(), "success", 1] for _ in range(5_000)],
             },
         ]
-        yield packed({"tables": tables}, f"endless-{number}")
+        yield pack({"tables": tables}, f"endless-{number}")
 
 
 def endless_gauges() -> Iterator[Publish]:
-    """Label values that never come again, in a gauge of the catalogue, so that each is refused."""
+    """Send label values that never come again, in a gauge of the catalogue, so that each is refused."""
     for number in range(100):
         rows = [[token(), 1] for _ in range(10_000)]
-        yield packed({"tables": [{"name": "queue_size", "labels": ["queue"], "rows": rows}]}, f"endless-{number}")
+        yield pack({"tables": [{"name": "queue_size", "labels": ["queue"], "rows": rows}]}, f"endless-{number}")
 
 
 def invalid_rows() -> Iterator[Publish]:
-    """Rows that are none, values that are none, labels that don't match."""
+    """Send invalid rows: no list, an invalid value, or labels that don't match."""
     tables = [
         {"name": "agent_starts_total", "labels": ["agent"], "rows": [["a", "b"]] * 10_000},
         {"name": "agent_starts_total", "labels": ["agent"], "rows": [1] * 10_000},
@@ -150,39 +148,37 @@ def invalid_rows() -> Iterator[Publish]:
         {"name": "queue_size", "labels": ["queue"], "rows": [[1]] * 10_000},
     ]
     for number in range(60):
-        yield packed({"tables": tables}, f"invalid-{number}")
+        yield pack({"tables": tables}, f"invalid-{number}")
 
 
 def leavers() -> Iterator[Publish]:
-    """One body with thousands of gauges, and very many sources that say they stop."""
+    """Send one body with thousands of gauges, and very many sources that say they stop."""
     rows = [[str(row), 1] for row in range(9_000)]
     for number in range(20_000):
         if number % 500 == 0:
-            yield packed(
-                {"tables": [{"name": "held", "type": "gauge", "labels": ["k"], "rows": rows}]}, f"held-{number}"
-            )
-        yield packed({"samples": [], "final": True}, f"leaver-{number}")
+            yield pack({"tables": [{"name": "held", "type": "gauge", "labels": ["k"], "rows": rows}]}, f"held-{number}")
+        yield pack({"samples": [], "final": True}, f"leaver-{number}")
 
 
 # -- what is shared fairly ------------------------------------------------------------------------------------------
 
 
-def invented_agents() -> Iterator[Publish]:
-    """Agents that are heard once, each with a label value of its own."""
+def invent_agents() -> Iterator[Publish]:
+    """Send from agents that publish once, each with a label value of its own."""
     for _ in range(30_000):
         sample = {"name": "agent_starts_total", "labels": {"agent": token()}, "value": 1}
-        yield invented("crowd", {"samples": [sample]})
+        yield invent("crowd", {"samples": [sample]})
 
 
-def taken_names() -> Iterator[Publish]:
-    """Metrics that no catalogue names, twenty by each of ever new agents."""
+def take_names() -> Iterator[Publish]:
+    """Send metrics that no catalogue names, twenty from each new agent."""
     for number in range(5_000):
         samples = [{"name": f"junk_{number}_{each}", "type": "gauge", "value": 1} for each in range(20)]
-        yield invented("taker", {"samples": samples})
+        yield invent("taker", {"samples": samples})
 
 
-def forged_sources(victims: Sequence[str]) -> Iterator[Publish]:
-    """Empty envelopes with the victims' next numbers, and their ends."""
+def forge_sources(victims: Sequence[str]) -> Iterator[Publish]:
+    """Send empty envelopes with the victims' next numbers, and their ends."""
     for number, is_end, source in itertools.product(range(1, 2_500), (False, True), victims):
         final = {"final": True} if is_end else {}
         body = orjson.dumps({"v": 1, "source": source, "agent": VICTIM_AGENT, "samples": [], **final})
@@ -191,7 +187,7 @@ def forged_sources(victims: Sequence[str]) -> Iterator[Publish]:
         yield "honest.task", body, stated
 
 
-def made(attack: str, victims: Sequence[str]) -> list[Publish]:
+def make(attack: str, victims: Sequence[str]) -> list[Publish]:
     """Make all that an attack sends against these sources."""
     return [*ATTACKS[attack](victims)]
 
@@ -202,6 +198,7 @@ def _on_all(attack: Callable[[], Iterator[Publish]]) -> Attack:
 
 
 ATTACKS: dict[str, Attack] = {
+    "nothing": _on_all(lambda: iter(())),
     "wide histogram": _on_all(wide_histogram),
     "long label values": _on_all(long_values),
     "bins of summaries": _on_all(bins),
@@ -211,7 +208,7 @@ ATTACKS: dict[str, Attack] = {
     "endless values of gauges": _on_all(endless_gauges),
     "invalid rows": _on_all(invalid_rows),
     "leaving sources": _on_all(leavers),
-    "invented agents": _on_all(invented_agents),
-    "taken names": _on_all(taken_names),
-    "forged sources": forged_sources,
+    "invented agents": _on_all(invent_agents),
+    "taken names": _on_all(take_names),
+    "forged sources": forge_sources,
 }

@@ -18,14 +18,14 @@ Pick = Callable[[int], int]
 
 
 def in_turn(number: int) -> int:
-    """A hundred series, one after the other."""
+    """Pick a hundred series in turn."""
     return number % SERIES
 
 
 def envelopes(
     count: int, samples: int, form: str, pick: Pick = in_turn, user_id: str | None = None
 ) -> Iterator[tuple[bytes, pika.BasicProperties]]:
-    """Bodies with their properties, as the SDK sends them.
+    """Make bodies with their properties, as the SDK sends them.
 
     Args:
         count: how many.
@@ -55,7 +55,7 @@ def envelopes(
 
 
 def is_observed(series: int) -> bool:
-    """Whether the series is a histogram's."""
+    """Tell whether the series is a histogram's."""
     return series % OBSERVED_EVERY == OBSERVED_EVERY - 1
 
 
@@ -84,12 +84,18 @@ def _samples(picked: list[int]) -> dict[str, object]:
     }
 
 
-def publish(amqp_url: str, exchange: str, backlog: Iterable[tuple[bytes, pika.BasicProperties]]) -> None:
-    """Put the backlog into the broker, and wait until it is all there."""
+def publish(
+    amqp_url: str,
+    exchange: str,
+    backlog: Iterable[tuple[bytes, pika.BasicProperties]],
+    at_commit: Callable[[], object] = lambda: None,
+) -> None:
+    """Put the backlog into the broker, and wait until it is all there; nothing is delivered before `at_commit`."""
     connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
     channel = connection.channel()
     channel.tx_select()
     for body, properties in backlog:
         channel.basic_publish(exchange, "analyzer.task", body, properties)
+    at_commit()
     channel.tx_commit()
     connection.close()

@@ -1,4 +1,4 @@
-"""What prefetch and batch size are worth: one worker drains the same backlog with each pair of them.
+"""The effect of prefetch and batch size: one worker drains the same backlog with each pair of them.
 
     .venv/bin/python benchmarks/batches.py [--envelopes 20000] [--rounds 3]
 
@@ -8,6 +8,7 @@ Printed are medians over the rounds. No batch is larger than the prefetch, or ol
 import argparse
 import statistics
 
+import entry
 from consume import bench
 
 PAIRS = [(100, 100), (250, 125), (500, 250), (1000, 250), (1000, 500), (1000, 1000), (2000, 1000), (5000, 2500)]
@@ -36,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""What consuming costs: the same backlog drained by busmon's worker, by the programs one would write, and by C.
+"""The cost of consuming: the same backlog drained by busmon's worker, by obvious programs, and by C.
 
     .venv/bin/python benchmarks/consume.py [--envelopes 20000] [--rounds 3] [--form tables|samples] [--sizes 1,5,100]
 
@@ -11,8 +11,8 @@
 
 Each program runs in processes of its own, all of them in turn in every round, on quorum queues of a private RabbitMQ
 node. Throughput counts from the first delivery to the last ack; CPU is the consumers' own, user and system, over that
-span, beside the broker's on the same cores; how many of these were busy, with whatever, is the last column. Printed are
-medians over the rounds; ratios are of the same run.
+span. The broker runs on the same cores; the last column is the number of busy cores, whatever kept them busy. Figures
+are medians over the rounds; ratios are of the same run.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -33,12 +33,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import backlog
+import entry
 import pika
 from drains import PROGRAMS, Figures
 
-from busmon.bus import topology as topologies
-from busmon.bus.declare import declare
+from busmon.bus.topology import topology as topologies
+from busmon.bus.topology.declare import declare
 from busmon.demo.broker import PrivateNode
+from busmon.plurals import format_count
 from busmon.settings import Settings, load
 
 HERE = Path(__file__).parent
@@ -59,15 +61,16 @@ class Bench:
     def __init__(self, amqp_url: str, scratch: Path) -> None:
         self._amqp_url = amqp_url
         self._scratch = scratch
-        self._sides = {shards: self._declared(shards) for shards in (1, 2)}
-        self._c = _compiled(scratch)
+        self._sides = {shards: self.declare(shards) for shards in (1, 2)}
+        self._c = _compile(scratch)
         self.one_shard = self._sides[1]
         self.under: list[str] = []
         self.programs = [*_runnable(), PAIR, *([C] if self._c else [])]
 
-    def _declared(self, shards: int) -> Settings:
+    def declare(self, shards: int) -> Settings:
+        """Declare a topology of so many shards, and return its settings."""
         path = self._scratch / f"shards-{shards}.toml"
-        path.write_text(topologies.built_in().read_text().replace("\nshards = 4", f"\nshards = {shards}"))
+        path.write_text(topologies.find_built_in().read_text().replace("\nshards = 4", f"\nshards = {shards}"))
         settings = load({"topology": str(path), "amqp_url": self._amqp_url, "exchange": f"benchmark{shards}"})
         declare(topologies.load(settings.topology, settings.exchange), settings.amqp_url, None, {})
         return settings
@@ -90,11 +93,17 @@ class Bench:
                 envelopes, samples, form, pick, pika.URLParameters(settings.amqp_url).credentials.username
             )
             backlog.publish(settings.amqp_url, settings.exchange, filled)
-            return self._drained(program, settings, envelopes)
+            return self._drain(program, settings, envelopes)
 
-    def _drained(self, program: str, settings: Settings, envelopes: int) -> Figures:
+    def drain_floor(self, filled: Iterable[tuple[bytes, pika.BasicProperties]]) -> float:
+        """Publish these envelopes, have `floor` drain them, and return its CPU seconds."""
+        settings, made = self.one_shard, [*filled]
+        backlog.publish(settings.amqp_url, settings.exchange, made)
+        return self._drain("floor", settings, len(made))["cpu"]
+
+    def _drain(self, program: str, settings: Settings, envelopes: int) -> Figures:
         with Cores() as cores:
-            ended = [process.communicate()[0] for process in self._started(program, settings, envelopes)]
+            ended = [process.communicate()[0] for process in self._start(program, settings, envelopes)]
         figures: list[Figures] = [
             next(json.loads(line) for line in printed.splitlines() if line.startswith(b"{")) for printed in ended
         ]
@@ -102,11 +111,11 @@ class Bench:
         sums = {what: sum(each.get(what, 0.0) for each in figures) for what in ("cpu", "bytes")}
         return {"wall": end - begin, "cores": cores.busy(begin, end), **sums}
 
-    def _started(self, program: str, settings: Settings, envelopes: int) -> list["subprocess.Popen[bytes]"]:
+    def _start(self, program: str, settings: Settings, envelopes: int) -> list["subprocess.Popen[bytes]"]:
         environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
         return [
             subprocess.Popen(self._command(program, settings, queue, count), env=environment, stdout=subprocess.PIPE)
-            for queue, count in _filled(settings, envelopes)
+            for queue, count in _wait_for_backlog(settings, envelopes)
         ]
 
     def _command(self, program: str, settings: Settings, queue: str, count: int) -> list[str]:
@@ -120,7 +129,7 @@ class Bench:
 
 
 class Cores:
-    """How many cores of the machine are busy, with whatever, from its start to its end."""
+    """The number of busy cores of the machine, from its start to its end."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, float]] = []
@@ -136,7 +145,7 @@ class Cores:
         self._watch.join()
 
     def busy(self, begin: float, end: float) -> float:
-        """The mean between two times, in seconds since the epoch."""
+        """Compute the mean between two times, in seconds since the epoch."""
         (first, idle), (last, idle_then) = (min(self._seen, key=lambda seen: abs(seen[0] - at)) for at in (begin, end))
         return (os.cpu_count() or 1) - (idle_then - idle) / max(last - first, LOOK_SECONDS)
 
@@ -146,8 +155,8 @@ class Cores:
             self._seen.append((time.time(), (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")))
 
 
-def _filled(settings: Settings, envelopes: int) -> Iterator[tuple[str, int]]:
-    """The queues of the backlog, once all of it can be seen in them."""
+def _wait_for_backlog(settings: Settings, envelopes: int) -> Iterator[tuple[str, int]]:
+    """Wait until the queues hold the whole backlog; return each queue with its number of messages."""
     topology = topologies.load(settings.topology, settings.exchange)
     queues = [topology.fold_queue(shard) for shard in range(topology.shards)]
     connection = pika.BlockingConnection(pika.URLParameters(settings.amqp_url))
@@ -165,11 +174,11 @@ def _runnable() -> list[str]:
     """List the programs whose libraries are installed, and say of the others what to install."""
     if find_spec("faststream"):
         return [*PROGRAMS]
-    print("faststream is left out: pip install --group benchmarks installs it", file=sys.stderr)
+    print(f"faststream is left out, for it isn't installed; run: {entry.INSTALL}", file=sys.stderr)
     return [name for name in PROGRAMS if name != "faststream"]
 
 
-def _compiled(scratch: Path) -> Path | None:
+def _compile(scratch: Path) -> Path | None:
     compiler, program = shutil.which("gcc"), scratch / "drain"
     if compiler is None:
         return None
@@ -183,7 +192,8 @@ def report(figures: Mapping[str, Sequence[Figures]], envelopes: int, samples: in
     """Print one size's table."""
     cpu = {name: statistics.median(f["cpu"] for f in runs) / envelopes * 1e6 for name, runs in figures.items()}
     rate = {name: envelopes / statistics.median(f["wall"] for f in runs) for name, runs in figures.items()}
-    print(f"\n{samples} samples an envelope, {envelopes} envelopes, medians of {len(figures['floor'])} rounds")
+    size, rounds = format_count(samples, "sample"), len(figures["floor"])
+    print(f"\n{size} an envelope, {envelopes} envelopes, medians of {rounds} rounds")
     heads: list[Any] = [
         "envelopes/s",
         "samples/s",
@@ -204,7 +214,7 @@ def report(figures: Mapping[str, Sequence[Figures]], envelopes: int, samples: in
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """A bench on a private node, or on the broker that `BUSMON_AMQP_URL` names."""
+    """Set up a bench on a private node, or on the broker that `BUSMON_AMQP_URL` names."""
     with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory:
         scratch, settings = Path(directory), load()
         if settings.origin("amqp_url") != "default":
@@ -232,4 +242,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""How soon a dashboard's queries are answered: over 15 days of 10,000 series, a sample a minute.
+"""The time until a dashboard's queries are answered: over 15 days of 10,000 series, a sample a minute.
 
     python benchmarks/dashboards.py --cache /var/tmp/busmon-15-days
 
@@ -25,13 +25,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import entry
+
 from busmon import rules
-from busmon.dashboards import BOARDS, promql
-from busmon.dashboards.panels import Panel
-from busmon.demo.native import NativeStack
+from busmon.dashboards import BOARDS
+from busmon.dashboards.parts import promql
+from busmon.dashboards.parts.panels import Panel
 from busmon.demo.rabbitmq import free_ports
 from busmon.rules import Thresholds
 from busmon.settings import Settings
+from tests.stack.native import NativeStack
 
 BLOCK_SECONDS = 7200
 STEP_SECONDS = 60
@@ -52,6 +55,8 @@ Series = list[dict[str, str]]
 def main() -> int:
     """Build what is missing, measure, print."""
     arguments = _arguments()
+    for program in ("promtool", "prometheus"):
+        entry.require_program(program, "apt-get install prometheus")
     arguments.cache.mkdir(parents=True, exist_ok=True)
     series = _series(arguments.cache / "series.json", arguments.series)
     end = _end(arguments.cache / "end")
@@ -81,7 +86,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _series(path: Path, count: int) -> Series:
-    """The series of a real stack, multiplied."""
+    """Multiply the series of a real stack."""
     if not path.exists():
         print("starting a stack, to take its series", file=sys.stderr)
         with tempfile.TemporaryDirectory() as directory:
@@ -110,7 +115,7 @@ def _hourly(series: Series) -> Iterator[dict[str, str]]:
 
 
 def _end(path: Path) -> int:
-    """When the data end: once and for all, so that the cache stays good."""
+    """Read the end of the data, which is fixed so that the cache stays valid."""
     if not path.exists():
         path.write_text(str(int(time.time()) // BLOCK_SECONDS * BLOCK_SECONDS))
     return int(path.read_text())
@@ -144,7 +149,7 @@ def _block(cache: Path, heads: list[tuple[str, bool]], start: int) -> None:
 
 
 def _value(number: int, is_counter: bool, moment: int) -> float:  # noqa: FBT001 - as the caller's pair has it
-    """A counter that rises by its own pace, or a gauge that sways by its own."""
+    """Make a counter that rises at its own rate, or a gauge that varies in its own period."""
     if is_counter:
         return (moment % 10_000_000) // 60 * (1 + number % 17)
     return round(0.5 + 0.4 * math.sin(moment / 5000 + number), 3)
@@ -171,7 +176,7 @@ def _prometheus(data: Path) -> Iterator[tuple[str, int]]:
 
 
 def _blocks(address: str) -> int:
-    """How many blocks the server has loaded; asked until it answers."""
+    """Count the blocks that the server has loaded; ask until it answers."""
     while True:
         with suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
             found = re.search(rb"^prometheus_tsdb_blocks_loaded (\d+)", answer.read(), re.MULTILINE)
@@ -187,7 +192,7 @@ def _cpu_seconds(process: int) -> float:
 
 
 def _p95(address: str, asked: list[tuple[Panel, str]], end: int, span: int, runs: int) -> float:
-    """The 95th percentile of the time until all queries are answered."""
+    """Measure the 95th percentile of the time until all queries are answered."""
     times = []
     with ThreadPoolExecutor(CONNECTIONS) as browser:
         for _ in range(runs):
@@ -200,7 +205,7 @@ def _p95(address: str, asked: list[tuple[Panel, str]], end: int, span: int, runs
 def _ask(address: str, panel: Panel, query: str, end: int, span: int) -> None:
     step = max(STEP_SECONDS, int(span / (panel.span * PIXELS_OF_A_COLUMN)))
     window = max(4 * STEP_SECONDS, step + STEP_SECONDS)
-    filled = promql.filled(query, is_hourly=span > promql.HOURLY_FROM_SECONDS)
+    filled = promql.fill(query, is_hourly=span > promql.HOURLY_FROM_SECONDS)
     filled = filled.replace("$__rate_interval", f"{window}s").replace("$__range", f"{span}s")
     filled = filled.replace("$job", ".+").replace("$agent", ".*")
     if panel.instant:
@@ -218,4 +223,4 @@ def _get(address: str, path: str, **parameters: str) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

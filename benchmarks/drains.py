@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import entry
 import orjson
 import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from busmon.bus.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery
 from busmon.fleet.signals import inbox
-from busmon.fleet.trigger import Trigger
-from busmon.fleet.worker import Worker
+from busmon.fleet.worker.worker import Worker
 from busmon.settings import Settings, load
 
 PREFETCH = 1000
@@ -44,7 +44,7 @@ class Stopwatch:
     cpu: float = 0.0
     seen: int = 0
 
-    def delivered(self, count: int = 1) -> None:
+    def count(self, count: int = 1) -> None:
         """Count deliveries; the first starts the clocks."""
         if not self.seen:
             self.begin, self.cpu = time.time(), time.process_time()
@@ -52,18 +52,18 @@ class Stopwatch:
 
     @property
     def done(self) -> bool:
-        """Whether the whole backlog was delivered."""
+        """Tell whether the whole backlog was delivered."""
         return self.seen >= self.envelopes
 
     def stop(self) -> Figures:
-        """The figures."""
+        """Return the figures."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         cpu = time.process_time() - self.cpu
         return {"begin": self.begin, "end": time.time(), "cpu": cpu, "bytes": pages * resource.getpagesize()}
 
 
 class Counted:
-    """What the programs that one would write count with: prometheus_client's own registry."""
+    """Metrics in prometheus_client's own registry, as the obvious programs count them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -95,14 +95,14 @@ class Counted:
 
 
 def naive(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
-    """What one writes first."""
+    """Drain with a blocking connection and an ack for each delivery, the obvious program."""
     counted = Counted()
     connection = pika.BlockingConnection(pika.URLParameters(settings.amqp_url))
     channel = connection.channel()
     channel.basic_qos(prefetch_count=PREFETCH)
 
     def on_message(_: object, method: pika.spec.Basic.Deliver, __: object, body: bytes) -> None:
-        watch.delivered()
+        watch.count()
         counted.count(orjson.loads(body))
         channel.basic_ack(method.delivery_tag)
         if watch.done:
@@ -116,7 +116,7 @@ def naive(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
 
 
 def faststream(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
-    """What one writes with a framework that measures: FastStream on aio-pika, with its Prometheus middleware."""
+    """Drain with FastStream on aio-pika, with its Prometheus middleware."""
     from faststream.middlewares import AckPolicy  # noqa: PLC0415 - the others do without it
     from faststream.rabbit import Channel, RabbitBroker, RabbitQueue  # noqa: PLC0415
     from faststream.rabbit.prometheus import RabbitPrometheusMiddleware  # noqa: PLC0415
@@ -129,7 +129,7 @@ def faststream(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
         finished = asyncio.Event()
 
         async def on_message(body: dict[str, Any]) -> None:
-            watch.delivered()
+            watch.count()
             counted.count(body)
             if watch.done:
                 finished.set()
@@ -148,11 +148,11 @@ def faststream(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
 
 
 def floor(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
-    """What plain pika takes for nothing but deliveries, parsing and acks."""
+    """Drain with plain pika: nothing but deliveries, parsing and acks."""
     figures: Figures = {}
 
     def on_message(channel: Any, method: pika.spec.Basic.Deliver, _: object, body: bytes) -> None:
-        watch.delivered()
+        watch.count()
         orjson.loads(body)
         if watch.seen % BATCH == 0 or watch.done:
             channel.basic_ack(method.delivery_tag, multiple=True)
@@ -163,11 +163,12 @@ def floor(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
     def on_channel(channel: Any) -> None:
         channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: channel.basic_consume(queue, on_message))
 
+    loop = IOLoop()
     connection = SelectConnection(
         pika.URLParameters(settings.amqp_url),
         on_open_callback=lambda opened: opened.channel(on_open_callback=on_channel),
-        on_close_callback=lambda closed, _: closed.ioloop.stop(),
-        custom_ioloop=IOLoop(),
+        on_close_callback=lambda _, __: loop.stop(),
+        custom_ioloop=loop,
     )
     connection.ioloop.start()
     return figures
@@ -176,26 +177,30 @@ def floor(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
 class TimedWorker(Worker):
     """busmon's worker, with a stopwatch from its entrance to the last commit and ack; then it ends as on SIGTERM."""
 
-    watch: Stopwatch
     figures: Figures
 
-    def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
-        """Take deliveries."""
-        self.watch.delivered(len(deliveries))
-        super().delivered(queue, deliveries)
-        if self.watch.done:
-            for lane in self._lanes.values():
-                lane.close(Trigger.DRAIN)
-            self.figures = self.watch.stop()
-            self._drain()
+    def time(self, watch: Stopwatch) -> None:
+        """Have the worker's one shard start and stop the watch."""
+        (shard,) = self._shards
+        deliver = shard._pace.deliver  # noqa: SLF001 - the entrance of a shard
+
+        def deliver_timed(deliveries: Sequence[Delivery]) -> None:
+            watch.count(len(deliveries))
+            deliver(deliveries)
+            if watch.done:
+                shard.drain()
+                self.figures = watch.stop()
+                self._drain()
+
+        shard._pace.deliver = deliver_timed  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def busmon(settings: Settings, queue: str, watch: Stopwatch) -> Figures:
-    """The worker."""
+    """Drain with the worker."""
     shard = int(queue.rpartition(".")[2])
     with inbox(signal.SIGTERM) as signals:
         worker = TimedWorker(settings, [shard], shard)
-        worker.watch = watch
+        worker.time(watch)
         worker.run(signals)
         worker.close()
     return worker.figures
@@ -208,6 +213,12 @@ PROGRAMS: Mapping[str, Callable[[Settings, str, Stopwatch], Figures]] = {
     "busmon": busmon,
 }
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Drain the queue, and print the figures."""
     program, drained, envelopes = sys.argv[1:]
     print(json.dumps(PROGRAMS[program](load(), drained, Stopwatch(int(envelopes)))))
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""What strangers cost a scrape, and the fold: fifty scrapers, a slow-loris and a scanner against one exporter.
+"""The cost of foreign clients: fifty scrapers, a slow-loris and a scanner against one exporter and a fold.
 
     .venv/bin/python benchmarks/exporter.py [--seconds 30] [--series 100000] [--scrapers 50] [--silent 500]
 
@@ -7,7 +7,7 @@ One process folds without pause into a shard of so many series, a real exporter 
 and while another process
 
 - scrapes over and over, 50 scrapers at once, compressed as Prometheus asks for it,
-- holds 500 connections that send a request's head byte by byte, and opens each anew when it is cut off,
+- holds 500 connections that send a request's head byte by byte, and opens each again when it is cut off,
 - connects, sends garbage and leaves, as a port scanner does, as fast as it is answered.
 
 Printed are the percentiles of the fifty-first's answers, the rate of the fold and the exporter's CPU time in both runs,
@@ -33,6 +33,9 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import entry
+
+from busmon import extras
 from busmon.catalogue.catalogue import Catalogue
 from busmon.registry.admission.families import Families
 from busmon.registry.shard.shard import Shard
@@ -56,14 +59,14 @@ class Exporter:
     port: int
 
     def cpu_seconds(self) -> float:
-        """What it has used, by proc_pid_stat(5)."""
+        """Read the CPU time it has used, from proc_pid_stat(5)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run showed.
+    """The observations of one run.
 
     Attributes:
         answers: the fifty-first's, in seconds; an answer that didn't come in time counts as infinite.
@@ -78,7 +81,7 @@ class Run:
     others: dict[str, int]
 
     def line(self, name: str) -> str:
-        """The run's figures."""
+        """Word the run's figures."""
         ordered = sorted(self.answers)
         places = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
         figures = [f"{label} {ordered[round(q * (len(ordered) - 1))]:.3f} s" for label, q in places.items()]
@@ -167,7 +170,7 @@ async def _scan(port: int, counts: Any) -> None:
 
 
 def answer_seconds(port: int) -> float:
-    """How long the fifty-first waits for its scrape."""
+    """Measure how long the fifty-first scraper waits for its scrape."""
     began = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
@@ -192,7 +195,7 @@ def run(exporter: Exporter, seconds: float, folded: Any) -> Run:
 
 
 def run_under_attack(exporter: Exporter, args: argparse.Namespace, folded: Any) -> Run:
-    """The same, with everything else going on."""
+    """Measure the scrapes again, under the load of all others."""
     stop, counts = _START.Event(), _START.Array("q", 3)
     attacker = _START.Process(target=attack, args=(exporter.port, args.scrapers, args.silent, counts, stop))
     attacker.start()
@@ -205,7 +208,7 @@ def run_under_attack(exporter: Exporter, args: argparse.Namespace, folded: Any) 
 
 
 def total(port: int) -> float:
-    """The sum of all series in a scrape."""
+    """Sum all series of a scrape."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
@@ -215,7 +218,7 @@ def total(port: int) -> float:
 
 @contextmanager
 def running(directory: str) -> Iterator[Exporter]:
-    """A real exporter."""
+    """Start a real exporter."""
     command = [sys.executable, "-P", "-m", "busmon", "exporter", "--listen", "127.0.0.1:0", "--registry-dir", directory]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -236,6 +239,7 @@ def main() -> None:
     parser.add_argument("--scrapers", type=int, default=50)
     parser.add_argument("--silent", type=int, default=500)
     args = parser.parse_args()
+    extras.require("fleet", "the exporter")
     folded, ready, stop = _START.Value("d", 0.0), _START.Event(), _START.Event()
     with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory:
         folding = _START.Process(target=fold, args=(directory, args.series, folded, ready, stop))
@@ -255,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

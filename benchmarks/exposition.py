@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import entry
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed_openmetrics
@@ -49,18 +50,18 @@ def main() -> None:
     ):
         lines = body.count(b"\n") / 1e6
         theirs = seconds(partial(read_by, stock, body), args.rounds) / lines
-        ours = seconds(partial(decoded, body, content_type), args.rounds) / lines
+        ours = seconds(partial(decode_body, body, content_type), args.rounds) / lines
         print(f"| {name} | {theirs:.1f} µs | {ours:.1f} µs | {theirs / ours:.1f} |")
     for name, line in LONG_LINES.items():
         for size in SIZES:
             body = line(size).encode()
             theirs = seconds(partial(read_by, parsed_text, body), 1)
-            ours = seconds(partial(decoded, body, TEXT), 1)
+            ours = seconds(partial(decode_body, body, TEXT), 1)
             print(f"| {name}, {size // 1000} kB | {theirs:.3f} s | {ours:.3f} s | {theirs / ours:.0f} |")
 
 
 def registry_of(series: int) -> CollectorRegistry:
-    """A registry of a counter, a gauge and a histogram, of this many series each."""
+    """Make a registry of a counter, a gauge and a histogram, of this many series each."""
     registry = CollectorRegistry()
     counter = Counter("jobs", "Jobs", ["queue", "status"], registry=registry)
     gauge = Gauge("depth", "Depth", ["queue"], registry=registry)
@@ -77,8 +78,8 @@ def read_by(parser: Callable[[str], Iterable[Metric]], body: bytes) -> None:
     list(parser(body.decode()))
 
 
-def decoded(body: bytes, content_type: str) -> None:
-    """Decode a body; one that is refused is measured alike."""
+def decode_body(body: bytes, content_type: str) -> None:
+    """Decode a body; a refused body is measured the same way."""
     try:
         decode(Arrival(body, content_type, None, 1 << 24))
     except EnvelopeError:
@@ -96,4 +97,4 @@ def seconds(call: Callable[[], object], rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""Where a worker's time goes: flame graphs of one that drains a backlog, at 1, 5 and 100 samples an envelope.
+"""The flame graphs of a worker that drains a backlog, at 1, 5 and 100 samples an envelope.
 
     .venv/bin/python benchmarks/flame.py [--envelopes 250000] [--sizes 1,5,100] [--into docs]
 
@@ -8,10 +8,12 @@ of a function is its share of the time; the time before the first delivery, most
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
+import entry
 from consume import HERE, bench
+
+from busmon.plurals import format_count
 
 RATE = 1000
 FEWEST_ENVELOPES = 12_500
@@ -26,21 +28,22 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,5,100")
     parser.add_argument("--into", type=Path, default=Path("docs"))
     args = parser.parse_args()
+    profiler = entry.require_program("py-spy")
     with bench() as side:
         for samples in map(int, args.sizes.split(",")):
             picture = args.into / f"flame-{samples}.svg"
-            side.under = [str(Path(sys.executable).parent / "py-spy"), "record", "--rate", str(RATE), "--output"]
+            side.under = [profiler, "record", "--rate", str(RATE), "--output"]
             side.under += [str(picture), "--"]
             side.run("busmon", max(args.envelopes // samples, FEWEST_ENVELOPES), samples, "tables")
-            picture.write_text(named(picture.read_text(), samples))
+            picture.write_text(write_title(picture.read_text(), samples))
             print(picture)
 
 
-def named(picture: str, samples: int) -> str:
-    """The picture with a title, in place of py-spy's command line, and without where the clone stands."""
-    title = f"One worker, {samples} {'sample' if samples == 1 else 'samples'} an envelope"
+def write_title(picture: str, samples: int) -> str:
+    """Replace py-spy's command line by a title, and remove the path of the clone."""
+    title = f"One worker, {format_count(samples, 'sample')} an envelope"
     return _TITLE.sub(rf"\g<1>{title}", picture).replace(f"{HERE.parent}/", "")
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -2,12 +2,14 @@
 
     .venv/bin/python benchmarks/hostile.py [--only NAME,…] [--seconds 15]
 
-For each attack a fleet with the settings as shipped runs on a private RabbitMQ node, beside an honest user and an
-attacker's. The honest user publishes five envelopes a second from a source of each shard, so whatever shard the attack
+For each attack a fleet with the settings as shipped runs on a private RabbitMQ node, with an honest user and an
+attacker. The honest user publishes five envelopes a second from a source of each shard, so whatever shard the attack
 hits has a victim. Those sources are found first, and each shard's file is looked at before the attack. The exporter is
 asked for the victims' totals ten times a second; a delay is the time from a publish to the first answer that counts it,
 and the worst of all shards is shown. The attack is made before, and published with confirms, each as soon as the broker
-took the one before. Memory is what each process has at most more than before the attack; the scrape is of everything.
+took the one before. "nothing" is a run without an attack: on a busy machine its delay is a part of each other one. CPU
+time is that of all workers and that of the exporter, until the last envelope is counted. Memory is what each process
+has at most more than before the attack; the scrape is of everything.
 The exit status is 1 where a bound is broken.
 """
 
@@ -29,19 +31,21 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+import entry
 import orjson
 import pika
-from attacks import ATTACKER, ATTACKS, VICTIM_AGENT, Publish, made
+from attacks import ATTACKER, ATTACKS, VICTIM_AGENT, Publish, make
 from pika.adapters.blocking_connection import BlockingChannel
 
-from busmon import status
-from busmon.bus import topology as topologies
+from busmon import extras, status
+from busmon.bus.topology import topology as topologies
 from busmon.demo.broker import PrivateNode
 from busmon.settings import Settings
 
 PROBE_SECONDS = 0.1
 PUBLISH_SECONDS = 0.2
 START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 CANDIDATES = 48
 LOST_SECONDS = 120.0
 """An envelope that isn't counted so long after the attack is over has this delay or more."""
@@ -66,6 +70,7 @@ class Seen:
         more_bytes: of each process, at most.
         scrape_seconds: of all families, before and since.
         restarts: of processes.
+        cpu_seconds: of each process, user and system.
     """
 
     sent_bytes: int = 0
@@ -74,6 +79,7 @@ class Seen:
     more_bytes: dict[str, int] = field(default_factory=dict)
     scrape_seconds: list[float] = field(default_factory=list)
     restarts: int = 0
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def worst_delay(self) -> float:
@@ -84,6 +90,11 @@ class Seen:
     def worker_bytes(self) -> int:
         """The memory that the worker took that grew most."""
         return max((size for process, size in self.more_bytes.items() if process != "exporter"), default=0)
+
+    @property
+    def worker_cpu_seconds(self) -> float:
+        """The CPU time that all workers took."""
+        return sum(seconds for process, seconds in self.cpu_seconds.items() if process != "exporter")
 
     @property
     def more_scrape_seconds(self) -> float:
@@ -106,6 +117,7 @@ class Seen:
         worker, exporter = self.worker_bytes / 1e6, self.more_bytes.get("exporter", 0) / 1e6
         return (
             f"| {attack} | {self.sent_bytes / 1e6:.2f} MB in {self.sent:,} | {self.worst_delay:.2f} s "
+            f"| {self.worker_cpu_seconds:.1f} s | {self.cpu_seconds.get('exporter', 0):.1f} s "
             f"| +{worker:.0f} MB | +{exporter:.0f} MB | +{self.more_scrape_seconds:.2f} s | {self.restarts} "
             f"| {'yes' if self.is_held else 'no'} |"
         )
@@ -128,12 +140,20 @@ class Fleet:
         subprocess.run([*busmon, "topology", "declare"], env=environment, check=True, stdout=subprocess.DEVNULL)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen([*busmon, "up"], env=environment, stdout=log, stderr=log)
-        self.address = self._started()
+        try:
+            self.address = self._wait_for_start()
+        except BaseException:  # nobody else can close a fleet that didn't start
+            self.close()
+            raise
 
     def close(self) -> None:
         """End it in order."""
         self.process.terminate()
-        self.process.wait(60)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def get(self, path: str) -> bytes:
         """Get a page of the exporter's."""
@@ -149,9 +169,16 @@ class Fleet:
 
     def resident(self) -> dict[str, int]:
         """Measure the memory of each process, by name."""
+        return {name: _resident(pid) for name, pid in self._processes().items()}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Measure the CPU time that each process took since its start, by name."""
+        return {name: _cpu_seconds(pid) for name, pid in self._processes().items()}
+
+    def _processes(self) -> dict[str, int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         named = {worker.pid: f"worker {worker.worker}" for worker in status.read(self.registry_dir).workers}
-        return {named.get(int(child), "exporter"): _resident(int(child)) for child in children}
+        return {named.get(int(child), "exporter"): int(child) for child in children}
 
     def totals(self) -> dict[str, int]:
         """Ask the exporter for the starts that are counted, by agent."""
@@ -168,15 +195,16 @@ class Fleet:
         supervisor = status.read(self.registry_dir).supervisor
         return sum(supervisor.restarts.values()) if supervisor else 0
 
-    def _started(self) -> str:
+    def _wait_for_start(self) -> str:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        while self.process.poll() is None and time.monotonic() < deadline:
             shards = [shard for worker in status.read(self.registry_dir).workers for shard in worker.shards]
             started = [line for line in self._log.read_bytes().splitlines() if b"server.started" in line]
             if started and len(shards) == SHARDS and all(shard.state == "consuming" for shard in shards):
                 return str(json.loads(started[-1])["address"])
             time.sleep(0.1)
-        raise TimeoutError(self._log.read_text()[-2000:])
+        message = f"the fleet didn't start: {self._log.read_text()[-2000:]}"
+        raise RuntimeError(message)
 
 
 def _resident(pid: int) -> int:
@@ -185,6 +213,15 @@ def _resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Read how much CPU time the process took, in seconds; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class Honest:
@@ -261,8 +298,8 @@ def _publish_start(channel: BlockingChannel, source: str, number: int) -> None:
     channel.basic_publish("telemetry", "honest.task", body, properties, mandatory=True)
 
 
-def found_victims(node: PrivateNode, directory: Path) -> list[str]:
-    """Find a source of each shard. The ring deals them alike in each virtual host, as it is declared alike."""
+def find_victims(node: PrivateNode, directory: Path) -> list[str]:
+    """Find a source of each shard. The same ring in each virtual host gives a source the same shard."""
     vhost = _vhost(node)
     candidates = [f"{VICTIM_AGENT}-{number}" for number in range(CANDIDATES)]
     with closing(Fleet(directory, node.amqp_url.replace("%2F", vhost))) as fleet:
@@ -279,9 +316,9 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
     """Run one attack for at most so many seconds, and as long again without it."""
     vhost = _vhost(node)
     honest, attacker = (_user(node, vhost, name, "^telemetry$") for name in (HONEST, ATTACKER))
-    publishes, seen = made(attack, victims), Seen()
+    publishes, seen = make(attack, victims), Seen()
     with closing(Fleet(directory, node.amqp_url.replace("%2F", vhost))) as fleet:
-        before = fleet.resident()
+        before, cpu_before = fleet.resident(), fleet.cpu_seconds()
         seen.scrape_seconds.append(fleet.scrape_seconds())
         with Honest(fleet, honest, victims, seen):
             time.sleep(2)
@@ -299,6 +336,7 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
                 time.sleep(0.5)
             thread.join()
         seen.restarts = fleet.restarts()
+        seen.cpu_seconds = {name: used - cpu_before.get(name, 0.0) for name, used in fleet.cpu_seconds().items()}
     return seen
 
 
@@ -328,7 +366,7 @@ def _attack(url: str, publishes: Sequence[Publish], seen: Seen, seconds: float) 
                 break
 
 
-def _known(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     """Parse the names of attacks."""
     names = text.split(",")
     if unknown := [name for name in names if name not in ATTACKS]:
@@ -340,16 +378,24 @@ def _known(text: str) -> list[str]:
 def main() -> int:
     """Measure and print; the exit status is 1 where a bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=_known, default=[*ATTACKS], metavar="NAME,…")
+    parser.add_argument(
+        "--only",
+        type=_parse_names,
+        default=[*ATTACKS],
+        metavar="NAME,…",
+        help=f"some of: {', '.join(ATTACKS)} (default: all)",
+    )
     parser.add_argument("--seconds", type=float, default=15.0)
     args = parser.parse_args()
+    extras.require("fleet", "the fleet")
     are_held = []
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="busmon-hostile-")))
         node = stack.enter_context(PrivateNode(base / "node"))
-        victims = found_victims(node, base / "victims")
-        print("| attack | sent | worst delay of another's envelope | worker | exporter | scrape | restarts | held |")
-        print("| --- | --: | --: | --: | --: | --: | --: | --- |", flush=True)
+        victims = find_victims(node, base / "victims")
+        columns = ("attack", "sent", "worst delay", "CPU of workers", "of exporter", "worker", "exporter", "scrape")
+        print(f"| {' | '.join(columns)} | restarts | held |")
+        print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |", flush=True)
         for number, name in enumerate(args.only):
             seen = measure(node, base / str(number), name, victims, args.seconds)
             are_held.append(seen.is_held)
@@ -358,4 +404,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

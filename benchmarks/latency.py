@@ -1,4 +1,4 @@
-"""How long from an agent's publish until a scrape shows it, while a worker is as busy as stated.
+"""The delay from an agent's publish until a scrape shows it, at a stated load of the worker.
 
     .venv/bin/python benchmarks/latency.py [--load 0.5] [--seconds 20] [--flush 0.05,0.25,1]
 
@@ -23,13 +23,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import backlog
+import entry
 import orjson
 import pika
 from consume import Bench
 from drains import BATCH
 
 from busmon import status
-from busmon.bus.confirms import Confirms
+from busmon.bus.connect.dialling import Addresses
+from busmon.bus.publish.confirms import Confirms
 from busmon.demo.broker import PrivateNode
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings import Settings
@@ -54,7 +56,7 @@ def publish(settings: Settings, per_second: float, seconds: float) -> tuple[int,
 
     What can't be sent in its time isn't sent: made up for in a burst, it would be the publisher's latency that shows.
     """
-    confirms = Confirms(settings.amqp_url, "busmon latency benchmark", START_SECONDS, lambda: None)
+    confirms = Confirms(Addresses(settings.amqp_url, "busmon latency benchmark"), START_SECONDS, lambda: None)
     bodies = backlog.envelopes(int(per_second * seconds), SAMPLES, "tables")
     began, due, sent, probes = time.time(), 0.0, 0, list[float]()
     while (elapsed := time.time() - began) < seconds:
@@ -77,7 +79,7 @@ def publish(settings: Settings, per_second: float, seconds: float) -> tuple[int,
 
 @contextmanager
 def worker(settings: Settings, registry_dir: str, flush: float) -> Iterator[None]:
-    """A worker of shard 0."""
+    """Run a worker of shard 0."""
     environment = {
         **os.environ,
         **settings.environment(),
@@ -152,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""What the page and `busmon top` cost beside a scrape: the overview's figures of the same collection, and its JSON.
+"""The cost of the page and `busmon top` next to a scrape: the overview's figures of the same collection, and its JSON.
 
     .venv/bin/python benchmarks/overview.py [--series 100000] [--agents 100] [--families 200] [--rounds 20]
 
@@ -13,16 +13,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import entry
 import orjson
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from scrape import Cost, Owner
 
 from busmon.catalogue.catalogue import Catalogue
-from busmon.exporter.families import Fill
-from busmon.exporter.health import liveness, readiness
-from busmon.exporter.overview import Around, overview
-from busmon.exporter.rollcall import RollCall, call
-from busmon.exporter.window import Figures, Window, figures
+from busmon.exporter.overview.fill import Fill
+from busmon.exporter.overview.overview import Surroundings, overview
+from busmon.exporter.overview.window import Figures, Window, figures
+from busmon.exporter.readiness.documents import liveness, readiness
+from busmon.exporter.readiness.rollcall import RollCall, call
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings import Settings
 from busmon.status import FleetStatus, ShardStatus, WorkerStatus
@@ -33,7 +34,7 @@ BOUNDS = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", 
 
 
 class Told:
-    """What a fleet tells of itself: agents, latencies, and many families of one series."""
+    """The registry of a fleet's own metrics: agents, latencies, and many families of one series."""
 
     def __init__(self, directory: Path, agents: int, families: int) -> None:
         self._directory = directory
@@ -55,7 +56,7 @@ class Told:
 
 
 def roll() -> RollCall:
-    """A fleet of two workers that owns the shards."""
+    """Make a fleet of two workers that owns the shards."""
     now = time.time()
     shards = [ShardStatus(shard, queue, "consuming", "", 0, now) for shard, queue in enumerate(QUEUES)]
     workers = tuple(WorkerStatus(number, number, now, now, shards[number::2]) for number in range(2))
@@ -63,8 +64,8 @@ def roll() -> RollCall:
 
 
 def document(window: Window) -> bytes:
-    """The document that all viewers share."""
-    present, around = roll(), Around("0", "http://127.0.0.1:9797/metrics", "telemetry", 0, 1_000_000, None, {})
+    """Make the document that all viewers share."""
+    present, around = roll(), Surroundings("0", "http://127.0.0.1:9797/metrics", "telemetry", 0, 1_000_000, None, {})
     return orjson.dumps(overview(window, present, liveness(present, "0", time.time()), readiness(present), around))
 
 
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""What publishing costs an agent: the call, the thread beside it, and samples from standard input.
+"""The cost of publishing to an agent: the call, its thread, and samples from standard input.
 
     .venv/bin/python benchmarks/publish.py [--rounds 7] [--seconds 10] [--lines 500000]
 
@@ -26,12 +26,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import entry
 import pika
 import prometheus_client as stock
 
 from busmon import Telemetry
-from busmon.bus import topology as topologies
-from busmon.bus.declare import declare
+from busmon.bus.topology import topology as topologies
+from busmon.bus.topology.declare import declare
 from busmon.demo.broker import PrivateNode
 from busmon.publish import forks
 from busmon.settings import load
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def broker(stack: ExitStack) -> str:
-    """A broker with the topology in place."""
+    """Start a broker, and declare the topology."""
     settings = load()
     amqp_url = settings.amqp_url
     if "amqp_url" not in settings.origins:
@@ -73,7 +74,7 @@ def broker(stack: ExitStack) -> str:
 
 
 def calls(amqp_url: str, rounds: int) -> None:
-    """The cost of one call of each."""
+    """Measure the cost of one call of each."""
     with ExitStack() as stack:
         ways = {
             "busmon": stack.enter_context(ours(amqp_url)),
@@ -96,14 +97,14 @@ def calls(amqp_url: str, rounds: int) -> None:
 
 
 def cell(took: list[float] | None, base: float) -> str:
-    """A figure and its ratio."""
+    """Word a figure and its ratio."""
     if took is None:
         return ""
     return f"{statistics.median(took) * 1e6:,.2f} ({statistics.median(took) / base:,.1f})"
 
 
 def seconds_each(function: Callable[[], object], times: int) -> float:
-    """Seconds for one of so many calls."""
+    """Measure the seconds of one call, of the given number of calls."""
     began = time.perf_counter()
     for _ in range(times):
         function()
@@ -112,7 +113,7 @@ def seconds_each(function: Callable[[], object], times: int) -> float:
 
 @contextmanager
 def ours(amqp_url: str) -> Iterator[Calls]:
-    """The SDK's instruments, published while they are measured."""
+    """Yield calls of the SDK's instruments, published while they are measured."""
     with Telemetry("benchmark", amqp_url, lifecycle=False) as telemetry:
         tasks = telemetry.counter("tasks_processed_total", labelnames=["agent", "status"])
         bound = tasks.labels("a", "success")
@@ -132,7 +133,7 @@ def ours(amqp_url: str) -> Iterator[Calls]:
 
 
 def theirs() -> Calls:
-    """prometheus_client's, in memory."""
+    """Yield prometheus_client's calls, in memory."""
     registry = stock.CollectorRegistry()
     tasks = stock.Counter("tasks", "Tasks", ["agent", "status"], registry=registry)
     bound = tasks.labels("a", "success")
@@ -151,7 +152,7 @@ def theirs() -> Calls:
 
 @contextmanager
 def statsd() -> Iterator[Calls]:
-    """Lines over UDP, as every statsd client sends them; without sampling or buffering."""
+    """Yield calls that send lines over UDP, as every statsd client sends them; without sampling or buffering."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reader, socket.socket(*_UDP) as sender:
         reader.bind(("127.0.0.1", 0))
         address = reader.getsockname()
@@ -168,7 +169,7 @@ _UDP = (socket.AF_INET, socket.SOCK_DGRAM)
 
 @contextmanager
 def naive(amqp_url: str) -> Iterator[Calls]:
-    """A publish for each call, confirmed before the next."""
+    """Yield a publish for each call, confirmed before the next."""
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
@@ -177,7 +178,7 @@ def naive(amqp_url: str) -> Iterator[Calls]:
 
 
 def looks(rounds: int) -> None:
-    """The cost of the look for a fork, without that of the call around it."""
+    """Measure the cost of the check for a fork, without the call around it."""
     by_id = forks.ProcessIdMark()
     by_id[0] = 1
     ways: Calls = {"page": lambda: forks.here[0], "process id": lambda: by_id[0], "nothing": lambda: None}
@@ -188,13 +189,13 @@ def looks(rounds: int) -> None:
 
 
 def thread(amqp_url: str, seconds: float, rounds: int) -> None:
-    """The publishing thread's share of a core, while there are 10,000 calls a second."""
+    """Measure the publishing thread's share of a core at 10,000 calls a second."""
     shares = [thread_share(amqp_url, seconds / rounds * 2) for _ in range(rounds)]
     print(f"\npublishing thread at {RATE:,} calls a second: {statistics.median(shares):.2%} of a core")
 
 
 def thread_share(amqp_url: str, seconds: float) -> float:
-    """CPU time by wall time, of one run; its connection is open when the clocks start."""
+    """Divide CPU time by wall time, in one run; its connection is open when the clocks start."""
     with Telemetry("benchmark", amqp_url, lifecycle=False) as telemetry:
         tasks = telemetry.counter("tasks_processed_total", labelnames=["agent", "status"])
         durations = telemetry.histogram("task_duration_seconds", labelnames=["agent"])
@@ -215,7 +216,7 @@ def thread_share(amqp_url: str, seconds: float) -> float:
 
 
 def lines(amqp_url: str, count: int, rounds: int) -> None:
-    """Samples a second through `busmon publish -`."""
+    """Measure samples a second through `busmon publish -`."""
     with tempfile.TemporaryFile() as samples:
         samples.write(LINE * count)
         took = []
@@ -233,4 +234,4 @@ def lines(amqp_url: str, count: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

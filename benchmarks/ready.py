@@ -1,4 +1,4 @@
-"""How long `/ready` takes while a dependency hangs: p50 and p99, beside an exporter without one and a naive probe.
+"""The time of `/ready` while a dependency hangs: p50 and p99, next to an exporter without one and a naive probe.
 
     .venv/bin/python benchmarks/ready.py [--requests 2000] [--clients 4]
 
@@ -24,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import entry
+
 from busmon import status
 from busmon.errors import DependencyError
 from busmon.exporter.checks.http import HttpCheck
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4, help="that ask at a time (4)")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians are printed (3)")
     args = parser.parse_args()
+    entry.require_library("structlog")
     with ExitStack() as stack:
         ports = [stack.enter_context(hanging()) for _ in range(HANGING)]
         urls = " ".join(f"hung-{port}=http://127.0.0.1:{port}" for port in ports)
@@ -68,14 +71,14 @@ def main() -> None:
 
 @contextmanager
 def hanging() -> Iterator[int]:
-    """The port of a socket that takes connections and never says a word."""
+    """Yield the port of a socket that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         yield listener.getsockname()[1]
 
 
 @contextmanager
 def exporter(settings: Mapping[str, str]) -> Iterator[int]:
-    """The port of a running exporter over the status files of a fleet."""
+    """Start an exporter over the status files of a fleet, and yield its port."""
     with tempfile.TemporaryDirectory() as directory:
         tell(Path(directory))
         process = subprocess.Popen(
@@ -85,20 +88,20 @@ def exporter(settings: Mapping[str, str]) -> Iterator[int]:
             text=True,
         )
         try:
-            yield next(port for line in process.stderr or () if (port := served_at(line)))
+            yield next(port for line in process.stderr or () if (port := find_port(line)))
         finally:
             process.kill()
             process.communicate()
 
 
-def served_at(line: str) -> int | None:
-    """The port that a line of the log says the exporter serves at."""
+def find_port(line: str) -> int | None:
+    """Find the port that the exporter serves at in a line of its log."""
     said = json.loads(line)
     return int(said["address"].rpartition(":")[2]) if said["event"] == "server.started" else None
 
 
 def tell(registry_dir: Path) -> None:
-    """Status files of workers that consume."""
+    """Write status files of workers that consume."""
     now = time.time()
     status.write(registry_dir, SupervisorStatus(1, now, WORKERS, now))
     for number in range(WORKERS):
@@ -107,17 +110,17 @@ def tell(registry_dir: Path) -> None:
 
 
 def load(port: int, requests: int, clients: int) -> list[float]:
-    """How long each request took, in seconds."""
+    """Measure how long each request takes, in seconds."""
 
     def ask(count: int) -> list[float]:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        return [timed(connection) for _ in range(count)]
+        return [time_request(connection) for _ in range(count)]
 
     with ThreadPoolExecutor(clients) as threads:
         return [each for took in threads.map(ask, [requests // clients] * clients) for each in took]
 
 
-def timed(connection: http.client.HTTPConnection) -> float:
+def time_request(connection: http.client.HTTPConnection) -> float:
     """Ask once."""
     began = time.perf_counter()
     connection.request("GET", "/ready")
@@ -126,7 +129,7 @@ def timed(connection: http.client.HTTPConnection) -> float:
 
 
 def naive(port: int) -> list[float]:
-    """How long it takes to ask the dependency itself, as long as that may take."""
+    """Measure how long the dependency itself takes to answer, up to the check's timeout."""
 
     async def ask() -> float:
         began = time.perf_counter()
@@ -141,10 +144,10 @@ def naive(port: int) -> list[float]:
 
 
 def percentiles(took: list[float]) -> tuple[float, float]:
-    """The median and the 99th percentile."""
+    """Compute the median and the 99th percentile."""
     ranked = sorted(took)
     return ranked[len(ranked) // 2], ranked[min(len(ranked) - 1, int(len(ranked) * 0.99))]
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

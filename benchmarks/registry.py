@@ -1,4 +1,4 @@
-"""What counting costs: the same samples into busmon's shard files and into prometheus_client's multiprocess files.
+"""The cost of counting: the same samples into busmon's shard files and into prometheus_client's multiprocess files.
 
     .venv/bin/python benchmarks/registry.py [--rounds 9] [--write docs/performance.md]
 
@@ -28,6 +28,7 @@ _STOCK_DIR = tempfile.TemporaryDirectory(prefix="busmon-benchmark-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _STOCK_DIR.name  # prometheus_client looks when it is imported
 
 import backlog  # noqa: E402
+import entry  # noqa: E402
 import orjson  # noqa: E402
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary  # noqa: E402
 
@@ -71,7 +72,7 @@ class Kind:
     count: Callable[[Any, float], None]
 
     def table(self, samples: int) -> dict[str, Any]:
-        """So many samples as a table, over as many series as there are."""
+        """Make a table of the given number of samples, over all series."""
         rows = [[*self.labels(number % SERIES), 0.25 + number % 7] for number in range(samples)]
         return {"name": self.name, "type": self.type, "labels": [*self.labelnames], "rows": rows}
 
@@ -99,7 +100,7 @@ _COUNT = {kind.name: kind.count for kind in KINDS}
 
 @contextmanager
 def shard(*, fsync: bool = False) -> Iterator[Shard]:
-    """A shard of a new directory."""
+    """Open a shard of a new directory."""
     with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory:
         opened = Shard.open(Path(directory), 0, Families(Path(directory), Catalogue.load(), 10), fsync=fsync)
         try:
@@ -109,13 +110,13 @@ def shard(*, fsync: bool = False) -> Iterator[Shard]:
 
 
 def medians(rounds: int, *sides: Callable[[], float]) -> list[float]:
-    """The median of what each side takes, all of them in turn in every round; the first round warms up."""
+    """Compute each side's median; all sides take turns in every round, and the first round warms up."""
     taken = [[side() for side in sides] for _ in range(rounds + 1)][1:]
     return [statistics.median(column) for column in zip(*taken, strict=True)]
 
 
 def cpu_seconds(work: Callable[[Any], object], items: Iterable[Any]) -> float:
-    """The CPU time of the work on all items, which are made before."""
+    """Measure the CPU time of the work on all items, which are made before."""
     made = list(items)
     began = time.process_time()
     for item in made:
@@ -127,7 +128,7 @@ def cpu_seconds(work: Callable[[Any], object], items: Iterable[Any]) -> float:
 
 
 def by_type(rounds: int, repeats: int) -> Iterator[tuple[str, ...]]:
-    """A row for each type and batch size: CPU time of a sample."""
+    """Yield a row for each type and batch size: CPU time of a sample."""
     for kind in KINDS:
         for batch in BATCHES:
             with shard() as opened:
@@ -162,7 +163,7 @@ def _count_table(table: dict[str, Any]) -> None:
 
 
 def of_bodies(rounds: int, envelopes: int) -> Iterator[tuple[str, ...]]:
-    """A row for each form and batch size: CPU time of an envelope of 100 samples, from its bytes on."""
+    """Yield a row for each form and batch size: CPU time of an envelope of 100 samples, from its bytes on."""
     for form in ("tables", "samples"):
         for batch in ENVELOPES_A_BATCH:
             with shard() as opened:
@@ -202,7 +203,7 @@ def _count_body(body: bytes) -> None:
 
 
 def of_fsync(rounds: int) -> Iterator[tuple[str, ...]]:
-    """A row for each batch size: the wall time of a commit without fsync and with it."""
+    """Yield a row for each batch size: the wall time of a commit without fsync and with it."""
     with shard() as volatile, shard(fsync=True) as durable:
         for batch in ENVELOPES_A_BATCH:
             without, with_ = medians(
@@ -227,13 +228,13 @@ def _row(what: str, batch: str, theirs: float, ours: float) -> tuple[str, ...]:
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, the numbers to the right."""
+    """Word a table, with its numbers aligned right."""
     lines = [headings, ["---", *["--:"] * (len(headings) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def report(rounds: int, repeats: int) -> str:
-    """All tables."""
+    """Word all tables."""
     return "\n".join(
         (
             f"CPU time of a sample, fold and commit, µs; {SERIES} series, medians of {rounds} rounds:\n",
@@ -262,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--repeats", type=int, default=10_000, help="samples of a type in a round")
-    parser.add_argument("--write", type=Path, help="a document with the markers, besides printing")
+    parser.add_argument("--write", type=Path, help="also write the tables between the markers of this document")
     args = parser.parse_args()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -273,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

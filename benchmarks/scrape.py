@@ -1,9 +1,9 @@
-"""What a scrape costs: busmon's exposition and prometheus_client's `MultiProcessCollector`, over the same files.
+"""The cost of a scrape: busmon's exposition and prometheus_client's `MultiProcessCollector`, over the same files.
 
     .venv/bin/python benchmarks/scrape.py [--quick] [--rounds 5] [--series 1000,10000,100000] [--shards 1,4,8] [--write]
 
 A *series* is a line of samples. Half of them are counters', a tenth gauges', the rest histograms' with seven buckets;
-each stands in every shard's files, as series do that many sources publish. What changes between two scrapes is spread
+each series is in every shard's files, as if many sources published it. What changes between two scrapes is spread
 evenly: each changed series in one shard.
 
 Files are written as a shard's owner writes them, journal included. Each side reads them in a process of its own, which
@@ -31,17 +31,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import entry
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
-from busmon.exporter.memory import give_back_large_blocks
-from busmon.exporter.scrape import compress
-from busmon.registry.fold.columns import Column, Group, column_of
+from busmon.exporter.metrics.scrape import compress
+from busmon.exporter.server.memory import give_back_large_blocks
 from busmon.registry.scrape.exposition import Exposition
-from busmon.registry.shard.journal import Journal
-from busmon.registry.shard.values import ValueFile
+from busmon.registry.series.columns import Column, SeriesGroup, column_of
+from busmon.registry.storage.journal import Journal
+from busmon.registry.storage.values import ValueFile
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- scrape -->\n", "<!-- /scrape -->\n"
@@ -93,7 +94,7 @@ class Owner:
     def _make(self, directory: Path, shard: int, family: Family, count: int, labels: Callable[[int], Any]) -> None:
         name = column_of(family)
         file = self._files[name] = ValueFile(directory / f"{name}_shard{shard}.db")
-        group = Group(family, Column(name))
+        group = SeriesGroup(family, Column(name))
         for number in range(count):
             group.cell(labels(number))
         slots = iter(file.append(group.column.unwritten))
@@ -143,7 +144,7 @@ Figures = dict[str, Any]
 
 
 def ours(directory: Path, series: int, rounds: int, change: Callable[[float], None]) -> Figures:
-    """Our exposition: cold, then after changes of each size, and compressed."""
+    """Measure busmon's exposition: cold, then after changes of each size, and compressed."""
     give_back_large_blocks()
     costs = {name: Cost() for name in ("cold", "gzip", *map(str, CHANGES))}
     before = _resident_bytes()
@@ -161,7 +162,7 @@ def ours(directory: Path, series: int, rounds: int, change: Callable[[float], No
 
 
 def stock(directory: Path, series: int, rounds: int, _: Callable[[float], None]) -> Figures:
-    """prometheus_client's; every scrape of it is cold."""
+    """Measure prometheus_client's exposition; each of its scrapes is cold."""
     costs = {name: Cost() for name in ("cold", "gzip")}
     before = _resident_bytes()
     for _round in range(rounds):
@@ -195,7 +196,7 @@ def measure(side: str, directory: Path, series: int, rounds: int, owners: Sequen
 
 
 def ask_for_change(share: float) -> None:
-    """In the measuring process: have the files changed."""
+    """Ask the process that owns the files to change them."""
     print(json.dumps(share), flush=True)
     sys.stdin.readline()
 
@@ -210,7 +211,7 @@ class Case:
     stock: Figures | None
 
     def cells(self) -> Iterator[str]:
-        """The row's text: milliseconds of CPU, and in brackets how many times the stock's that is."""
+        """Word the row: milliseconds of CPU, and in brackets how many times the stock's that is."""
         yield f"{self.series:,}"
         yield str(self.shards)
         yield f"{self.stock['cold'][0] * 1e3:,.0f}" if self.stock else ""
@@ -241,13 +242,13 @@ def run(series: int, shards: int, rounds: int, *, with_stock: bool) -> Case:
 
 
 def table(cases: Sequence[Case]) -> str:
-    """The cases as Markdown."""
+    """Write the cases as Markdown."""
     rows = [HEADINGS, ["---:"] * len(HEADINGS), *(list(case.cells()) for case in cases)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def plot(cases: Sequence[Case], path: Path) -> None:
-    """CPU by series, for the cases with the most shards."""
+    """Plot CPU by series, for the cases with the most shards."""
     from matplotlib import pyplot as plt  # noqa: PLC0415 - of the group `benchmarks`, which only this needs
     from matplotlib.ticker import FuncFormatter  # noqa: PLC0415 - as above
 
@@ -277,7 +278,7 @@ def write(cases: Sequence[Case]) -> None:
 
 
 def _families(series: int) -> Iterator[tuple[Family, int, Callable[[int], tuple[str, ...]]]]:
-    """Families, how many series of each, and their label values."""
+    """List families, how many series of each, and their label values."""
     yield PUBLISHED, series // 2, lambda number: (f"exchange-{number % 10}", f"task.{number}")
     yield DEPTH, series // 10, lambda number: (f"telemetry.tasks.{number}",)
     yield DURATION, series * 4 // 10 // HISTOGRAM_LINES, lambda number: (f"analyzer-{number}",)
@@ -307,6 +308,8 @@ def main() -> None:
         side, directory, series = args.measure
         print(json.dumps(SIDES[side](Path(directory), int(series), args.rounds, ask_for_change)))
         return
+    if args.write:
+        entry.require_library("matplotlib")
     sizes = [10_000] if args.quick else list(map(int, args.series.split(",")))
     cases = []
     for series in sizes:
@@ -321,4 +324,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -1,4 +1,4 @@
-"""What many series cost a worker: CPU time an envelope, and memory, with 1,000 to 200,000 of them in one shard.
+"""The cost of many series to a worker: CPU time an envelope, and memory, with 1,000 to 200,000 of them in one shard.
 
     .venv/bin/python benchmarks/series.py [--series 1000,10000,200000] [--envelopes 20000] [--rounds 3]
 
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import entry
 from consume import Bench, bench
 from drains import Figures
 
@@ -25,13 +26,13 @@ BASE_BYTES = 60e6
 UNBOUNDED = {"max_label_values": 1_000_000, "max_series_per_family": 1_000_000, "max_series": 1_000_000}
 
 
-def picked(count: int, chosen: random.Random, _number: int) -> int:
-    """One of so many series."""
+def pick(count: int, chosen: random.Random, _number: int) -> int:
+    """Pick one of so many series."""
     return chosen.randrange(count)
 
 
 def one_after_the_other(count: int, number: int) -> int:
-    """Each of so many series."""
+    """Pick each of so many series in turn."""
     return number % count
 
 
@@ -40,8 +41,8 @@ def measure(side: Bench, count: int, envelopes: int, directory: str) -> Figures:
     kept: dict[str, Any] = {**UNBOUNDED, "registry_dir": Path(directory)}
     if not any(Path(directory).iterdir()):
         side.run("busmon", -(-count // SAMPLES), SAMPLES, "tables", partial(one_after_the_other, count), **kept)
-    pick = partial(picked, count, random.Random(7))  # noqa: S311 - no secret
-    return side.run("busmon", envelopes, SAMPLES, "tables", pick, **kept)
+    one = partial(pick, count, random.Random(7))  # noqa: S311 - no secret
+    return side.run("busmon", envelopes, SAMPLES, "tables", one, **kept)
 
 
 def main() -> None:
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

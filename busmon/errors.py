@@ -1,10 +1,13 @@
-"""Every error that busmon raises on purpose: one tree under `BusmonError`.
+"""The errors that busmon raises on purpose: one tree under `BusmonError`.
 
 Libraries' errors are translated at the edge where they arise, with `from`. A `UserError` carries one line that names
 what is wrong, where it was said and what is accepted; the command line prints that line and exits with status 2.
 """
 
 from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from busmon.reasons import BodyReason, SampleReason
 
 
 class BusmonError(Exception):
@@ -14,7 +17,7 @@ class BusmonError(Exception):
 
 
 class UserError(BusmonError):
-    """Only the user can mend this: trying again is of no use."""
+    """An error that only the user can mend: a retry is of no use."""
 
     exit_status = 2
 
@@ -47,8 +50,20 @@ class RegistryError(BusmonError):
     """The registry directory can't be used: its permissions, a full disk, a file of another version."""
 
 
+class LogFormatError(BusmonError):
+    """An entry of a shard's log is of another version of busmon, or isn't busmon's; no reader may skip it."""
+
+
+class LogBrokenError(BusmonError):
+    """A shard's log isn't the one that its reader knows: records are missing or differ. The reader must start again."""
+
+
+class UncountedError(BusmonError, OSError):
+    """A commit of a replicated shard doesn't count, or isn't known to; as with a full disk, the batch is kept."""
+
+
 class BusError(BusmonError):
-    """Something the broker said or failed to say."""
+    """An error that the broker reported, or a reply that it failed to send."""
 
 
 class BrokerUnreachableError(BusError):
@@ -63,6 +78,18 @@ class PublishRefusedError(BusError):
     """The broker returned or nacked a publish, so the body is not stored anywhere."""
 
 
+class LogInterruptedError(BusError):
+    """The connection to a shard's log was interrupted: entries that were appended may be in the log, or not."""
+
+
+class LogMissingError(LogInterruptedError):
+    """The broker has no such stream."""
+
+
+class LogReplacedError(LogInterruptedError):
+    """The stream isn't the one that was read before: it was deleted and made again, or it lost its end."""
+
+
 class MissingExtraError(UserError):
     """A library that is only installed on request isn't; the message names the extra that brings it."""
 
@@ -72,25 +99,21 @@ class SpoolError(BusmonError):
 
 
 class CountedError(BusmonError):
-    """Something was refused that is counted by its reason.
+    """A refusal that is counted by its reason.
 
     Attributes:
         reason: a constant word for a label value, for example `invalid_json`.
         detail: what is wrong, for a person.
     """
 
-    if TYPE_CHECKING:  # a constructor of our own would take longer than all else of a rejection
-
-        def __init__(self, reason: str, detail: str) -> None: ...
-
     @property
     def reason(self) -> str:
-        """A constant word."""
+        """Return a constant word."""
         return str(self.args[0])
 
     @property
     def detail(self) -> str:
-        """A line."""
+        """Return a line."""
         return str(self.args[1])
 
     def __str__(self) -> str:
@@ -98,11 +121,19 @@ class CountedError(BusmonError):
 
 
 class EnvelopeError(CountedError):
-    """A body is no envelope and goes to quarantine whole."""
+    """An invalid body, which goes to quarantine whole."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, reason: BodyReason, detail: str) -> None: ...
 
 
 class AdoptionError(CountedError):
     """A metric that no catalogue names can't be taken up."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, reason: SampleReason, detail: str) -> None: ...
 
 
 class RejectedError(CountedError):
@@ -110,6 +141,10 @@ class RejectedError(CountedError):
 
     Samples may be rejected many thousand times a second, so a detail is a constant or a text that is made once.
     """
+
+    if TYPE_CHECKING:  # a constructor of our own would take longer than all else of a rejection
+
+        def __init__(self, reason: SampleReason, detail: str) -> None: ...
 
 
 class DependencyError(BusmonError):
@@ -126,6 +161,10 @@ class ListenError(UserError):
 
 class ScrapeBusyError(BusmonError):
     """More scrapes of different families wait than may; worth trying again."""
+
+
+class ReplicaIncompleteError(BusmonError):
+    """A replica on this host isn't whole yet, so its totals can't be shown; worth trying again."""
 
 
 class ExporterUnreachableError(BusmonError):

@@ -22,7 +22,7 @@ def configure(settings: Settings, process: str, **bound: Any) -> None:
     Args:
         settings: `log_level` and `log_format` are used.
         process: `supervisor`, `worker` or `exporter`.
-        bound: what else stands in each line, such as the worker's number.
+        bound: further keys of each line, such as the worker's number.
     """
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -31,11 +31,8 @@ def configure(settings: Settings, process: str, **bound: Any) -> None:
         _binder({"process": process, **bound}),
     ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -55,7 +52,7 @@ def configure(settings: Settings, process: str, **bound: Any) -> None:
 
 
 def _drop_unwritten() -> None:
-    """Let go of what a terminal that is gone will never take: Python would end with status 120 for it."""
+    """Discard output that a closed terminal will never take: Python would end with status 120 for it."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -63,7 +60,7 @@ def _drop_unwritten() -> None:
 
 
 def _binder(bound: dict[str, Any]) -> Processor:
-    """Not context variables, which don't reach a thread that starts later. What each line has comes first in it."""
+    """Bind values to every line, after its own keys; context variables don't reach a thread that starts later."""
 
     def bind(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         return {**{key: line[key] for key in ("timestamp", "level", "event")}, **bound, **line}

@@ -5,8 +5,8 @@ _FINE = 10
 """Seconds below which an age has a decimal."""
 
 
-def counted(number: int, noun: str) -> str:
-    """Say so many of something: `1 body`, `2 bodies`, `1,234 samples`."""
+def format_count(number: int, noun: str) -> str:
+    """Format a number with its noun: `1 body`, `2 bodies`, `1,234 samples`."""
     if number == 1:
         return f"1 {noun}"
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
@@ -14,7 +14,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def age(seconds: float) -> str:
-    """Say how long ago something was, in the two largest units: `7.1 s`, `42 s`, `2m 36s`, `3h 5m`, `11d 2h`."""
+    """Format an age, in the two largest units: `7.1 s`, `42 s`, `2m 36s`, `3h 5m`, `11d 2h`."""
     if seconds < _MINUTE:
         return f"{seconds:.1f} s" if seconds < _FINE else f"{seconds:.0f} s"
     if seconds < _HOUR:
@@ -25,5 +25,5 @@ def age(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Say when something was: in whole seconds for two minutes, `0 s ago` where the clock went back, then as `age`."""
+    """Format the time since something: whole seconds for two minutes, `0 s ago` if the clock went back, then `age`."""
     return f"{max(0.0, seconds):.0f} s ago" if seconds < 2 * _MINUTE else f"{age(seconds)} ago"

@@ -1,4 +1,4 @@
-"""What the fleet's processes tell one another: one small JSON file each, `<registry>/status/<process>.json`.
+"""The status of the fleet's processes, for one another: a small JSON file each, `<registry>/status/<process>.json`.
 
 A process writes its own file only, whole and by rename, once a second and at each change of state; a file whose
 `beat_at` is old belongs to a process that stopped or hangs. Readers (supervisor, exporter) never write another's. Times
@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
 from busmon import files
-from busmon.typed import typed
+from busmon.typed import check_types
 
 SUPERVISOR = "supervisor"
 
@@ -23,27 +24,78 @@ MAX_BYTES = 1 << 20
 """Of one file; a worker that owns 256 shards writes a twentieth of it."""
 
 
+class ConsumerState(StrEnum):
+    """The states of a shard's queue and its consumer.
+
+    `SUSPENDED` is a consumer that its worker holds back, and `SILENT` is
+    what an exporter says of a shard whose worker stopped beating: what the worker last said may no longer hold.
+    """
+
+    CONNECTING = "connecting"
+    CONSUMING = "consuming"
+    STANDBY = "standby"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+    CLOSED = "closed"
+    MISSING = "missing"
+    FAILING = "failing"
+    DRAINING = "draining"
+    SILENT = "silent"
+    SUSPENDED = "suspended"
+
+
+@dataclass(slots=True)
+class ReplicaStatus:
+    """One host's replica of a shard, as the worker that follows the shard's log sees it.
+
+    Attributes:
+        state: `reading` (not yet at the log's end), `following`, `claiming`, `owning`, or `interrupted`.
+        cause: why it is reading or interrupted, in words; empty otherwise.
+        offset: the log's offset of the last entry that was read; -1 before the first.
+        number: the number of the last record that counts.
+        digest: the digest of that record and of all before it.
+        epoch: the current owner's; 0 while the shard never had an owner.
+        owner_host: the current owner's host; empty while the shard never had an owner.
+        lag_seconds: for how long the replica may lack records; None until it was at the log's end.
+        log_bytes: the bytes that were read since the last snapshot.
+        log_limit_bytes: the bytes that RabbitMQ keeps of the log in any case.
+    """
+
+    state: str
+    cause: str = ""
+    offset: int = -1
+    number: int = 0
+    digest: str = ""
+    epoch: int = 0
+    owner_host: str = ""
+    lag_seconds: float | None = None
+    log_bytes: int = 0
+    log_limit_bytes: int = 0
+
+
 @dataclass(slots=True)
 class ShardStatus:
     """One shard as its owner sees it.
 
     Attributes:
-        state: `connecting`, `consuming`, `blocked`, `cancelled`, `closed`, `missing` (its queue), `failing` (its files)
-            or `draining`.
+        state: `connecting`, `consuming`, `standby`, `blocked`, `cancelled`, `closed`, `missing` (its queue), `failing`
+            (its files) or `draining`.
         cause: why it isn't consuming, in words; empty when it is.
         queue_depth: messages that are not committed, in its queue and in the worker's prefetch; None where unknown.
         waiting_seconds: for how long messages have waited while none was committed; None where unknown.
-        is_served: the broker has delivered since the queue is consumed from.
+        is_served: the broker has delivered since the queue is consumed from, and within `presence_ttl_seconds`.
+        replica: the host's replica of the shard; None without replication.
     """
 
     shard: int
     queue: str
-    state: str = "connecting"
+    state: str = ConsumerState.CONNECTING
     cause: str = ""
     queue_depth: int | None = None
     last_commit_at: float | None = None
     waiting_seconds: float | None = None
     is_served: bool = False
+    replica: ReplicaStatus | None = None
 
 
 @dataclass(slots=True)
@@ -56,7 +108,8 @@ class WorkerStatus:
         forwarded: envelopes sent on to their shards that had waited for the ring.
         obstacles: what is wrong on the way to the shards' queues, a line each.
         broker: where it connects to, as `HOST:PORT`.
-        has_rivals: another fleet consumes from the same queues.
+        has_rivals: another consumer is registered where each fleet has one.
+        rivals: says so in a line, if it is certainly another fleet; empty if not.
         quarantined: bodies in the quarantine, as the owner of shard 0 sees them; None where unknown.
     """
 
@@ -70,21 +123,30 @@ class WorkerStatus:
     obstacles: list[str] = field(default_factory=list)
     broker: str = ""
     has_rivals: bool = False
+    rivals: str = ""
     quarantined: int | None = None
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The status that `asdict` made these fields of.
+        """Return the status that `asdict` made these fields of.
 
         Raises:
             TypeError: they are another's.
         """
-        return typed(cls(**{**fields, "shards": [typed(ShardStatus(**shard)) for shard in fields["shards"]]}))
+        return check_types(cls(**{**fields, "shards": [_shard_from_json(shard) for shard in fields["shards"]]}))
 
     @property
     def process(self) -> str:
-        """The name of its status file."""
+        """Return the name of its status file."""
         return f"worker-{self.worker}"
+
+
+def _shard_from_json(fields: Mapping[str, Any]) -> ShardStatus:
+    shard = ShardStatus(**fields)
+    replica: Any = shard.replica
+    if replica is not None:
+        shard.replica = check_types(ReplicaStatus(**replica))
+    return check_types(shard)
 
 
 @dataclass(slots=True)
@@ -110,16 +172,16 @@ class SupervisorStatus:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The status that `asdict` made these fields of.
+        """Return the status that `asdict` made these fields of.
 
         Raises:
             TypeError: they are another's.
         """
-        return typed(cls(**fields))
+        return check_types(cls(**fields))
 
     @property
     def process(self) -> str:
-        """The name of its status file."""
+        """Return the name of its status file."""
         return SUPERVISOR
 
 
@@ -154,14 +216,14 @@ def remove(registry_dir: Path, status: WorkerStatus | SupervisorStatus) -> None:
 
 
 def clear_workers(registry_dir: Path) -> None:
-    """Take away what workers left that were killed, whatever stands in it."""
+    """Remove the files that killed workers left, whatever they contain."""
     for path in (registry_dir / "status").glob("worker-*.json"):
         with suppress(OSError):
             path.unlink()
 
 
 def read(registry_dir: Path) -> FleetStatus:
-    """What every process of the fleet last said; what can't be understood is left out and named."""
+    """Return what every process of the fleet last said; what can't be understood is left out and named."""
     found: list[WorkerStatus | SupervisorStatus] = []
     skipped = {}
     for path in sorted((registry_dir / "status").glob("*.json")):
@@ -170,9 +232,9 @@ def read(registry_dir: Path) -> FleetStatus:
         except FileNotFoundError:
             continue  # Its process has just ended.
         except OSError as error:
-            skipped[_named(path)] = f"it can't be read: {error.strerror}"
+            skipped[_name(path)] = f"it can't be read: {error.strerror}"
         except (ValueError, TypeError, KeyError, RecursionError):
-            skipped[_named(path)] = "it isn't as a process of this version writes it"
+            skipped[_name(path)] = "it isn't as a process of this version writes it"
     supervisor = next((status for status in found if isinstance(status, SupervisorStatus)), None)
     workers = (status for status in found if isinstance(status, WorkerStatus))
     return FleetStatus(supervisor, tuple(sorted(workers, key=lambda status: status.worker)), skipped)
@@ -186,6 +248,6 @@ def _status(path: Path) -> WorkerStatus | SupervisorStatus:
     return status
 
 
-def _named(path: Path) -> str:
-    """Its name as text, which not every file's name is."""
+def _name(path: Path) -> str:
+    """Return a file's name as text, which not every file's name is."""
     return f"status/{path.name.encode(errors='replace').decode()}"

@@ -16,7 +16,7 @@ def closest(name: str, known: Iterable[str], likeness: float = _LIKENESS) -> str
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Ask for the known name that was meant.
+    """Suggest the known name that was meant.
 
     Args:
         name: the misspelt name.

@@ -1,4 +1,4 @@
-"""Whether what came as JSON is what its dataclass declares: a value of another type fails here, not much later.
+"""The check that JSON is what its dataclass declares: a value of another type fails here, not much later.
 
 Beyond the types it holds to what any JSON parser can take, I-JSON (RFC 7493): text that is Unicode, whole numbers that
 a double holds exactly, and no NaN or infinity. Pure.
@@ -19,8 +19,8 @@ LARGEST = 2**53 - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def typed(record: Record) -> Record:
-    """The record, if each of its fields has a value of the type that it is declared with.
+def check_types(record: Record) -> Record:
+    """Return the record, if each of its fields has a value of the type that it is declared with.
 
     Raises:
         TypeError: one hasn't.

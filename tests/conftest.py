@@ -87,7 +87,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fails the run that leaves a process behind, and ends that process."""
     if hasattr(session.config, "workerinput"):
         return
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (left := _left_behind()) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid, command in left.items():

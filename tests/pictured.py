@@ -3,6 +3,7 @@
 A PNG has the digest as a text chunk, an SVG as a comment at its end. A test compares them with the tree.
 """
 
+import ast
 from collections.abc import Iterator
 from hashlib import blake2b
 from io import BytesIO
@@ -21,7 +22,7 @@ def sources_of(picture: Path) -> list[Path]:
     if picture.parent.name == "dashboards":
         return [ROOT / f"docker/grafana/dashboards/{picture.stem}.json"]
     if picture.name == "top.svg":
-        return [ROOT / "busmon/exporter/screen.py"]
+        return [ROOT / "busmon/top/screen.py", ROOT / "busmon/top/tables.py"]
     return sorted(path for path in (ROOT / "busmon/exporter/page").iterdir() if path.suffix in {".html", ".css", ".js"})
 
 
@@ -36,8 +37,26 @@ def digest(picture: Path) -> str:
     """Compute the digest of a picture's sources as they are now."""
     hashed = blake2b(digest_size=16)
     for path in sources_of(picture):
-        hashed.update(path.read_bytes())
+        hashed.update(_shown(path))
     return hashed.hexdigest()
+
+
+def _shown(path: Path) -> bytes:
+    """Read a source without what no picture shows: the imports, comments and layout of Python code."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    body = ast.parse(path.read_text()).body
+    return "\n".join(_dump(node) for node in body if not isinstance(node, ast.Import | ast.ImportFrom)).encode()
+
+
+def _dump(node: object) -> str:
+    """Write a syntax tree, the same in every version of Python: `ast.dump` also writes a new version's empty fields."""
+    if isinstance(node, ast.AST):
+        fields = (f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dump, node))}]"
+    return repr(node)
 
 
 def write(picture: Path, drawn: bytes) -> None:

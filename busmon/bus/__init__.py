@@ -1,1 +1,1 @@
-"""Everything that speaks AMQP."""
+"""AMQP: `frames` → `connect` → `topology` → `publish` and `republish` → `consume`; `operator` for people."""

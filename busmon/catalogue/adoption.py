@@ -9,15 +9,21 @@ from collections.abc import Sequence
 from busmon.catalogue import naming
 from busmon.catalogue.family import DEFAULT_BUCKETS, GAUGE, HISTOGRAM, MERGES, TYPES, Family, default_ttl_seconds
 from busmon.errors import AdoptionError
+from busmon.reasons import SampleReason
 
 HELP = "Not in the catalogue: taken up from a publisher that stated its type."
 """The same for all, since a family's help is frozen at its first write."""
 
+MAX_ADOPTED_BUCKETS = 64
+"""Each bound is a line of every series in every scrape; a catalogue may want more, a publisher alone may not."""
+
 MAX_ADOPTED_LABELS = 16
-"""Each label stands in each line of each series; a catalogue may want more, a publisher alone may not."""
+"""Each line of each series repeats the labels, so a publisher alone may not add more; a catalogue may."""
 
 
-def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str, *, outlives_source: bool = False) -> Family:
+def adopt_family(
+    name: str, type_: str, labelnames: Sequence[str], merge: str, *, outlives_source: bool = False
+) -> Family:
     """Make the family; a histogram has prometheus_client's default buckets, a summary no quantiles.
 
     Raises:
@@ -25,23 +31,25 @@ def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str, *, out
             `outlives_source_mismatch` or `invalid_label`.
     """
     if fault := naming.metric_name_fault(name):
-        raise AdoptionError("invalid_name", f"{name[:80]!r}: {fault}")
+        raise AdoptionError(SampleReason.INVALID_NAME, f"{name[:80]!r}: {fault}")
     if naming.is_reserved(name):
         way_out = "; Telemetry.watch_process publishes this process's" if name in naming.EXPORTER_METRICS else ""
-        raise AdoptionError("reserved_name", f"{name!r}: busmon or Prometheus makes it{way_out}")
+        raise AdoptionError(SampleReason.RESERVED_NAME, f"{name!r}: busmon or Prometheus makes it{way_out}")
     if type_ not in TYPES:
-        raise AdoptionError("invalid_type", f"{name!r}: the type is {', '.join(TYPES[:-1])} or {TYPES[-1]}")
+        raise AdoptionError(SampleReason.INVALID_TYPE, f"{name!r}: the type is {', '.join(TYPES[:-1])} or {TYPES[-1]}")
     if merge not in (MERGES if type_ == GAUGE else MERGES[:1]):
-        raise AdoptionError("invalid_merge", f"{name!r}: a gauge's merge is one of {', '.join(MERGES)}")
+        raise AdoptionError(SampleReason.INVALID_MERGE, f"{name!r}: a gauge's merge is one of {', '.join(MERGES)}")
     if outlives_source and (type_, merge) != (GAUGE, "latest"):
-        raise AdoptionError("outlives_source_mismatch", f"{name!r}: only a gauge that is set outlives its source")
+        raise AdoptionError(
+            SampleReason.OUTLIVES_SOURCE_MISMATCH, f"{name!r}: only a gauge that is set outlives its source"
+        )
     if len(labelnames) > MAX_ADOPTED_LABELS:
         fault = (
             f"it has {len(labelnames)} labels; at most {MAX_ADOPTED_LABELS} are taken where no catalogue names a metric"
         )
-        raise AdoptionError("invalid_label", f"{name!r}: {fault}")
+        raise AdoptionError(SampleReason.INVALID_LABEL, f"{name!r}: {fault}")
     if fault := naming.label_names_fault(labelnames):
-        raise AdoptionError("invalid_label", f"{name!r}: {fault}")
+        raise AdoptionError(SampleReason.INVALID_LABEL, f"{name!r}: {fault}")
     buckets = DEFAULT_BUCKETS if type_ == HISTOGRAM else ()
     return Family(
         name,
@@ -53,3 +61,16 @@ def adopted(name: str, type_: str, labelnames: Sequence[str], merge: str, *, out
         ttl_seconds=default_ttl_seconds(type_, outlives_source=outlives_source),
         outlives_source=outlives_source,
     )
+
+
+def adopt_buckets(name: str, buckets: Sequence[float]) -> tuple[float, ...]:
+    """Return the bounds that a histogram's first sample states.
+
+    Raises:
+        AdoptionError: `bucket_mismatch`: they are too many.
+    """
+    if len(buckets) > MAX_ADOPTED_BUCKETS:
+        raise AdoptionError(
+            SampleReason.BUCKET_MISMATCH, f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}"
+        )
+    return tuple(buckets)

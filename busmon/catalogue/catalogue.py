@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Self
 
 from busmon.catalogue import naming
-from busmon.catalogue.adoption import adopted
-from busmon.catalogue.family import Family
+from busmon.catalogue.adoption import adopt_buckets, adopt_family
+from busmon.catalogue.family import HISTOGRAM, Family
 from busmon.catalogue.mapping import Mappings
 from busmon.catalogue.parse import read, read_rules
 from busmon.errors import AdoptionError, CatalogueError
+from busmon.reasons import SampleReason
 
 PLATFORM = Path(__file__).with_name("platform.toml")
+CELERY = Path(__file__).with_name("celery.toml")
 OWN = Path(__file__).with_name("own.toml")
+BUILT_IN = (PLATFORM, CELERY, OWN)
 
 MEASURED_BY_WORKER = frozenset({"message_latency_seconds", "message_size_bytes"})
-"""The strategy's families that a worker observes itself, for every envelope, beside what publishers send."""
+"""The strategy's families that a worker also observes itself, for every envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,46 +43,56 @@ class Catalogue:
 
     @classmethod
     def load(cls, paths: Sequence[Path] = ()) -> Self:
-        """The built-in families and then the user's, file by file: a later family replaces one of its name, whole.
+        """Load the built-in families, then the user's, file by file. A later family replaces one of its name wholly.
 
         Raises:
             CatalogueError: a file can't be read, a key isn't accepted, or two families claim one exposed name.
         """
-        families, own = read(PLATFORM), read(OWN)
-        origins = dict.fromkeys(families, PLATFORM) | dict.fromkeys(own, OWN)
-        families |= own
+        families: dict[str, Family] = {}
+        origins: dict[str, Path] = {}
+        for path in BUILT_IN:
+            built_in = read(path)
+            families |= built_in
+            origins |= dict.fromkeys(built_in, path)
         for path in paths:
             for family in read(path).values():
                 # A replaced family goes to the end, so that a clash is blamed on the file that brought it.
-                families[family.name] = _admitted(family, families.pop(family.name, None), path)
+                families[family.name] = _adapt(family, families.pop(family.name, None), path)
                 origins[family.name] = path
         mappings = Mappings([rule for path in paths for rule in read_rules(path)])
-        return cls(families, origins, _occupied(families, origins), mappings)
+        return cls(families, origins, _list_names(families, origins), mappings)
 
-    def adopt(
+    def adopt(  # noqa: PLR0913 - all that a sample can state of its metric
         self,
         name: str,
         type_: str,
         labelnames: Sequence[str],
         merge: str = "latest",
+        buckets: Sequence[float] | None = None,
         *,
         outlives_source: bool = False,
     ) -> Family:
         """Make a family for a metric that no catalogue names, and whose publisher states its type.
 
+        A histogram has the bounds that its first sample states, if only +Inf; None gives it the default ones.
+
         Raises:
             AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge`,
-                `outlives_source_mismatch`, `invalid_label` or `name_clash`.
+                `outlives_source_mismatch`, `invalid_label`, `bucket_mismatch` or `name_clash`.
         """
-        family = adopted(name, type_, labelnames, merge, outlives_source=outlives_source)
+        family = adopt_family(name, type_, labelnames, merge, outlives_source=outlives_source)
+        if buckets is not None and type_ == HISTOGRAM:
+            family = replace(family, buckets=adopt_buckets(name, buckets))
         for exposed in family.exposed:
             if owner := self.occupied.get(exposed):
-                raise AdoptionError("name_clash", f"{type_} {name!r}: the name {exposed!r} belongs to {owner!r}")
+                raise AdoptionError(
+                    SampleReason.NAME_CLASH, f"{type_} {name!r}: the name {exposed!r} belongs to {owner!r}"
+                )
         return family
 
 
-def _admitted(family: Family, replaced: Family | None, path: Path) -> Family:
-    """A user's family, as it stands beside what busmon measures itself."""
+def _adapt(family: Family, replaced: Family | None, path: Path) -> Family:
+    """Adapt a user's family to busmon's own of the same name."""
     place = f"{path}: {family.type}.{family.name}"
     if family.internal:
         raise CatalogueError(f"{place}.internal: expected no such key: only busmon's own families are internal")
@@ -95,7 +108,7 @@ def _admitted(family: Family, replaced: Family | None, path: Path) -> Family:
     return replace(family, internal=replaced.internal)
 
 
-def _occupied(families: Mapping[str, Family], origins: Mapping[str, Path]) -> dict[str, str]:
+def _list_names(families: Mapping[str, Family], origins: Mapping[str, Path]) -> dict[str, str]:
     occupied: dict[str, str] = {}
     for family in families.values():
         for exposed in family.exposed:

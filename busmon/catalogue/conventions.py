@@ -1,7 +1,7 @@
-"""What a catalogue should be like beyond what it must be: Prometheus' conventions for names, labels and units.
+"""Prometheus' conventions for names, labels and units, which a catalogue should follow.
 
-The rules are those of `promtool check metrics` and of https://prometheus.io/docs/practices/naming/; a name that is
-excepted stands in `conventions.toml` with the reason. Pure but for reading that file; any thread, any process.
+The rules are those of `promtool check metrics` and of https://prometheus.io/docs/practices/naming/. `conventions.toml`
+has the exceptions with their reasons. Pure but for reading that file; any thread, any process.
 """
 
 import re
@@ -57,23 +57,23 @@ class Finding:
 
 
 def check(catalogue: Catalogue) -> list[Finding]:
-    """What the catalogue's families break of the conventions, but for what is excepted."""
+    """Yield the conventions that the catalogue's families break, without the exceptions."""
     excepted = exceptions()
     return [
         Finding(catalogue.origins[family.name], f"{family.type}.{family.name}{key}", rule, problem)
         for family in catalogue.families.values()
-        for rule, key, problem in _broken(family)
+        for rule, key, problem in _find_broken(family)
         if family.name not in excepted.get(rule, {})
     ]
 
 
 def exceptions() -> Mapping[str, Mapping[str, str]]:
-    """The names that may break a rule, with the reason: by rule, then by name."""
+    """Return the names that may break a rule, with the reason: by rule, then by name."""
     return tomllib.loads(EXCEPTIONS.read_text(encoding="utf-8"))
 
 
-def _broken(family: Family) -> Iterator[tuple[str, str, str]]:
-    """Rule, key beneath the family's table, and problem."""
+def _find_broken(family: Family) -> Iterator[tuple[str, str, str]]:
+    """Find broken rules: each the rule, the key in the family's table, and the problem."""
     for rule, problem in (*_name(family), *_unit(family)):
         yield rule, "", problem
     for rule, problem in _labels(family):
@@ -94,7 +94,7 @@ def _name(family: Family) -> Iterator[tuple[str, str]]:
     if family.metric_name.endswith(_RESERVED_SUFFIXES):
         yield "reserved-suffix", f"{', '.join(_RESERVED_SUFFIXES)} are suffixes of a histogram's or summary's parts"
     if types := sorted(set(TYPES) & set(_parts(family))):
-        yield "type-in-name", f"the name needn't say {types[0]!r}: the type is stated beside it"
+        yield "type-in-name", f"the name needn't say {types[0]!r}: the type is stated already"
     if label := next((label for label in family.labelnames if f"_by_{label}" in family.name), None):
         yield "label-in-name", f"the name needn't say 'by_{label}': the label does"
 

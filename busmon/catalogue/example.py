@@ -12,12 +12,12 @@ def envelope(family: Family) -> dict[str, Any]:
 
 
 def sample(family: Family) -> dict[str, Any]:
-    """A sample of the family that every consumer of it accepts."""
+    """Return a valid sample of the family."""
     labels = {label: family.values.get(label, (f"my-{label}",))[0] for label in family.labelnames}
-    return {"name": family.name, "type": family.type} | ({"labels": labels} if labels else {}) | _measured(family)
+    return {"name": family.name, "type": family.type} | ({"labels": labels} if labels else {}) | _make_cell(family)
 
 
-def _measured(family: Family) -> dict[str, Any]:
+def _make_cell(family: Family) -> dict[str, Any]:
     if family.type == COUNTER:
         return {"value": 1}
     if family.type == GAUGE:

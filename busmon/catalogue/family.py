@@ -43,8 +43,8 @@ class Family:
         outlives_source: a gauge's value stays when the source that said it has ended, until a later one comes.
         values: enumerated label values, by label name: a hint for series at 0 from the start, not a closed set.
         internal: measured by busmon itself; refused from publishers.
-        ttl_seconds: how long after its last update a series stands in the scrape; None for ever.
-        budgets: how many values a label may take beside its enumerated ones, by label name, where it isn't the
+        ttl_seconds: time that a series stays in the scrape after its last update; None without limit.
+        budgets: how many values a label may take in addition to its enumerated ones, by label name, where it isn't the
             fleet's default.
         aggregate_away: labels that publishers may send, and that are dropped before anything is counted.
     """
@@ -78,8 +78,8 @@ class Family:
         """The unit that the name states, for example `seconds`; empty for a plain number."""
         return naming.unit(self.name)
 
-    def bounded_series(self) -> Iterator[tuple[str, ...]]:
-        """The label values of every series that is exposed at 0 before anybody publishes it.
+    def list_bounded_series(self) -> Iterator[tuple[str, ...]]:
+        """Yield the label values of every series that is exposed at 0 before anybody publishes it.
 
         All combinations, where each label is enumerated and they are at most `MAX_BOUNDED_SERIES`; else none. A gauge
         has none, since its 0 would be a reading that nobody took.
@@ -90,5 +90,5 @@ class Family:
 
 
 def default_ttl_seconds(type_: str, *, outlives_source: bool = False) -> float | None:
-    """How long a silent series stays in the scrape where nobody says: for ever, unless it is a source's reading."""
+    """Return a silent series' default time in the scrape: without limit, unless it is a source's reading."""
     return _GAUGE_TTL_SECONDS if type_ == GAUGE and not outlives_source else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from busmon.bounded import BoundedCache
 from busmon.catalogue.naming import EXPORTED_LABELS
 
 _PART = r"([^.]+)"
@@ -33,21 +34,21 @@ class MappingRule:
     labels: Mapping[str, str]
 
     def matches(self, name: str) -> bool:
-        """Whether the rule is for this name."""
+        """Tell whether the rule matches this name."""
         return _pattern(self.match).fullmatch(name) is not None
 
-    def applied(self, name: str, said: Mapping[str, str], labels: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-        """The family's name and its labels.
+    def apply(self, name: str, said: Mapping[str, str], labels: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """Return the family's name and its labels.
 
         Args:
             name: as the producer has it; the rule matches it.
-            said: what may stand in `{}`.
+            said: the values for references in `{}`.
             labels: the point's own, which stay unless the rule takes them up or sets them.
         """
         found = _pattern(self.match).fullmatch(name)
         parts = found.groups() if found else ()
         taken = {label_name(ref[1]) for text in self.labels.values() for ref in _REFERENCE.findall(text) if ref[1]}
-        set_ = {label: _filled(text, parts, said) for label, text in self.labels.items()}
+        set_ = {label: _fill_in(text, parts, said) for label, text in self.labels.items()}
         kept = {label: value for label, value in labels.items() if label not in taken}
         return self.name, kept | {label: value for label, value in set_.items() if value}
 
@@ -57,22 +58,20 @@ class Mappings:
 
     def __init__(self, rules: Sequence[MappingRule] = ()) -> None:
         self.rules = tuple(rules)
-        self._found: dict[str, MappingRule | None] = {}
+        self._found: BoundedCache[str, MappingRule | None] = BoundedCache(_MAX_REMEMBERED)
 
     def find(self, name: str) -> MappingRule | None:
-        """The first rule for a name, if there is one."""
+        """Find the first rule for a name; None without one."""
         if not self.rules:
             return None
-        if name not in self._found:
-            if len(self._found) >= _MAX_REMEMBERED:
-                self._found.clear()
-            self._found[name] = next((rule for rule in self.rules if rule.matches(name)), None)
-        return self._found[name]
+        if name not in self._found.entries:
+            self._found.keep(name, next((rule for rule in self.rules if rule.matches(name)), None))
+        return self._found.entries[name]
 
 
 @lru_cache(maxsize=_MAX_REMEMBERED)
 def label_name(name: str) -> str:
-    """An attribute's name as a label's: other characters become `_`, and `job` and `instance` are renamed."""
+    """Convert an attribute's name to a label's: other characters become `_`, and `job` and `instance` are renamed."""
     label = _NO_NAME_CHARACTER.sub("_", name)
     if label[:1].isdigit():
         label = f"_{label}"
@@ -84,13 +83,13 @@ def _pattern(match: str) -> re.Pattern[str]:
     return re.compile(_PART.join(map(re.escape, match.split("*"))))
 
 
-def _filled(text: str, parts: Sequence[str], said: Mapping[str, str]) -> str:
-    """The text with what its references stand for; nothing for what isn't there."""
+def _fill_in(text: str, parts: Sequence[str], said: Mapping[str, str]) -> str:
+    """Fill in a text's references; an unknown one is empty."""
 
-    def referred(reference: re.Match[str]) -> str:
+    def resolve(reference: re.Match[str]) -> str:
         number, attribute = reference.groups()
         if number is None:
             return said.get(attribute, "")
         return parts[int(number) - 1] if int(number) <= len(parts) else ""
 
-    return _REFERENCE.sub(referred, text)
+    return _REFERENCE.sub(resolve, text)

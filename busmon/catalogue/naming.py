@@ -1,4 +1,4 @@
-"""Which names a metric and a label may have, and what a name says of its unit.
+"""Valid names of metrics and labels, and the unit that a name states.
 
 Prometheus' classic character set (its data model, https://prometheus.io/docs/concepts/data_model/), less the names that
 Prometheus, its client libraries or busmon give a meaning of their own. Pure functions; any thread, any process.
@@ -41,7 +41,7 @@ _PART_SUFFIX = re.compile(r"_(total|bucket|count|sum|created)$")
 
 
 def metric_name_fault(name: str) -> str | None:
-    """Why no metric can have this name, or None: characters and length."""
+    """Say why no metric can have this name, by its characters and length, or return None."""
     if len(name) > MAX_NAME_CHARACTERS or not METRIC_NAME.fullmatch(name):
         return f"a metric's name is 1 to {MAX_NAME_CHARACTERS} letters, digits, '_' or ':', no digit first"
     return None
@@ -52,13 +52,13 @@ def is_reserved(name: str) -> bool:
     return name in _RESERVED_METRICS or name in EXPORTER_METRICS or name.startswith(_RESERVED_PREFIXES)
 
 
-def exported_metric(name: str) -> str:
+def export_name(name: str) -> str:
     """Rename a publisher's metric where the exporter has one of this name; any other keeps its name."""
     return f"exported_{name}" if name in EXPORTER_METRICS else name
 
 
 def label_name_fault(name: str) -> str | None:
-    """Why no label can have this name, or None: characters, length, and the reserved names."""
+    """Say why no label can have this name, by characters, length and the reserved names, or return None."""
     if len(name) > MAX_NAME_CHARACTERS or not LABEL_NAME.fullmatch(name):
         return f"a label's name is 1 to {MAX_NAME_CHARACTERS} letters, digits or '_', no digit first"
     if name.startswith("__"):
@@ -69,7 +69,7 @@ def label_name_fault(name: str) -> str | None:
 
 
 def label_names_fault(names: Sequence[str]) -> str | None:
-    """Why no metric can have these labels, or None: their number, each one's name, and a name given twice."""
+    """Say why no metric can have these labels, or return None: their number, each name, and a name given twice."""
     if len(names) > MAX_LABELS:
         return f"it has {len(names)} labels; at most {MAX_LABELS} are taken"
     if len(set(names)) < len(names):
@@ -78,6 +78,6 @@ def label_names_fault(names: Sequence[str]) -> str | None:
 
 
 def unit(name: str) -> str:
-    """The unit that a metric's name ends with, before `_total` and the like; empty for a plain number."""
+    """Return the unit at the end of a metric's name, before `_total` and other suffixes; empty for a plain number."""
     last = _PART_SUFFIX.sub("", name).rpartition("_")[2]
     return last if last in BASE_UNITS or last == "percent" else ""

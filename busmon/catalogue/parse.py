@@ -42,7 +42,7 @@ _KEYS = {
 
 
 def read(path: Path) -> dict[str, Family]:
-    """The families of one file, by name.
+    """Read the families of one file, by name.
 
     Raises:
         CatalogueError: the file can't be read, or something in it isn't accepted.
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Family]:
             continue
         if type_ not in TYPES or not isinstance(tables, dict):
             expected = f"tables [{'.NAME], ['.join(TYPES)}.NAME] or [[{_RULES}]]"
-            raise CatalogueError(f"{path}: {type_}: expected {_meant(type_, (*TYPES, _RULES), expected)}")
+            raise CatalogueError(f"{path}: {type_}: expected {_suggest(type_, (*TYPES, _RULES), expected)}")
         for name, fields in tables.items():
             table = _Table(path, type_, name, fields)
             if name in families:
@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, Family]:
 
 
 def read_rules(path: Path) -> list[MappingRule]:
-    """The mapping rules of one file, in its order.
+    """Read the mapping rules of one file, in its order.
 
     Raises:
         CatalogueError: the file can't be read, or something in a rule isn't accepted.
@@ -78,7 +78,7 @@ def _rule(place: str, fields: Any) -> MappingRule:
     if not isinstance(fields, dict):
         raise CatalogueError(f"{place}: expected the keys {_NAMED_RULE_KEYS}")
     if unknown := sorted(fields.keys() - {*_RULE_KEYS}):
-        expected = _meant(unknown[0], _RULE_KEYS, f"the keys {_NAMED_RULE_KEYS}, not {unknown[0]!r}")
+        expected = _suggest(unknown[0], _RULE_KEYS, f"the keys {_NAMED_RULE_KEYS}, not {unknown[0]!r}")
         raise CatalogueError(f"{place}: expected {expected}")
     match, name, labels = fields.get("match"), fields.get("name"), fields.get("labels", {})
     if not isinstance(match, str) or not match:
@@ -106,7 +106,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _line_of(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """The line that the error is about, since tomllib says where it stands but not which key it has."""
+    """Return the line of an error, since tomllib names its position but not its key."""
     number = re.search(r"at line (\d+)", str(error))
     return text.splitlines()[int(number[1]) - 1 if number else -1].strip()
 
@@ -150,7 +150,7 @@ class _Table:
         keys = _KEYS[self.type]
         for key in self.fields:
             if key not in keys:
-                raise self.wrong(_meant(key, keys, f"one of the keys of a {self.type}: {', '.join(keys)}"), key)
+                raise self.wrong(_suggest(key, keys, f"one of the keys of a {self.type}: {', '.join(keys)}"), key)
 
     def _help(self) -> str:
         text = self.fields.get("help")
@@ -200,7 +200,7 @@ class _Table:
     def _ttl_seconds(self, default: float | None) -> float | None:
         ttl = self.fields.get("ttl_seconds", default or 0)
         if not _is_finite(ttl) or ttl < 0:
-            raise self.wrong("a number of seconds; 0 for ever", "ttl_seconds")
+            raise self.wrong("a number of seconds; 0 without limit", "ttl_seconds")
         return float(ttl) or None
 
     def _texts(self, key: str, texts: Any) -> tuple[str, ...]:
@@ -230,7 +230,7 @@ class _Table:
     def _one_of(self, key: str, words: Sequence[str]) -> str:
         word = self.fields.get(key, words[0])
         if word not in words:
-            raise self.wrong(_meant(str(word), words, " or ".join(map(repr, words))), key)
+            raise self.wrong(_suggest(str(word), words, " or ".join(map(repr, words))), key)
         return str(word)
 
     def _flag(self, key: str) -> bool:
@@ -240,7 +240,7 @@ class _Table:
         return flag
 
 
-def _meant(name: str, known: Sequence[str], expected: str) -> str:
+def _suggest(name: str, known: Sequence[str], expected: str) -> str:
     """Add the name that was probably meant to the names that are expected."""
     return " ".join(filter(None, (f"{expected};", suggestion(name, known)))).removesuffix(";")
 

@@ -28,7 +28,7 @@ PARTICULARS = {COUNTER: "", GAUGE: "merge", HISTOGRAM: "buckets", SUMMARY: "quan
 
 
 def by_type(catalogue: Catalogue) -> Iterator[tuple[str, list[Family]]]:
-    """Each type that has families, and these by name."""
+    """Yield each type that has families, with its families by name."""
     for type_ in TYPES:
         families = sorted((f for f in catalogue.families.values() if f.type == type_), key=lambda family: family.name)
         if families:
@@ -41,27 +41,27 @@ def signature(family: Family) -> str:
 
 
 def particulars(family: Family) -> str:
-    """The value of what only its type has."""
+    """Return the value that only the family's type has."""
     if family.type == GAUGE:
         return f"{family.merge}, {_OUTLIVING}" if family.outlives_source else family.merge
     return ", ".join(f"{bound:.15g}" for bound in family.buckets or family.quantiles)
 
 
 def lines(catalogue: Catalogue) -> str:
-    """One family a line: type, signature, help; apart by tabs."""
+    """Write one family a line: type, signature and help, separated by tabs."""
     return "\n".join(
         f"{type_}\t{signature(family)}\t{family.help}" for type_, families in by_type(catalogue) for family in families
     )
 
 
 def document(catalogue: Catalogue, family: Family) -> dict[str, Any]:
-    """A family as JSON: what is stated, what follows from it, and where it is from."""
+    """Describe a family as JSON: its statements, what follows from them, and its file."""
     derived = {"unit": family.unit, "exposed": family.exposed, "origin": str(catalogue.origins[family.name])}
     return asdict(family) | derived
 
 
 def in_full(catalogue: Catalogue, family: Family) -> str:
-    """One family for a reader, with an envelope to copy from."""
+    """Describe one family for a person, with an envelope to copy."""
     rows = [
         ("type", family.type),
         ("help", family.help),
@@ -81,12 +81,12 @@ def in_full(catalogue: Catalogue, family: Family) -> str:
 def _how_to_publish(family: Family) -> str:
     if family.internal:
         return "busmon measures it itself, and refuses it from publishers."
-    also = "busmon's workers observe it, too, for every envelope.\n\n" if family.name in MEASURED_BY_WORKER else ""
+    also = "busmon's workers observe it too, for every envelope.\n\n" if family.name in MEASURED_BY_WORKER else ""
     return f"{also}An envelope with it:\n\n{json.dumps(example.envelope(family), indent=2)}"
 
 
 def markdown(catalogue: Catalogue) -> str:
-    """A table for each type."""
+    """Write a table for each type."""
     return "\n\n".join(_table(type_, families) for type_, families in by_type(catalogue))
 
 

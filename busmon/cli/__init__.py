@@ -16,6 +16,7 @@ from busmon import __version__
 from busmon.cli import (
     catalogue,
     dashboards,
+    demo,
     fleet,
     publish,
     quarantine,
@@ -31,23 +32,24 @@ from busmon.cli import (
 from busmon.cli.commands import Commands, Parser
 from busmon.cli.options import settings_from
 from busmon.errors import BusError, BusmonError
+from busmon.extras import require
 from busmon.settings import misspelt
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
     ("run the fleet", (fleet, top)),
-    ("publish, look at what passes, and mend what was refused", (publish, tail, quarantine)),
-    ("look at what it works by", (topology, catalogue, registry, rules, dashboards, schema, settings)),
-    ("try it", (simulate,)),
+    ("publish, watch samples, and replay quarantined bodies", (publish, tail, quarantine)),
+    ("topology, metrics, rules and settings", (topology, catalogue, registry, rules, dashboards, schema, settings)),
+    ("try it", (demo, simulate)),
 )
 
 EXAMPLES = """\
 examples:
-  busmon topology declare                    give a broker what the fleet needs
+  busmon topology declare                    declare exchanges and queues on the broker
   busmon up --workers 4                      run four workers and the exporter
   busmon publish queue_size 42 -l queue=tasks
   curl http://127.0.0.1:9797/metrics
 
-`busmon COMMAND --help` says more about each; `busmon settings` lists what can be set, and where.
+`busmon COMMAND --help` describes a command; `busmon settings` lists all settings.
 """
 
 
@@ -61,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not getattr(args, "supervised", False):
         _warn_of_misspelt_variables()
     try:
+        if getattr(args, "extra", ""):
+            require(args.extra, f"`{args.command}`")
         status: int = args.run(args)
         sys.stdout.flush()
     except BusmonError as error:
@@ -83,18 +87,17 @@ def _of_which_broker(args: argparse.Namespace, error: BusmonError) -> str:
 
 
 def _warn_of_misspelt_variables() -> None:
-    """Once for a fleet: its children have the same environment."""
+    """Warn once for a fleet: its children have the same environment."""
     for name, meant in misspelt().items():
-        print(f"busmon: {name} is no setting; did you mean {meant}?", file=sys.stderr)
+        print(f"busmon: {name} isn't a setting; did you mean {meant}?", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Make the parser of the whole command line."""
     root = Parser(
         prog="busmon",
         usage="busmon [-h] [--version] COMMAND ...",
         description="Exact, crash-proof telemetry from RabbitMQ to Prometheus.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"busmon {__version__}")
     commands = root.add_subparsers(prog="busmon", metavar="COMMAND", required=True, help=argparse.SUPPRESS)

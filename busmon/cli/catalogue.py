@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import CatalogueError
-from busmon.plurals import counted
+from busmon.extras import is_installed
+from busmon.plurals import format_count
 from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ examples:
   busmon catalogue check                     the built-in families, and those of BUSMON_CATALOGUE
   busmon catalogue check search.toml         the same, and those of search.toml
 
-It exits with 1 where a convention is broken, and with 2 where a file is no catalogue at all.
+Exit status 1: a name breaks a convention. Exit status 2: a file isn't a valid catalogue.
 """
 
 SHOW_EXAMPLES = """\
@@ -38,7 +39,7 @@ def add(commands: Commands) -> None:
         commands,
         "catalogue",
         "show or check the metric families",
-        "The metric families: the built-in ones, and those of the files that BUSMON_CATALOGUE names.",
+        "The metric families: the built-in ones, and those of BUSMON_CATALOGUE's files.",
     )
     _add_check(actions)
     _add_show(actions)
@@ -77,8 +78,8 @@ def run_check(args: argparse.Namespace) -> int:
     findings = check(catalogue)
     for finding in findings:
         print(finding)
-    found = counted(len(findings), "finding") if findings else "no findings"
-    print(f"{counted(len(catalogue.families), 'family')}, {found}")
+    found = format_count(len(findings), "finding") if findings else "no findings"
+    print(f"{format_count(len(catalogue.families), 'family')}, {found}")
     return 1 if findings else 0
 
 
@@ -88,14 +89,14 @@ def run_show(args: argparse.Namespace) -> int:
 
     catalogue = _load(args)
     if args.form == "json":
-        families = [_named(catalogue, args.name)] if args.name else list(catalogue.families.values())
+        families = [_find(catalogue, args.name)] if args.name else list(catalogue.families.values())
         documents = [text.document(catalogue, family) for family in families]
         print(json.dumps(documents[0] if args.name else documents, indent=2))
     elif args.name:
-        print(text.in_full(catalogue, _named(catalogue, args.name)))
+        print(text.in_full(catalogue, _find(catalogue, args.name)))
     elif args.form == "markdown":
         print(text.markdown(catalogue))
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() and is_installed("rich"):
         _print_tables(catalogue)
     else:
         print(text.lines(catalogue))
@@ -108,16 +109,16 @@ def _load(args: argparse.Namespace, more: Sequence[Path] = ()) -> "Catalogue":
     return Catalogue.load([*settings_from(args).catalogue, *more])
 
 
-def _named(catalogue: "Catalogue", name: str) -> "Family":
+def _find(catalogue: "Catalogue", name: str) -> "Family":
     family = catalogue.families.get(name)
     if family is None:
         hint = suggestion(name, catalogue.families, "`busmon catalogue show` lists all families")
-        raise CatalogueError(f"no metric family is named {name!r}; {hint}")
+        raise CatalogueError(f"there is no metric family {name!r}; {hint}")
     return family
 
 
 def _print_tables(catalogue: "Catalogue") -> None:
-    """One table for each type, as wide as the terminal."""
+    """Print one table for each type, as wide as the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

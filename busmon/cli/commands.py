@@ -1,20 +1,35 @@
 """How a command joins the command line: with its examples below its help, alone or under the name of a group.
 
-What `--help` looks like is settled here and nowhere else. Imports nothing but argparse.
+What `--help` looks like is settled here and nowhere else. Imports nothing heavy.
 """
 
 import argparse
+import shutil
 from typing import Any, NoReturn, TypeAlias
 
+from busmon.errors import MissingExtraError
+from busmon.extras import require
+
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no public name
-"""What commands are added to: the whole command line's, or a group's."""
+"""The commands of the whole command line, or of a group."""
+
+
+MAX_WIDTH = 100
+"""Columns of a help text, as in a manual page: longer lines are hard to read, however wide the terminal is."""
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """A help text as wide as the terminal, up to `MAX_WIDTH`; descriptions and examples keep their lines."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"width": min(shutil.get_terminal_size().columns - 2, MAX_WIDTH), **options})
 
 
 class Parser(argparse.ArgumentParser):
     """A parser, and that of each command below it: what is wrong is one line, and a flag has one spelling."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse what this command doesn't know, for the command line as a whole can't say which command that was."""
@@ -24,7 +39,12 @@ class Parser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        """End with one line in place of the usage, which names every flag there is."""
+        """End with one line in place of the usage, which names every flag there is; a missing extra comes first."""
+        try:
+            if extra := self.get_default("extra"):
+                require(extra, f"`{self.prog}`")
+        except MissingExtraError as error:
+            self.exit(error.exit_status, f"busmon: {error}\n")
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
@@ -45,8 +65,12 @@ def add_command(
         help=summary,
         description=description or f"{summary[0].upper()}{summary[1:]}.",
         epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def need_extra(command: argparse.ArgumentParser, extra: str) -> None:
+    """Have a command end in one line, before it runs, where an extra of the package isn't installed."""
+    command.set_defaults(extra=extra, command=command.prog)
 
 
 def add_group(commands: Commands, name: str, summary: str, description: str) -> Commands:

@@ -1,17 +1,17 @@
-"""`busmon dashboards build`: Grafana's dashboards, coloured by the thresholds that the alerts go by."""
+"""`busmon dashboards build`: Grafana's dashboards, coloured by the alerts' thresholds."""
 
 import argparse
 
 from busmon.cli import generated
-from busmon.cli.commands import Commands, add_group
+from busmon.cli.commands import Commands, add_group, need_extra
 
 EXAMPLES = """\
 examples:
   busmon dashboards build                    write docker/grafana/dashboards/ from the built-in thresholds
-  busmon dashboards build --check            say what would change, and exit with 1 if anything would
+  busmon dashboards build --check            list changes, and exit with 1 if there is one
   busmon dashboards build --thresholds mine.toml /var/lib/grafana/dashboards
 
-mine.toml is the file that `busmon rules build` takes, so that alerts and colours agree.
+mine.toml is the file for `busmon rules build`, so that alerts and colours agree.
 """
 
 
@@ -22,22 +22,15 @@ def add(commands: Commands) -> None:
         actions,
         "write the dashboards as JSON",
         EXAMPLES,
-        description="Write the dashboards as the JSON that Grafana is provisioned with.",
+        description="Write the dashboards as JSON for Grafana's provisioning.",
         directory="docker/grafana/dashboards",
     )
+    need_extra(build, "dashboards")
     build.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files, or name those that aren't what would be written."""
-    from busmon import rules
-    from busmon.errors import UserError
+    from busmon import dashboards, rules
 
-    thresholds = rules.Thresholds.load(args.thresholds)
-    try:
-        from busmon import dashboards
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "grafana-foundation-sdk is not installed; expected: pip install 'busmon-telemetry[dashboards]'"
-        ) from error
-    return generated.write(args, dashboards.build(thresholds))
+    return generated.write(args, dashboards.build(rules.Thresholds.load(args.thresholds)))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from busmon.cli.commands import Commands, add_command
+from busmon.cli.commands import Commands, add_command, need_extra
 from busmon.cli.options import add_settings, settings_from
 
 UP_EXAMPLES = """\
@@ -10,26 +10,27 @@ examples:
   busmon up                                  two workers, and the scrape on 127.0.0.1:9797
   busmon up --workers 4 --listen 0.0.0.0:9797
   BUSMON_AMQP_URL=amqp://fleet:secret@rabbit.example/%2F busmon up
+  busmon up --amqp-url amqp://fleet:secret@rabbit1/%2F,amqp://fleet:secret@rabbit2/%2F
 
 signals:
-  TERM, INT   end in order: the workers commit and acknowledge, then the exporter stops; a second INT kills at once
-  HUP         read the catalogue again, if it is right
+  TERM, INT   end in order: the workers commit and ack, then the exporter stops; a second INT kills at once
+  HUP         reload the catalogue, if it is valid
 """
 
 WORKER_EXAMPLES = """\
 examples:
   busmon worker --shards 0,2                 own the shards 0 and 2
 
-`busmon up` starts its workers by this command. By itself it is for a service manager that supervises each worker; no
-two may own the same shard.
+`busmon up` starts its workers by this command. Run it yourself only if a service manager supervises each worker. Two
+workers can't own the same shard.
 """
 
 EXPORTER_EXAMPLES = """\
 examples:
   busmon exporter                            serve the registry directory on 127.0.0.1:9797
-  busmon exporter --listen '[::]:9797'       on every address, to anyone who can reach it
+  busmon exporter --listen '[::]:9797'       on every address, open to everyone
   busmon exporter --listen '[::]:9797' --web.config.file web.yml
-                                             to those whom the file lets in
+                                             with the access rules of this file
 """
 
 BUDGET_SETTINGS = (
@@ -46,6 +47,8 @@ WORKER_SETTINGS = (
     "exchange",
     "topology",
     "registry_dir",
+    "replication",
+    "host_name",
     "catalogue",
     "prefetch",
     "batch_size",
@@ -53,6 +56,7 @@ WORKER_SETTINGS = (
     "max_body_bytes",
     "formats",
     "source_ownership",
+    "standby_seconds",
     "presence_ttl_seconds",
     "label_forget_seconds",
     *BUDGET_SETTINGS,
@@ -83,6 +87,8 @@ EXPORTER_SETTINGS = (
     "web_config_file",
     "registry_dir",
     "exchange",
+    "replication",
+    "host_name",
     "catalogue",
     *BUDGET_SETTINGS,
     *HEALTH_SETTINGS,
@@ -99,7 +105,7 @@ UP_SETTINGS = (
     *WORKER_SETTINGS,
 )
 
-SUPERVISED = "end in order once standard input does, as a supervisor's pipe does when the supervisor is gone"
+SUPERVISED = "end in order when standard input ends, such as a supervisor's pipe"
 
 
 def add(commands: Commands) -> None:
@@ -107,36 +113,39 @@ def add(commands: Commands) -> None:
     up = add_command(commands, "up", "run the whole fleet: workers and exporter", UP_EXAMPLES)
     up.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(up, *UP_SETTINGS)
+    need_extra(up, "fleet")
     up.set_defaults(run=run_up)
 
     worker = add_command(commands, "worker", "run one worker: consume and count its shards", WORKER_EXAMPLES)
-    worker.add_argument("--shards", type=shards, required=True, metavar="N[,N]…", help="the shards that it owns")
+    worker.add_argument("--shards", type=shards, required=True, metavar="N[,N]…", help="the shards to own")
     worker.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(worker, *WORKER_SETTINGS)
+    need_extra(worker, "fleet")
     worker.set_defaults(run=run_worker)
 
     exporter = add_command(commands, "exporter", "serve metrics, health and readiness over HTTP", EXPORTER_EXAMPLES)
     exporter.add_argument("--supervised", action="store_true", help=SUPERVISED)
     add_settings(exporter, *EXPORTER_SETTINGS)
+    need_extra(exporter, "fleet")
     exporter.set_defaults(run=run_exporter)
 
 
 def shards(text: str) -> tuple[int, ...]:
-    """The shards of `0,2`, ascending.
+    """Parse shards such as `0,2`, in ascending order.
 
     Raises:
         argparse.ArgumentTypeError: it isn't a list of whole numbers, each once.
     """
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() for part in parts) or len({*map(int, parts)}) < len(parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of shards like 0,2, each once")
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a list of different shards, such as 0,2")
     return tuple(sorted(map(int, parts)))
 
 
 def run_up(args: argparse.Namespace) -> int:
     """Run the fleet until it is told to stop."""
     from busmon import logs
-    from busmon.fleet import parent, up
+    from busmon.fleet.supervisor import parent, up
 
     if args.supervised:
         parent.watch()
@@ -153,22 +162,28 @@ def run_up(args: argparse.Namespace) -> int:
 def run_worker(args: argparse.Namespace) -> int:
     """Run one worker until it is told to stop; its number in the fleet is its lowest shard's."""
     from busmon import logs
-    from busmon.fleet import parent, worker
+    from busmon.fleet.supervisor import parent
+    from busmon.fleet.worker import kind, worker
+    from busmon.settings import limits
 
     if args.supervised:
         parent.watch()
     settings, number = settings_from(args), args.shards[0]
     logs.configure(settings, "worker", worker=number)
+    limits.require(len(args.shards))
+    if not args.supervised:
+        kind.require_kind(settings)
     return worker.run(settings, args.shards, number)
 
 
 def run_exporter(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from busmon import exporter, logs
-    from busmon.fleet import parent
+    from busmon import logs
+    from busmon.exporter.server import server
+    from busmon.fleet.supervisor import parent
 
     if args.supervised:
         parent.watch()
     settings = settings_from(args)
     logs.configure(settings, "exporter")
-    return exporter.run(settings)
+    return server.run(settings)

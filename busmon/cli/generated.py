@@ -1,4 +1,4 @@
-"""What `rules build` and `dashboards build` share: files made from the thresholds, written or only compared.
+"""The common part of `rules build` and `dashboards build`: files made from the thresholds, written or only compared.
 
 Both take the same arguments and print the same lines; what the files hold is theirs to say.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from busmon.cli.commands import Commands, add_command
 from busmon.errors import UserError
-from busmon.plurals import counted
+from busmon.plurals import format_count
 
 
 def add_build(
@@ -22,10 +22,10 @@ def add_build(
         metavar="DIR",
         nargs="?",
         type=Path,
-        help=f"where to (default: {directory}, where that is, as in a checkout)",
+        help=f"directory to write to (default: {directory}, if it exists, as in a checkout)",
     )
     build.add_argument("--thresholds", metavar="FILE", type=Path, help="thresholds that differ from the built-in ones")
-    build.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file would change")
+    build.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
     build.set_defaults(default_directory=Path(directory))
     return build
 
@@ -47,5 +47,5 @@ def write(args: argparse.Namespace, files: Mapping[str, str]) -> int:
     for path in differing:
         print(f"{path}: {'differs' if args.check else 'written'}")
     verb = ("differs" if len(differing) == 1 else "differ") if args.check else "changed"
-    print(f"{counted(len(files), 'file')}, {len(differing)} {verb}")
+    print(f"{format_count(len(files), 'file')}, {len(differing)} {verb}")
     return 1 if args.check and differing else 0

@@ -11,7 +11,7 @@ def add_labels(command: argparse.ArgumentParser, meaning: str) -> None:
 
 
 def labels_from(args: argparse.Namespace, command: str) -> dict[str, str]:
-    """The labels by key, the last value of each.
+    """Parse labels by key; the last value of a key applies.
 
     Raises:
         UserError: one isn't KEY=VALUE; the line begins with the command.

@@ -12,7 +12,7 @@ SETTINGS = {setting.name: setting for setting in SCHEMA}
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add the flags of these settings; `settings_from` reads them."""
     group = parser.add_argument_group(
-        "settings", "a flag comes before the environment, and that before busmon.toml; see `busmon settings`"
+        "settings", "a flag overrides the environment, which overrides busmon.toml; see `busmon settings`"
     )
     for setting in map(SETTINGS.__getitem__, names):
         group.add_argument(
@@ -25,7 +25,7 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
-    """The settings, flags of this command line first.
+    """Return the settings; flags of this command line come first.
 
     Raises:
         SettingsError: a value isn't accepted; the line names the setting and where it came from.
@@ -40,4 +40,6 @@ def require_registry_dir(registry_dir: Path) -> None:
         UserError: it isn't a directory.
     """
     if not registry_dir.is_dir():
-        raise UserError(f"{registry_dir} is no directory; name the fleet's with --registry-dir or BUSMON_REGISTRY_DIR")
+        raise UserError(
+            f"{registry_dir} isn't a directory; name the fleet's with --registry-dir or BUSMON_REGISTRY_DIR"
+        )

@@ -11,7 +11,7 @@ from busmon.cli.commands import Commands, add_command
 from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
-from busmon.plurals import counted
+from busmon.plurals import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,21 +28,21 @@ examples:
   busmon publish backup_size_bytes 73400320 --type gauge --outlives-source -l db=main
   busmon publish - < samples.jsonl
 
-A counter's value is an increment, a histogram's or summary's one observation. A gauge's value stays in the
-scrape for as long as a silent agent's does (BUSMON_PRESENCE_TTL_SECONDS, 5 minutes). With --outlives-source, or where
-the catalogue says so, the value stays until a later one comes: state this for the result of a job.
+A counter's value is an increment; a histogram's or summary's is one observation. A gauge's value stays in the scrape
+for BUSMON_PRESENCE_TTL_SECONDS (5 minutes). With --outlives-source, or if the catalogue says so, the value stays until
+a later one arrives: use this for the result of a job.
 
-Lines of standard input are samples as the wire format has them:
+Lines of standard input are samples of the wire format:
   {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 42}
-A bad line is named and costs nothing but itself.
+An invalid line is reported and skipped.
 
-While the broker is away, restarts or gives no confirm, or a queue is full, the command retries in both forms, with
-growing pauses, for --retry-seconds (30) without a success. The fleet counts a sample once, however often it was sent.
-What retrying doesn't help is told at once: a wrong user, password, virtual host or exchange.
+While the broker is unreachable, restarts or doesn't confirm, or a queue is full, the command retries with backoff, for
+--retry-seconds (30) without a success. The fleet counts a sample once, however often it was sent. A wrong user,
+password, virtual host or exchange fails at once.
 
 exit status:
   0  every sample is confirmed: a queue has stored it
-  1  not every sample: the broker refused it or the retries ended, or a line was bad
+  1  not every sample: the broker refused it, the retries ended, or a line was invalid
   2  a mistake on the command line or in the settings; nothing was sent
 """
 
@@ -58,7 +58,7 @@ def add(commands: Commands) -> None:
         "publish",
         "publish a sample, or samples from standard input",
         EXAMPLES,
-        description="Publish one sample, or all that standard input has, and wait until a queue has stored them.",
+        description="Publish one sample, or all samples of standard input, and wait until a queue has stored them.",
     )
     single = (
         "busmon publish NAME VALUE [--type T] [--outlives-source] [-l KEY=VALUE]... [--agent A] [--retry-seconds S]"
@@ -66,21 +66,23 @@ def add(commands: Commands) -> None:
     publish.usage = f"{single}\n       busmon publish - [--agent A] [--retry-seconds S]"
     publish.add_argument("name", metavar="NAME", help="the metric, or - for samples from standard input")
     publish.add_argument("value", metavar="VALUE", nargs="?", help="a number")
-    publish.add_argument("--type", metavar="T", help="counter, gauge, histogram or summary, where no catalogue says it")
+    publish.add_argument(
+        "--type", metavar="T", help="counter, gauge, histogram or summary, if no catalogue names the metric"
+    )
     publish.add_argument(
         "--outlives-source",
         action="store_true",
-        help="the gauge's last value stays in the scrape, where no catalogue says it",
+        help="keep the gauge's last value in the scrape, if no catalogue names the metric",
     )
     add_labels(publish, "a label; repeat it for more")
-    publish.add_argument("--agent", metavar="A", default="cli", help="who publishes (default: cli)")
+    publish.add_argument("--agent", metavar="A", default="cli", help="the publishing agent (default: cli)")
     publish.add_argument(
         "--retry-seconds",
         metavar="S",
         default=str(RETRY_SECONDS),
-        help=f"how long to retry without a success; 0 tries once (default: {RETRY_SECONDS:g})",
+        help=f"time to retry without a success; 0 tries once (default: {RETRY_SECONDS:g})",
     )
-    publish.add_argument("-v", "--verbose", action="store_true", help="say what was published")
+    publish.add_argument("-v", "--verbose", action="store_true", help="print each confirmed sample")
     add_settings(publish, "amqp_url", "exchange", "catalogue")
     publish.set_defaults(run=run)
 
@@ -181,7 +183,7 @@ class _Sending:
         retry_seconds: float,
         confirmed: "Callable[[Sealed], None]" = lambda _sealed: None,
     ) -> None:
-        from busmon.bus.publisher import ConfirmedPublisher
+        from busmon.bus.publish.publisher import ConfirmedPublisher
         from busmon.publish.contract import word
         from busmon.publish.outbox import Outbox
         from busmon.publish.sender import new_origin
@@ -217,7 +219,7 @@ class _Sending:
 
     def _insist(self, attempt: "Callable[[], None]") -> None:
         """Retry until the attempt succeeds, while the broker is away or a queue is full."""
-        from busmon.bus.connection import reconnect_waits
+        from busmon.bus.connect.retry import reconnect_waits
 
         deadline, waits = time.monotonic() + self._retry_seconds, reconnect_waits()
         while True:
@@ -233,7 +235,7 @@ class _Sending:
 
 
 class _Account:
-    """What became of a stream's samples: said on stderr at the end, however that comes, and now and then before."""
+    """The account of a stream's samples: on stderr at any end, and now and then before."""
 
     def __init__(self) -> None:
         self.bad = self.read = self._confirmed = self._envelopes = 0
@@ -246,13 +248,13 @@ class _Account:
 
     def __exit__(self, *_: object) -> None:
         unknown = self.read - self._confirmed
-        said = f"{counted(self._confirmed, 'sample')} confirmed in {counted(self._envelopes, 'envelope')}"
+        said = f"{format_count(self._confirmed, 'sample')} confirmed in {format_count(self._envelopes, 'envelope')}"
         said += f", {unknown:,} not confirmed" if unknown else ""
-        said += f", {counted(self.bad, 'bad line')}" if self.bad else ""
+        said += f", {format_count(self.bad, 'invalid line')}" if self.bad else ""
         self._say(f"busmon: {said}")
 
     def reject(self, number: int, reason: str) -> None:
-        """Tell of a bad line."""
+        """Report an invalid line."""
         self.bad += 1
         self._say(f"busmon: line {number}: {reason}")
 
@@ -264,7 +266,7 @@ class _Account:
         if self._shows and now - self._shown_at >= _PROGRESS_SECONDS:
             self._shown_at = now
             rate = self._confirmed / max(now - self._began, _PROGRESS_SECONDS)
-            shown = f"{_CLEAR_LINE}{counted(self._confirmed, 'sample')} confirmed, {rate:,.0f} a second"
+            shown = f"{_CLEAR_LINE}{format_count(self._confirmed, 'sample')} confirmed, {rate:,.0f} a second"
             print(shown, end="", file=sys.stderr, flush=True)
 
     def _say(self, line: str) -> None:

@@ -18,13 +18,13 @@ from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import UserError
-from busmon.plurals import counted
+from busmon.plurals import format_count
 
 if TYPE_CHECKING:
-    from busmon.bus.quarantine import Quarantine, Step, Steps
-    from busmon.bus.quarantined import Quarantined
+    from busmon.bus.operator.quarantine import Quarantine, Step, Steps
+    from busmon.bus.operator.quarantined import Quarantined
 
-IDS = "An ID is a body's message_id, or, where it has none, the first 12 hex digits of the body's SHA-256."
+IDS = "An ID is a body's message_id or, without one, the first 12 hex digits of the body's SHA-256."
 
 LIST_EXAMPLES = f"""\
 examples:
@@ -49,8 +49,8 @@ examples:
   busmon quarantine replay --reason version
   busmon quarantine replay --all
 
-A body is published to the telemetry exchange as it once was, and leaves the quarantine when the broker has confirmed
-it. Ctrl-C stops after the body at hand. A body that the fleet still can't read comes back.
+A body is published unchanged to the telemetry exchange, and leaves the quarantine after the confirm. Ctrl-C stops after
+the present body. A body that is still invalid returns to the quarantine.
 
 {IDS}
 """
@@ -73,25 +73,25 @@ def add(commands: Commands) -> None:
     actions = add_group(
         commands,
         "quarantine",
-        "look at, replay or delete what the fleet refused",
-        "Invalid bodies, and bodies that killed workers, each with the reason.",
+        "list, show, replay or delete quarantined bodies",
+        "Invalid bodies, and bodies that killed workers, each with its reason.",
     )
     _add_list(actions)
     _add_show(actions)
-    replay = _add(actions, "replay", "publish bodies again, as they once were", REPLAY_EXAMPLES)
+    replay = _add(actions, "replay", "publish bodies again, unchanged", REPLAY_EXAMPLES)
     _add_choice(replay)
     replay.add_argument("--all", action="store_true", help="every body")
     replay.set_defaults(run=run_replay, wrong=replay.error)
-    purge = _add(actions, "purge", "delete bodies, without a choice all of them", PURGE_EXAMPLES)
+    purge = _add(actions, "purge", "delete bodies; all of them without IDs or --reason", PURGE_EXAMPLES)
     _add_choice(purge)
-    purge.add_argument("--yes", action="store_true", help="really delete them")
+    purge.add_argument("--yes", action="store_true", help="confirm the deletion")
     purge.set_defaults(run=run_purge, wrong=purge.error)
 
 
 def _add_list(actions: Commands) -> None:
     parser = _add(actions, "list", "list the bodies, the oldest first", LIST_EXAMPLES)
     parser.add_argument(
-        "--limit", type=whole(1), default=DEFAULT_LIMIT, metavar="N", help="at most so many (default: %(default)s)"
+        "--limit", type=whole(1), default=DEFAULT_LIMIT, metavar="N", help="maximum number (default: %(default)s)"
     )
     parser.add_argument("--reason", help="only the bodies with this reason")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -100,20 +100,20 @@ def _add_list(actions: Commands) -> None:
 
 def _add_show(actions: Commands) -> None:
     parser = _add(actions, "show", "show a body and its headers", SHOW_EXAMPLES)
-    parser.add_argument("id", metavar="ID", help="as `list` prints it")
-    parser.add_argument("--raw", action="store_true", help="write the body alone, as it is")
+    parser.add_argument("id", metavar="ID", help="an ID that `list` prints")
+    parser.add_argument("--raw", action="store_true", help="write only the body, unchanged")
     parser.add_argument(
         "--max-bytes",
         type=whole(1),
         default=DEFAULT_SHOWN_BYTES,
         metavar="N",
-        help="show at most so much of the body (default: %(default)s)",
+        help="maximum bytes of the body to show (default: %(default)s)",
     )
     parser.set_defaults(run=run_show)
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", metavar="ID", nargs="*", help="as `list` prints it")
+    parser.add_argument("ids", metavar="ID", nargs="*", help="an ID that `list` prints")
     parser.add_argument("--reason", help="every body with this reason")
 
 
@@ -127,10 +127,10 @@ def run_list(args: argparse.Namespace) -> int:
     """Print a table, or JSON."""
     from busmon.cli import quarantine_text
 
-    chosen = _chosen([], args.reason)
-    with _opened(args) as quarantine:
+    chosen = _choose([], args.reason)
+    with _open(args) as quarantine:
         total = quarantine.total()
-        found = (quarantine_text.row(step.body) for step in _watched(quarantine.look()) if chosen(step.body))
+        found = (quarantine_text.row(step.body) for step in _watch(quarantine.look()) if chosen(step.body))
         rows = nsmallest(args.limit, found, key=lambda row: row.quarantined_at or 0)
     if args.json:
         print(json.dumps({"total": total, "bodies": [row._asdict() for row in rows]}, indent=2))
@@ -143,8 +143,8 @@ def run_show(args: argparse.Namespace) -> int:
     """Print every body with this ID; there may be copies."""
     from busmon.cli import quarantine_text
 
-    with _opened(args) as quarantine:
-        found = [step.body for step in _watched(quarantine.look()) if step.body.identity == args.id]
+    with _open(args) as quarantine:
+        found = [step.body for step in _watch(quarantine.look()) if step.body.identity == args.id]
     if not found:
         raise _unknown([args.id])
     if args.raw:
@@ -157,35 +157,36 @@ def run_show(args: argparse.Namespace) -> int:
 def run_replay(args: argparse.Namespace) -> int:
     """Replay what was chosen."""
     if [bool(args.ids), args.reason is not None, args.all].count(True) != 1:
-        args.wrong("say what to replay: IDs, or --reason, or --all")
-    with _opened(args) as quarantine:
-        return _follow(quarantine.replay(_chosen(args.ids, args.reason)), args.ids, "replayed")
+        args.wrong("expected what to replay: IDs, --reason or --all")
+    with _open(args) as quarantine:
+        return _follow(quarantine.replay(_choose(args.ids, args.reason)), args.ids, "replayed")
 
 
 def run_purge(args: argparse.Namespace) -> int:
     """Delete what was chosen, or everything."""
     if args.ids and args.reason is not None:
-        args.wrong("say what to delete: IDs, or --reason, or neither for everything")
-    with _opened(args) as quarantine:
+        args.wrong("expected IDs or --reason, not both; without them everything is deleted")
+    with _open(args) as quarantine:
         if not args.yes:
             raise UserError(
-                f"nothing deleted of {counted(quarantine.total(), 'body')}: this can't be undone, so it takes --yes"
+                f"nothing deleted of {format_count(quarantine.total(), 'body')}: "
+                "this can't be undone; confirm with --yes"
             )
         if args.ids or args.reason is not None:
-            return _follow(quarantine.delete(_chosen(args.ids, args.reason)), args.ids, "deleted")
-        print(f"{counted(quarantine.delete_all(), 'body')} deleted")
+            return _follow(quarantine.delete(_choose(args.ids, args.reason)), args.ids, "deleted")
+        print(f"{format_count(quarantine.delete_all(), 'body')} deleted")
     return 0
 
 
-def _opened(args: argparse.Namespace) -> "Quarantine":
-    from busmon.bus.quarantine import Quarantine
-    from busmon.bus.topology import load
+def _open(args: argparse.Namespace) -> "Quarantine":
+    from busmon.bus.operator.quarantine import Quarantine
+    from busmon.bus.topology.topology import load
 
     settings = settings_from(args)
-    return Quarantine(settings.amqp_url, load(settings.topology, settings.exchange))
+    return Quarantine(settings.amqp_url, load(settings.topology, settings.exchange, settings.replication))
 
 
-def _chosen(ids: list[str], reason: str | None) -> "Callable[[Quarantined], bool]":
+def _choose(ids: list[str], reason: str | None) -> "Callable[[Quarantined], bool]":
     if ids:
         return lambda body: body.identity in ids
     return lambda body: reason is None or body.cause.reason == reason
@@ -193,7 +194,7 @@ def _chosen(ids: list[str], reason: str | None) -> "Callable[[Quarantined], bool
 
 def _unknown(ids: list[str]) -> UserError:
     return UserError(
-        f"no body in quarantine has the ID {', '.join(map(repr, ids))}; `busmon quarantine list` lists them"
+        f"the quarantine has no body with the ID {', '.join(map(repr, ids))}; `busmon quarantine list` lists them"
     )
 
 
@@ -202,12 +203,12 @@ def _follow(steps: "Steps", ids: list[str], done: str) -> int:
     settled: list[str] = []
     stopped = ""
     with _signals() as signals, closing(steps):
-        for step in _watched(steps):
+        for step in _watch(steps):
             settled += [step.body.identity] if step.settled else []
             if signals:
                 stopped = f"; stopped after {step.position} of {step.total}"
                 break
-    print(f"{counted(len(settled), 'body')} {done}{stopped}")
+    print(f"{format_count(len(settled), 'body')} {done}{stopped}")
     if stopped:
         return 128 + signals[0]
     if missing := [identity for identity in ids if identity not in settled]:
@@ -215,8 +216,8 @@ def _follow(steps: "Steps", ids: list[str], done: str) -> int:
     return 0
 
 
-def _watched(steps: "Steps") -> "Iterator[Step]":
-    """The steps, with a line on the terminal that is drawn over and over; nothing where there is no terminal."""
+def _watch(steps: "Steps") -> "Iterator[Step]":
+    """Yield the steps, and show them in one line that is redrawn; without a terminal show nothing."""
     if not sys.stderr.isatty():
         yield from steps
         return
@@ -225,7 +226,7 @@ def _watched(steps: "Steps") -> "Iterator[Step]":
         for step in steps:
             if time.monotonic() - drawn_at >= REDRAW_SECONDS:
                 drawn_at = time.monotonic()
-                print(f"\r{step.position} of {step.total} looked at", end="", file=sys.stderr, flush=True)
+                print(f"\r{step.position} of {step.total} examined", end="", file=sys.stderr, flush=True)
             yield step
     finally:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -233,7 +234,7 @@ def _watched(steps: "Steps") -> "Iterator[Step]":
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM, noted; the second one does what it always did."""
+    """Note Ctrl-C and SIGTERM in the list that it yields; a second signal has its usual effect."""
     noted: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

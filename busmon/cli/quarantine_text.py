@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from busmon.bus.quarantined import Quarantined
-from busmon.cli.printable import printable
+from busmon.bus.operator.quarantined import Quarantined
+from busmon.printable import escape
 
 HEADINGS = ("ID", "QUARANTINED (UTC)", "REASON", "AGENT", "ROUTING KEY", "BYTES")
 BYTES_A_LINE = 16
 
 
 class Row(NamedTuple):
-    """What `list` says of a body; times in seconds since the epoch, size in bytes."""
+    """A body's row in `list`; times in seconds since the epoch, size in bytes."""
 
     id: str
     quarantined_at: float | None
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 def row(body: Quarantined) -> Row:
-    """The body, without what it holds."""
+    """Return the row of a body, without its contents."""
     cause = body.cause
     return Row(
         body.identity,
@@ -42,7 +42,7 @@ def row(body: Quarantined) -> Row:
 
 
 def table(rows: Sequence[Row], total: int) -> str:
-    """A line a body, and how many there are."""
+    """Format a line for each body, and their number."""
     if not total:
         return "the quarantine is empty"
     lines = [HEADINGS, *(_cells(row) for row in rows)]
@@ -52,12 +52,12 @@ def table(rows: Sequence[Row], total: int) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    words = map(printable, (row.reason, row.agent, row.routing_key))
-    return (printable(row.id), _moment(row.quarantined_at), *words, str(row.size))
+    words = map(escape, (row.reason, row.agent, row.routing_key))
+    return (escape(row.id), _moment(row.quarantined_at), *words, str(row.size))
 
 
 def page(body: Quarantined, max_bytes: int) -> str:
-    """All that is known of a body, and its beginning."""
+    """Describe all that is known of a body, and show its beginning."""
     said = row(body)
     properties = {
         name: value for name, value in vars(body.properties).items() if value is not None and name != "headers"
@@ -74,14 +74,14 @@ def page(body: Quarantined, max_bytes: int) -> str:
         *((f"header {name}", value) for name, value in sorted((body.properties.headers or {}).items())),
     ]
     width = max(len(name) for name, _ in facts)
-    lines = [f"{printable(name):<{width}}  {printable(str(value))}".rstrip() for name, value in facts]
+    lines = [f"{escape(name):<{width}}  {escape(str(value))}".rstrip() for name, value in facts]
     rest = len(body.body) - max_bytes
     end = [f"… and {rest} bytes more"] if rest > 0 else []
-    return "\n".join([*lines, "", *_shown(body.body[:max_bytes]), *end])
+    return "\n".join([*lines, "", *_show(body.body[:max_bytes]), *end])
 
 
-def _shown(content: bytes) -> Iterable[str]:
-    """As text if it is text, the last character of which may be cut off, else as hexadecimal digits."""
+def _show(content: bytes) -> Iterable[str]:
+    """Show text as it is, whose last character may be cut off, and other content as hexadecimal digits."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:

@@ -8,36 +8,35 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from busmon.cli import rejected
+from busmon.cli import moving, rejected
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, require_registry_dir, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
-from busmon.plurals import counted
+from busmon.plurals import format_count
 from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
     from busmon.catalogue.family import Family
     from busmon.registry.admission.families import Families
-    from busmon.registry.upkeep.requests import Request
+    from busmon.registry.operator.requests import Request
 
 SHOW_EXAMPLES = """\
 examples:
-  busmon registry show                       shards, families, and what is left of their budgets
+  busmon registry show                       shards, families, and the use of their budgets
   busmon registry show --json                the same, for a program
 
-It takes no lock: a fleet may run in the directory, or none.
+It takes no lock, so a fleet may run in the directory.
 """
 
 DROP_EXAMPLES = """\
 examples:
   busmon registry drop queue_size            all series of the family
   busmon registry drop queue_size -l queue=tasks
-  busmon registry drop queue_size --dry-run  how many that would be
-  busmon registry drop --agent telegraf-1    the metrics that an agent had taken up, and its label values
+  busmon registry drop queue_size --dry-run  print their number only
+  busmon registry drop --agent telegraf-1    the metrics that an agent had adopted, and its label values
 
-The owner of each shard removes its series within a second or two; a shard that nobody owns is opened by the command
-itself. A series that is published again starts at 0. When the last one is gone, a changed catalogue may define the
-family anew.
+The owner of each shard removes its series within two seconds. The command opens shards without an owner itself. A
+series that is published again starts at 0. After a family's last series, a changed catalogue may redefine the family.
 """
 
 _POLL_SECONDS = 0.05
@@ -48,12 +47,13 @@ def add(commands: Commands) -> None:
     actions = add_group(
         commands,
         "registry",
-        "show what the shards' files hold and what was rejected, or remove series",
-        "The registry directory: what its files hold, by which budgets, and the removal of series.",
+        "show shards, series and rejected samples, or remove series",
+        "The registry directory: its series and budgets, rejected samples, and the removal of series.",
     )
     _add_show(actions)
     rejected.add(actions)
     _add_drop(actions)
+    moving.add(actions)
 
 
 def _add_show(actions: Commands) -> None:
@@ -86,8 +86,10 @@ def _add_drop(actions: Commands) -> None:
         description="Remove a family's series, or those with certain labels, from every shard.",
     )
     drop.add_argument("name", metavar="NAME", nargs="?", help="the family's name, as in `busmon registry show`")
-    drop.add_argument("--agent", metavar="NAME", help="what this agent took, in place of a family")
-    drop.add_argument("--user", metavar="NAME", help="with --agent: only what this user's agent took")
+    drop.add_argument(
+        "--agent", metavar="NAME", help="remove this agent's adopted metrics and label values, instead of a family"
+    )
+    drop.add_argument("--user", metavar="NAME", help="with --agent: only of this user")
     drop.add_argument(
         "-l",
         "--label",
@@ -98,8 +100,8 @@ def _add_drop(actions: Commands) -> None:
         default=[],
         help="only series with this label; may be repeated",
     )
-    drop.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be removed")
-    drop.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="how long to wait (default: 30)")
+    drop.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
+    drop.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="time to wait (default: 30)")
     add_settings(drop, "registry_dir", "catalogue")
     drop.set_defaults(run=run_drop)
 
@@ -107,7 +109,7 @@ def _add_drop(actions: Commands) -> None:
 def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} isn't NAME=VALUE")
     return name, value
 
 
@@ -118,13 +120,13 @@ def run_show(args: argparse.Namespace) -> int:
     """Print what the directory holds."""
     from busmon.catalogue import Catalogue
     from busmon.registry.admission.budgets import Budgets
-    from busmon.registry.upkeep import report
+    from busmon.registry.operator import inventory
 
     settings = settings_from(args)
     require_registry_dir(settings.registry_dir)
     catalogue, budgets = Catalogue.load(settings.catalogue), Budgets.of(settings)
-    found = report.report(settings.registry_dir, catalogue, budgets, settings.max_adopted_families)
-    print(json.dumps(report.document(found), indent=2) if args.json else report.text(found, time.time()))
+    found = inventory.take_inventory(settings.registry_dir, catalogue, budgets, settings.max_adopted_families)
+    print(json.dumps(inventory.document(found), indent=2) if args.json else inventory.text(found, time.time()))
     return 0
 
 
@@ -140,46 +142,46 @@ def run_drop(args: argparse.Namespace) -> int:
     require_registry_dir(settings.registry_dir)
     families = Families(settings.registry_dir, Catalogue.load(settings.catalogue), settings.max_adopted_families)
     if (args.name is None) == (args.agent is None) or (args.agent is None and args.user is not None):
-        raise UserError("expected a family's NAME, or --agent NAME, which may have a --user NAME")
+        raise UserError("expected a family's NAME, or --agent NAME with an optional --user NAME")
     if args.agent is not None:
         return _drop_agent(args, settings.registry_dir, families)
-    family = _named(families, args.name)
+    family = _find(families, args.name)
     if unknown := sorted(labels.keys() - {*family.labelnames}):
         raise UserError(f"{args.name} has no label {unknown[0]!r}; expected one of: {', '.join(family.labelnames)}")
     if args.dry_run:
         removed = _count(settings.registry_dir, family, labels)
     else:
-        removed = _answered(settings.registry_dir, families, args.name, labels, args.timeout)
+        removed = _ask_owners(settings.registry_dir, families, args.name, labels, args.timeout)
     shards = sum(1 for series in removed.values() if series)
     verb = "would be removed" if args.dry_run else "removed"
-    print(f"{sum(removed.values())} series of {args.name} in {counted(shards, 'shard')} {verb}")
+    print(f"{sum(removed.values())} series of {args.name} in {format_count(shards, 'shard')} {verb}")
     return 0
 
 
 def _drop_agent(args: argparse.Namespace, registry_dir: Path, families: "Families") -> int:
     """Remove what an agent took from every shard, and print how much."""
-    from busmon.registry.upkeep import survey
+    from busmon.registry.admission import survey
 
     if args.labels:
-        raise UserError("expected no --label beside --agent: all that the agent took is removed")
-    took = survey.taken_by(registry_dir, families, args.agent, args.user)
+        raise UserError("--label can't be combined with --agent, which removes everything that the agent took")
+    took = survey.count_taken(registry_dir, families, args.agent, args.user)
     if not args.dry_run:
-        _answered(registry_dir, families, "", {}, args.timeout, agent=args.agent, user=args.user)
+        _ask_owners(registry_dir, families, "", {}, args.timeout, agent=args.agent, user=args.user)
     verb = "would be removed" if args.dry_run else "removed"
     print(f"{took.series} series of {took.metrics} metrics and {took.values} label values of {args.agent} {verb}")
     return 0
 
 
-def _named(families: "Families", name: str) -> "Family":
+def _find(families: "Families", name: str) -> "Family":
     written = {family.name: family for family in families.frozen()}
     if name not in written:
         hint = suggestion(name, written, "`busmon registry show` lists all families")
-        raise UserError(f"no family that is named {name!r} has series; {hint}")
+        raise UserError(f"no family {name!r} has series; {hint}")
     return written[name]
 
 
 def _count(registry_dir: Path, family: "Family", labels: Mapping[str, str]) -> dict[int, int]:
-    from busmon.registry.upkeep import survey
+    from busmon.registry.admission import survey
 
     found = dict.fromkeys(survey.shards(registry_dir), 0)
     for series in survey.series(registry_dir, [family])[family.name]:
@@ -187,7 +189,7 @@ def _count(registry_dir: Path, family: "Family", labels: Mapping[str, str]) -> d
     return found
 
 
-def _answered(  # noqa: PLR0913 - a family with labels, or an agent with its user
+def _ask_owners(  # noqa: PLR0913 - a family with labels, or an agent with its user
     registry_dir: Path,
     families: "Families",
     name: str,
@@ -197,8 +199,9 @@ def _answered(  # noqa: PLR0913 - a family with labels, or an agent with its use
     agent: str = "",
     user: str | None = None,
 ) -> dict[int, int]:
-    """Have every shard's owner remove them, or do it where there is none; how many by shard."""
-    from busmon.registry.upkeep import requests, survey
+    """Let every shard's owner remove them, or remove them without an owner; return their number by shard."""
+    from busmon.registry.admission import survey
+    from busmon.registry.operator import requests
 
     shards, deadline = survey.shards(registry_dir), time.time() + timeout_seconds
     request = requests.ask(registry_dir, name, labels, deadline, agent=agent, user=user)
@@ -208,7 +211,7 @@ def _answered(  # noqa: PLR0913 - a family with labels, or an agent with its use
                 raise RegistryError(
                     f"shard {missing[0]} didn't answer in {timeout_seconds:g} s; `busmon registry show`"
                 )
-            for shard, removed in _dropped_unowned(registry_dir, families, missing, request):
+            for shard, removed in _drop_unowned(registry_dir, families, missing, request):
                 requests.answer(registry_dir, request, shard, removed)
             time.sleep(_POLL_SECONDS)
         return requests.answers(registry_dir, request)
@@ -216,12 +219,12 @@ def _answered(  # noqa: PLR0913 - a family with labels, or an agent with its use
         requests.withdraw(registry_dir, request)
 
 
-def _dropped_unowned(
+def _drop_unowned(
     registry_dir: Path, families: "Families", shards: list[int], request: "Request"
 ) -> Iterator[tuple[int, int]]:
-    """The shards that nobody owned, and how many series were removed from each."""
+    """Remove series from shards without an owner, and return their number by shard."""
+    from busmon.registry.operator import removal
     from busmon.registry.shard.shard import Shard
-    from busmon.registry.upkeep import removal
 
     for number in shards:
         try:

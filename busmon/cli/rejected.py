@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 from busmon.cli.commands import Commands, add_command
 from busmon.cli.options import add_settings, require_registry_dir, settings_from
-from busmon.cli.printable import printable
 from busmon.plurals import ago
+from busmon.printable import escape
 
 if TYPE_CHECKING:
-    from busmon.registry.rejected import RejectedSample
+    from busmon.registry.storage.rejected_samples import RejectedSample
 
 EXAMPLES = """\
 examples:
-  busmon registry rejected                   the last rejected samples, newest first: the metric, its value, and why
+  busmon registry rejected                   the last rejected samples, newest first: metric, value and reason
   busmon registry rejected --agent writer    of one agent
   busmon registry rejected --reason label_mismatch
   busmon registry rejected --json            the same, for a program
 
-Of each reason and agent each shard keeps the last 5, for at most 100 reasons and agents, with texts cut short. The
-samples are written once a second and survive restarts; how many there were is in busmon_samples_rejected_total. It
-takes no lock: a fleet may run in the directory, or none.
+Each shard keeps the last 5 of each reason and agent, for at most 100 such pairs, with long texts cut. They are written
+once a second and survive restarts. busmon_samples_rejected_total counts all rejected samples. It
+takes no lock, so a fleet may run in the directory.
 """
 
 
@@ -33,9 +33,9 @@ def add(actions: Commands) -> None:
     rejected = add_command(
         actions,
         "rejected",
-        "show the last samples that were not counted, and why",
+        "show the last rejected samples with the reason",
         EXAMPLES,
-        description="Show the last rejected samples of each reason and agent: metric, labels, value, and why.",
+        description="Show the last rejected samples of each reason and agent: metric, labels, value and detail.",
     )
     rejected.add_argument("--agent", metavar="NAME", help="only samples of this agent")
     rejected.add_argument("--reason", metavar="WORD", help="only samples with this reason, for example label_mismatch")
@@ -46,11 +46,11 @@ def add(actions: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the samples."""
-    from busmon.registry.rejected import Reader
+    from busmon.registry.storage.rejected_samples import RejectedReader
 
     directory = settings_from(args).registry_dir
     require_registry_dir(directory)
-    found = Reader(directory).read()
+    found = RejectedReader(directory).read()
     wanted = [
         sample
         for sample in found.samples
@@ -69,13 +69,13 @@ def _blocks(samples: Sequence["RejectedSample"], now: float) -> Iterator[str]:
     for sample in samples:
         labels = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sample.labels.items())
         series = f"{sample.name or '(no name)'}{f'{{{labels}}}' if labels else ''} {sample.value}"
-        yield printable(f"{ago(now - sample.at)}  {sample.agent}  {sample.reason}  {series}".rstrip())
-        yield printable(f"    {sample.why}")
+        yield escape(f"{ago(now - sample.at)}  {sample.agent}  {sample.reason}  {series}".rstrip())
+        yield escape(f"    {sample.why}")
 
 
 def _nothing(samples: Sequence["RejectedSample"]) -> str:
     if not samples:
-        return "no rejected sample is kept"
+        return "there is no rejected sample"
     agents, reasons = ({getattr(sample, member) for sample in samples} for member in ("agent", "reason"))
     known = f"agents: {', '.join(sorted(agents))}; reasons: {', '.join(sorted(reasons))}"
-    return printable(f"no rejected sample of that agent and reason is kept; {known}")
+    return escape(f"there is no rejected sample of that agent and reason; {known}")

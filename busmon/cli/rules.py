@@ -8,10 +8,10 @@ from busmon.cli.commands import Commands, add_command, add_group
 BUILD_EXAMPLES = """\
 examples:
   busmon rules build                         write docker/prometheus/rules/ from the built-in thresholds
-  busmon rules build --check                 say what would change, and exit with 1 if anything would
+  busmon rules build --check                 list changes, and exit with 1 if there is one
   busmon rules build --thresholds mine.toml /etc/prometheus/rules
 
-mine.toml holds only what differs from `busmon rules thresholds`:
+mine.toml contains only changes to the output of `busmon rules thresholds`:
   [QueueBackup]
   messages = 5000
 """
@@ -32,14 +32,14 @@ def add(commands: Commands) -> None:
     actions = add_group(
         commands,
         "rules",
-        "write the rules that Prometheus records and alerts by",
+        "write Prometheus' recording and alerting rules",
         "The recording and alerting rules for Prometheus.",
     )
     build = generated.add_build(
         actions,
         "write the rule files",
         BUILD_EXAMPLES,
-        description="Write the rule files of Prometheus into a directory.",
+        description="Write Prometheus' rule files into a directory.",
         directory="docker/prometheus/rules",
     )
     build.set_defaults(run=run_build)
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
         "thresholds",
         "print the built-in thresholds",
         THRESHOLDS_EXAMPLES,
-        description="Print the built-in thresholds: a TOML file, to take the tables from that are to change.",
+        description="Print the built-in thresholds as TOML. Copy the tables that you change.",
     )
     thresholds.set_defaults(run=run_thresholds)
 

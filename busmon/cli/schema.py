@@ -9,8 +9,8 @@ from busmon.cli.commands import Commands, add_command
 
 EXAMPLES = """\
 examples:
-  busmon schema > envelope.schema.json       what a body must be
-  busmon schema sample                       what `busmon publish -` takes on each line
+  busmon schema > envelope.schema.json       the schema of a body
+  busmon schema sample                       the schema of a line of `busmon publish -`
 """
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A schema that refers to nothing outside itself: the sample's is embedded in the envelope's."""
+    """Return a self-contained schema: the sample's is embedded in the envelope's."""
     document = _read(name)
     if name == "envelope":
         document["$defs"]["sample"] = _read("sample")

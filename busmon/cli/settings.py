@@ -9,9 +9,9 @@ from busmon.settings import CONFIG_VARIABLE, SCHEMA, Setting, Settings
 
 EXAMPLES = """\
 examples:
-  busmon settings                            what a command started here and now would use
+  busmon settings                            the settings that a command would use here
   BUSMON_CONFIG=/etc/busmon.toml busmon settings
-  busmon settings --workers 4                with a flag, too
+  busmon settings --workers 4                the same, with a flag
   busmon settings --json                     for a program
 """
 
@@ -20,11 +20,16 @@ PAGE = f"""\
 
 <!-- Written by `busmon settings --markdown > docs/settings.md`; a test keeps it in step. -->
 
-A setting's value comes from the first of: its flag, on the commands that use it; its environment variable; the TOML
-file `busmon.toml` in the working directory, or the one that `{CONFIG_VARIABLE}` names; its default. An empty variable
-counts as unset. `busmon settings` shows each value and where it came from, with passwords masked.
+A setting's value comes from the first of these:
 
-In the file a setting stands under its name, in its own type or as the text of a variable:
+1. its flag, on commands that use the setting;
+2. its environment variable; an empty variable counts as unset;
+3. the TOML file that `{CONFIG_VARIABLE}` names, or `busmon.toml` in the working directory;
+4. its default.
+
+`busmon settings` shows each value and its origin, with passwords masked.
+
+In the file a setting has its name as the key, and a value of its own type or the text of a variable:
 
 ```toml
 amqp_url = "amqps://fleet:secret@rabbit.example/%2F"
@@ -32,12 +37,13 @@ workers = 4
 catalogue = ["/etc/busmon/search.toml", "/etc/busmon/billing.toml"]
 ```
 
-Whatever holds a password can be read from a file of its own, as container platforms provide them: the variable
-`BUSMON_AMQP_URL_FILE` names a file with the value of `amqp_url`, and so on.
+`amqp_url` and `management_url` may list the nodes of a cluster; in a variable a comma stands between the URLs.
 
-A wrong value is one line that names the setting, where the value came from and what is accepted; the command then exits
-with status 2. An unknown name in the file is refused, too; a variable whose name is nearly a setting's isn't used,
-and a command says so on stderr.
+A file can provide each setting that may hold a password, as container platforms mount them. `BUSMON_AMQP_URL_FILE`
+names a file with the value of `amqp_url`, and so on.
+
+An invalid value is one line that names the setting, the origin and the accepted values, and exit status 2. An unknown
+name in the file is invalid too. A variable whose name resembles a setting's isn't used; commands warn of it on stderr.
 """
 
 
@@ -46,9 +52,9 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "settings",
-        "show every setting, its value and where it came from",
+        "show every setting, its value and its origin",
         EXAMPLES,
-        description="Show every setting, its value and where it came from; passwords are masked.",
+        description="Show every setting, its value and its origin, with passwords masked.",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(settings: Settings) -> str:
-    """A line a setting: its name, its value, where that came from."""
+    """Format a line for each setting: its name, value and origin."""
     rows = [(row.name, _value(settings, row), settings.origin(row.name)) for row in SCHEMA]
     name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{name:<{name_width}}  {value:<{value_width}}  {origin}" for name, value, origin in rows)
@@ -81,7 +87,7 @@ def _value(settings: Settings, row: Setting) -> str:
 
 
 def as_json(settings: Settings) -> str:
-    """The same and each setting's names, for a program; a value is text, as in an environment variable."""
+    """Return the same and each setting's names, for a program; a value is text, as in an environment variable."""
     return json.dumps(
         [
             {
@@ -101,7 +107,7 @@ def as_json(settings: Settings) -> str:
 
 
 def page() -> str:
-    """The reference page of all settings, in Markdown."""
+    """Write the reference page of all settings, in Markdown."""
     rows = [
         f"| `{row.name}` | `{row.variable}` | {row.help} | {_cell(row.kind.accepts)} | {_cell(row.default_text)} |"
         for row in SCHEMA

@@ -14,11 +14,12 @@ from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import EnvelopeError
+from busmon.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from busmon.bus.delivery import Delivery
+    from busmon.bus.frames.delivery import Delivery
     from busmon.wire.envelope import Envelope
     from busmon.wire.formats import Formats
 
@@ -29,17 +30,17 @@ examples:
   busmon tail -l status=failure -n 10            the next ten samples with this label
   busmon tail --json | jq .value
 
-Samples are shown as they are published: a counter's increments, a gauge's readings, observations. The fleet gets each
-of them, too. A queue of the command's own holds the last 1000 envelopes and drops its oldest; it is gone when the
-command ends. The broker's user must be allowed to declare and bind queues, as the operator's is.
+Samples are shown as published: a counter's increments, a gauge's readings, observations. The fleet receives them too.
+The command's own queue holds the last 1000 envelopes, drops its oldest, and is deleted at the end. The broker's user
+needs the operator's right to declare and bind queues.
 """
 
 
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
-"""What a value raises that is of another kind, out of any range or too deep."""
+"""Errors of a value of another kind, out of any range, or nested too deep."""
 
 _CONTROLS = re.compile("[\x7f-\x9f]")
-"""What a terminal obeys, too, and JSON doesn't escape by itself."""
+"""Control characters that JSON doesn't escape by itself."""
 
 
 class Seen(NamedTuple):
@@ -58,14 +59,14 @@ class Seen(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is shown: names and agents by patterns, labels by their values."""
+    """A filter of samples: names and agents by patterns, labels by values."""
 
     names: list[str]
     agents: list[str]
     labels: dict[str, str]
 
     def has(self, seen: Seen) -> bool:
-        """Whether a sample is to be shown."""
+        """Tell whether a sample is shown."""
         return (
             _any_matches(self.names, seen.name)
             and _any_matches(self.agents, seen.agent)
@@ -78,12 +79,14 @@ def add(commands: Commands) -> None:
     tail = add_command(
         commands,
         "tail",
-        "show live samples as they pass",
+        "show samples live",
         EXAMPLES,
-        description="Show the samples that agents publish, as they pass; the fleet gets them all the same.",
+        description="Show the samples that agents publish, live. The fleet receives them too.",
     )
-    tail.add_argument("names", metavar="NAME", nargs="*", help="only metrics of these names or patterns")
-    tail.add_argument("--agent", metavar="A", action="append", default=[], help="only this agent's; may be repeated")
+    tail.add_argument("names", metavar="NAME", nargs="*", help="only metrics with these names or patterns")
+    tail.add_argument(
+        "--agent", metavar="A", action="append", default=[], help="only samples of this agent; may be repeated"
+    )
     add_labels(tail, "only with this label; may be repeated")
     tail.add_argument("-n", "--count", metavar="N", type=whole(1), help="end after N samples")
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -93,7 +96,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show samples until there are enough, or until Ctrl-C."""
-    from busmon.bus.tap import tap
+    from busmon.bus.operator.tap import tap
     from busmon.wire.formats import Formats
 
     settings = settings_from(args)
@@ -118,7 +121,7 @@ def _any_matches(patterns: list[str], text: str) -> bool:
 
 
 def lines(delivery: "Delivery", formats: "Formats", wanted: Wanted, *, as_json: bool) -> "Iterator[str]":
-    """What is wanted of a delivery, a line a sample; stderr is told of what can't be shown."""
+    """Yield a line for each wanted sample of a delivery; report on stderr what can't be shown."""
     try:
         envelope = formats.decode(delivery)
         # What is in there is unchecked until the fold has looked at it; a tail shows what can be shown.
@@ -126,7 +129,7 @@ def lines(delivery: "Delivery", formats: "Formats", wanted: Wanted, *, as_json: 
             if wanted.has(seen):
                 yield _json(seen) if as_json else _line(seen)
     except (EnvelopeError, *_UNSHOWABLE) as error:
-        print(_printable(f"busmon: {delivery.routing_key}: not shown: {error}"), file=sys.stderr)
+        print(printable(f"busmon: {delivery.routing_key}: not shown: {error}"), file=sys.stderr)
 
 
 def _of_envelope(envelope: "Envelope", at: float) -> "Iterator[Seen]":
@@ -146,12 +149,7 @@ def _line(seen: Seen) -> str:
     at = datetime.fromtimestamp(seen.at, UTC).astimezone()
     labels = ",".join(f'{key}="{value}"' for key, value in seen.labels.items())
     series = f"{seen.name}{{{labels}}}" if labels else seen.name
-    return _printable(f"{at:%H:%M:%S.%f} {seen.agent:<16} {series} {_shown(seen.value)}")
-
-
-def _printable(text: str) -> str:
-    """The text without what a terminal would obey: anybody may have published it."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return printable(f"{at:%H:%M:%S.%f} {seen.agent:<16} {series} {_show(seen.value)}")
 
 
 def _json(seen: Seen) -> str:
@@ -161,7 +159,7 @@ def _json(seen: Seen) -> str:
     return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", said)
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(f"{one:g}" for one in value)
     return f"{value:g}" if isinstance(value, int | float) else str(value)

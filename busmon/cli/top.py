@@ -2,12 +2,12 @@
 
 import argparse
 
-from busmon.cli.commands import Commands, add_command
+from busmon.cli.commands import Commands, add_command, need_extra
 from busmon.cli.options import add_settings, settings_from
 
 EXAMPLES = """\
 examples:
-  busmon top                            watch the exporter at the address of the settings
+  busmon top                            watch the exporter of the settings
   busmon top --listen 10.0.0.7:9797     watch another
   busmon top --exporter-url 'https://me:secret@busmon.example:9797?cacertfile=/etc/busmon/ca.pem'
   busmon top --once | head              one frame, without a terminal
@@ -25,11 +25,12 @@ def add(commands: Commands) -> None:
         "top",
         "watch the fleet in this terminal",
         EXAMPLES,
-        description="Show the fleet's rates, latency, shards and workers, once a second. q or Ctrl-C leaves.",
+        description="Show the fleet's rates, latency, shards and workers, once a second. q or Ctrl-C exits.",
     )
-    parser.add_argument("--once", action="store_true", help="print one frame and leave; so too without a terminal")
-    parser.add_argument("--json", action="store_true", help="print the figures once, as JSON, and leave")
+    parser.add_argument("--once", action="store_true", help="print one frame and exit; the default without a terminal")
+    parser.add_argument("--json", action="store_true", help="print the figures once as JSON, and exit")
     add_settings(parser, "listen", "exporter_url")
+    need_extra(parser, "fleet")
     parser.set_defaults(run=run)
 
 
@@ -43,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from busmon.exporter import screen
-    from busmon.exporter.client import Client
-    from busmon.exporter.watch import watch
+    from busmon.top import screen
+    from busmon.top.client import Client
+    from busmon.top.terminal import watch
 
     settings, console = settings_from(args), Console()
     client = Client(settings.listen, settings.exporter_url)

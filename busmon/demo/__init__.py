@@ -1,1 +1,1 @@
-"""What shows busmon at work: a simulated agent platform, a private broker, an audit of totals."""
+"""The demo, run by `busmon demo`: a private broker, a fleet, the simulator, one live screen, an audit of totals."""

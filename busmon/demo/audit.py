@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from busmon.catalogue import Family
-from busmon.demo.totals import Series, Totals
+from busmon.simulator.totals import Series, Totals
 
 RELATIVE_TOLERANCE = 1e-9
 
@@ -38,12 +38,12 @@ class Line:
 
     @property
     def equal(self) -> bool:
-        """Whether every series is."""
+        """True if every series is equal."""
         return not self.differing
 
 
 def compare(published: Totals, exposition: str, families: Iterable[Family]) -> list[Line]:
-    """A line for the envelopes, and one for every sample name that was published or that one of the families counts.
+    """Compare totals: a line for the envelopes, and one for each sample name that was published or is scraped.
 
     What a side lacks is 0 there.
 
@@ -63,13 +63,13 @@ def compare(published: Totals, exposition: str, families: Iterable[Family]) -> l
         _line(ENVELOPES, {"": published.envelopes}, consumed),
         *(
             _line(name, published.series.get(name, {}), scraped.get(name, {}), may_have_others=name in measured)
-            for name in sorted(names)
+            for name in sorted(published.series.keys() | scraped.keys() - {ENVELOPES})
         ),
     ]
 
 
 def totals(exposition: str, names: Collection[str]) -> Series:
-    """A scrape's series of these sample names."""
+    """Read a scrape's series of these sample names."""
     found: Series = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -80,7 +80,7 @@ def totals(exposition: str, names: Collection[str]) -> Series:
 
 
 def table(lines: Sequence[Line]) -> Table:
-    """The lines for a person."""
+    """Write the lines for a person."""
     drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     drawn.add_column("counted", no_wrap=True)
     for column in ("series", "published", "scraped", ""):

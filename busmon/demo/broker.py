@@ -4,8 +4,6 @@ Its processes form one process group, which is killed when the last holder of th
 FIFO, so the kernel lets go for a holder that dies, however it dies. An object serves one thread.
 """
 
-import base64
-import http.client
 import json
 import os
 import re
@@ -13,9 +11,11 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
+from busmon import http
 from busmon.demo.rabbitmq import LOOPBACK, Address, environment, epmd, script, write_files
 from busmon.errors import BrokerUnreachableError, BusError
 
@@ -90,7 +90,7 @@ class PrivateNode:
         return f"http://guest:guest@{LOOPBACK}:{self.management_port}"
 
     def start(self) -> None:
-        """Starts the node and returns when it serves AMQP and the management API; after a stop, on its old ports.
+        """Start the node and wait until it serves AMQP and the management API; after a stop, on its old ports.
 
         Raises:
             UserError: RabbitMQ is not installed.
@@ -109,7 +109,7 @@ class PrivateNode:
                 self._address = None
 
     def stop(self) -> None:
-        """Ends every process of the node, whoever else holds its lease; does nothing to a node that isn't running.
+        """End every process of the node, whoever else holds its lease. A node that doesn't run is left alone.
 
         It kills: an orderly stop takes RabbitMQ six seconds, and what it has confirmed stands on disk either way.
         """
@@ -125,27 +125,27 @@ class PrivateNode:
     kill = stop
 
     def restart(self) -> None:
-        """Kills the node and starts it again on its old ports, with the queues it had."""
+        """Kill the node and start it again on its old ports, with the queues it had."""
         self.stop()
         self.start()
 
     def join(self) -> bool:
-        """Takes a lease of the node that another process started in this directory; False if none runs there."""
+        """Take a lease of the node that another process started in this directory; return False if none runs there."""
         try:
-            self._lease = self._opened_lease()
+            self._lease = self._open_lease()
         except OSError:
             return False
         self._address = Address.read(self.directory)
         return True
 
     def leave(self) -> None:
-        """Lets go of the lease: a node that nobody else holds ends."""
+        """Give the lease back: a node that nobody else holds ends."""
         if self._lease is not None:
             os.close(self._lease)
             self._lease = None
 
     def rabbitmqctl(self, *arguments: str) -> str:
-        """Runs RabbitMQ's own command line against this node and returns what it printed.
+        """Run RabbitMQ's own command line against this node and return its output.
 
         Raises:
             BusError: it exited with another status than 0.
@@ -165,36 +165,31 @@ class PrivateNode:
         return done.stdout
 
     def management(self, method: str, path: str, body: object = None) -> bytes:
-        """One request to the management API as user guest, for example `("GET", "/api/queues")`.
+        """Send one request to the management API as user guest, for example `("GET", "/api/queues")`.
 
         Raises:
             BrokerUnreachableError: no answer.
             BusError: it answered with a status of 400 or more.
         """
-        credentials = base64.b64encode(b"guest:guest").decode()
-        headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection(LOOPBACK, self.management_port, timeout=30)
+        headers = {**http.basic_authorization("guest", "guest"), "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
+            answer = http.Server(LOOPBACK, self.management_port, 30).request(method, path, headers, content)
+        except http.ERRORS as error:
             message = f"the private RabbitMQ node's management API: {error!r}"
             raise BrokerUnreachableError(message) from error
-        finally:
-            connection.close()
-        if response.status >= http.HTTPStatus.BAD_REQUEST:
-            message = f"{method} {path}: {response.status} {answer.decode(errors='replace')}"
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            message = f"{method} {path}: {answer.status} {answer.body.decode(errors='replace')}"
             raise BusError(message)
-        return answer
+        return answer.body
 
     def vhost(self, name: str) -> None:
-        """Creates a virtual host with full permissions for guest."""
+        """Create a virtual host with full permissions for guest."""
         self.management("PUT", f"/api/vhosts/{name}")
 
     def _boot(self) -> None:
         server = script("rabbitmq-server")
-        self._address = self._address or Address.unused()
+        self._address = self._address or Address.choose()
         write_files(self.directory, self._address)
         path = self.directory / "lease"
         path.unlink(missing_ok=True)
@@ -202,20 +197,20 @@ class PrivateNode:
         # Opened without waiting for a writer, which in turn couldn't open the FIFO before there is a reader.
         reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            self._lease = self._opened_lease()
+            self._lease = self._open_lease()
             os.set_blocking(reading, True)
             self._start_guard(reading, server, self._address)
         finally:
             os.close(reading)
         self._await_boot()
 
-    def _opened_lease(self) -> int:
-        """The FIFO's writing end; an OSError if nobody has the reading end open, which is to say, if no node runs."""
+    def _open_lease(self) -> int:
+        """Open the FIFO's writing end. It is an OSError if nobody has the reading end open: no node runs."""
         return os.open(self.directory / "lease", os.O_WRONLY | os.O_NONBLOCK)
 
     def _runs(self) -> bool:
         with suppress(OSError):
-            os.close(self._opened_lease())
+            os.close(self._open_lease())
             return True
         return False
 
@@ -248,7 +243,7 @@ class PrivateNode:
         return False
 
     def _reason(self) -> str:
-        """RabbitMQ's own explanation, else the first error it logged (those that follow are its consequences)."""
+        """Find RabbitMQ's own explanation, else the first error that it logged; later ones are its consequences."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         explained = [line for line in lines if line.startswith("ERROR: ")]
         errors = [re.sub(r"^.*\[error\] <[0-9.]+> *", "", line) for line in lines if "[error]" in line]

@@ -15,7 +15,7 @@ from types import FrameType
 
 from busmon.errors import DemoError
 
-# Not the working directory: what lies there must not stand in for a module of the standard library.
+# Not the working directory: a file there must not shadow a module of the standard library.
 BUSMON = (sys.executable, "-P", "-m", "busmon")
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,12 +34,12 @@ class Interrupts:
             signal.signal(number, self._take)
 
     def hold(self) -> None:
-        """From now on let nothing interrupt: the end is under way."""
+        """Ignore all interrupts from now on: the end is under way."""
         self._held += 1
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let nothing interrupt the block; what came in meanwhile interrupts after it."""
+    def delay(self) -> Iterator[None]:
+        """Delay interrupts until the block's end."""
         self._held += 1
         try:
             yield
@@ -122,6 +122,6 @@ class Child:
         self._process.wait()
 
     def last_line(self) -> str:
-        """The last line that it printed."""
+        """Return the last line that the process printed."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it printed nothing"

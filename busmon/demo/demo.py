@@ -4,6 +4,7 @@ Unattended, it stops publishing after so many seconds, waits until everything is
 what was published against what is scraped. It ends every process that it started, however it ends. Main thread.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,14 +16,14 @@ from rich.console import Console
 from busmon.catalogue import Catalogue
 from busmon.demo import audit, stage
 from busmon.demo.children import Child, Interrupts
-from busmon.demo.totals import Totals
 from busmon.errors import DemoError, ExporterUnreachableError
-from busmon.exporter import screen
-from busmon.exporter.client import Client
-from busmon.exporter.watch import watch
-from busmon.fleet import parent
-from busmon.plurals import counted
+from busmon.fleet.supervisor import parent
+from busmon.plurals import format_count
 from busmon.settings import Settings
+from busmon.simulator.totals import Totals
+from busmon.top import screen
+from busmon.top.client import Client
+from busmon.top.terminal import watch
 
 INTERRUPTED = 130
 AGENTS, RATE, SEED = 12, 40, 1
@@ -39,7 +40,7 @@ PROGRESS_SECONDS = 3.0
 
 
 def run(settings: Settings, seconds: float | None) -> int:
-    """Play the demo; returns the exit status.
+    """Play the demo, and return the exit status.
 
     Args:
         settings: the broker if one is named, the exporter's address, the number of workers.
@@ -78,17 +79,18 @@ class _Play:
         self._console = Console(highlight=False, soft_wrap=True)
 
     def run(self) -> int:
-        """From nothing to the last line."""
+        """Run everything, from the broker's start to the last line."""
         directory = self._stack.enter_context(stage.directory())
         settings = self._set_up(directory)
         client = Client(settings.listen)
-        self._say(f"starting {counted(settings.workers, 'worker')} and the exporter")
+        self._say(f"starting {format_count(settings.workers, 'worker')} and the exporter")
         fleet = self._start("fleet", ("up", "--supervised"), settings, directory)
         self._await_ready(client, fleet)
         report = directory / "published.json"
         self._say(f"starting a simulated platform of {AGENTS} agents")
         simulator = self._start("simulator", self._simulate(report), settings, directory)
-        self._show(client, lambda: fleet.status is not None or simulator.status is not None, self._joining(settings))
+        hint = joining(self._settings, settings, sys.argv[0])
+        self._show(client, lambda: fleet.status is not None or simulator.status is not None, hint)
         fleet.check()
         if self._seconds is not None:
             return self._audit(client, simulator, report)
@@ -102,10 +104,12 @@ class _Play:
         with_broker = self._stack.enter_context(stage.broker(self._settings, directory, self._say))
         address = stage.free_address(self._settings, self._say)
         # On a failure the last line of a log is all that remains of it: one for a person.
-        settings = stage.given(with_broker, registry_dir=directory / "registry", listen=address, log_format="console")
+        settings = stage.override(
+            with_broker, registry_dir=directory / "registry", listen=address, log_format="console"
+        )
         if settings.origin("publish_interval_seconds") != "default":
             return settings
-        return stage.given(settings, publish_interval_seconds=PUBLISH_INTERVAL_SECONDS)
+        return stage.override(settings, publish_interval_seconds=PUBLISH_INTERVAL_SECONDS)
 
     def _simulate(self, report: Path) -> tuple[str, ...]:
         seconds = () if self._seconds is None else ("--seconds", str(self._seconds))
@@ -121,7 +125,7 @@ class _Play:
             lifeline=self._lifeline,
             stop_seconds=STOP_SECONDS,
         )
-        with self._interrupts.held():
+        with self._interrupts.delay():
             self._stack.callback(self._stop, child)
             child.start()
         return child
@@ -145,14 +149,8 @@ class _Play:
             raise DemoError(f"the fleet is not ready after {START_SECONDS:.0f} s: {missing[0]}; {fleet.last_line()}")
         self._say(f"ready: the scrape is at http://{client.address}/metrics")
 
-    def _joining(self, settings: Settings) -> str:
-        """What lets `busmon publish` and `busmon tail` in another terminal take part."""
-        if settings.amqp_url != self._settings.amqp_url:
-            return f"BUSMON_AMQP_URL={settings.amqp_url}"
-        return f"BUSMON_EXCHANGE={settings.exchange}"
-
     def _show(self, client: Client, over: Callable[[], bool], hint: str) -> None:
-        """The screen, or a line every few seconds where there is no terminal, until it is over or the user leaves."""
+        """Show the screen, or a line every few seconds without a terminal, until the end or until the user leaves."""
         if self._console.is_terminal:
             watch(client, self._console, over, hint)
             return
@@ -165,14 +163,14 @@ class _Play:
             time.sleep(POLL_SECONDS)
 
     def _audit(self, client: Client, simulator: Child, report: Path) -> int:
-        """Drain, scrape, compare; 0 if all is equal."""
+        """Drain, scrape and compare; return 0 if all totals are equal."""
         simulator.stop()
         if simulator.status:
             simulator.check()
         published = Totals.from_document(orjson.loads(report.read_bytes()))
         self._say("draining")
         self._drain(client, published)
-        lines = self._compared(client, published)
+        lines = self._compare(client, published)
         different = sum(not line.equal for line in lines)
         self._console.print(audit.table(lines))
         verdict = f"{different} of {len(lines)} totals DIFFER" if different else f"all {len(lines)} totals are equal"
@@ -184,13 +182,28 @@ class _Play:
         before: list[audit.Line] = []
         stalled_at = 0.0
         while time.monotonic() < stalled_at or not before:
-            lines = self._compared(client, published)
+            lines = self._compare(client, published)
             if all(line.equal for line in lines) and not any(row.depth for row in client.overview().shards):
                 return
             if lines != before:
                 before, stalled_at = lines, time.monotonic() + STALL_SECONDS
             time.sleep(POLL_SECONDS)
 
-    def _compared(self, client: Client, published: Totals) -> list[audit.Line]:
+    def _compare(self, client: Client, published: Totals) -> list[audit.Line]:
         _, exposition = client.get("/metrics")
         return audit.compare(published, exposition.decode(), Catalogue.load(self._settings.catalogue).families.values())
+
+
+def joining(given: Settings, settings: Settings, program: str) -> str:
+    """Write the command with which a second terminal sees the demo's samples; a narrow screen shows its variable.
+
+    Args:
+        given: the settings of the user.
+        settings: those of the demo.
+        program: the name under which the demo was started.
+    """
+    variable = f"BUSMON_EXCHANGE={settings.exchange}"
+    if settings.amqp_url != given.amqp_url:
+        variable = f"BUSMON_AMQP_URL={settings.amqp_url}"
+    command = program if Path(program).name == "busmon" else "busmon"
+    return f"{variable} {command} tail   in a second terminal"

@@ -31,7 +31,7 @@ SCRIPT_DIRECTORIES = (
 
 
 def script(name: str) -> Path:
-    """RabbitMQ's own script of this name, for example `rabbitmqctl`.
+    """Find RabbitMQ's own script of this name, for example `rabbitmqctl`.
 
     Raises:
         UserError: RabbitMQ is not installed.
@@ -41,12 +41,11 @@ def script(name: str) -> Path:
             return directory / name
     if found := shutil.which(name):
         return Path(found).resolve()
-    message = f"{name} is not installed: run `make setup`, or set BUSMON_AMQP_URL to a broker that runs"
-    raise UserError(message)
+    raise UserError(f"{name} is not installed; install RabbitMQ, or set BUSMON_AMQP_URL to a broker that runs")
 
 
 def epmd() -> Path:
-    """Erlang's port mapper.
+    """Find Erlang's port mapper.
 
     Raises:
         UserError: Erlang is not installed.
@@ -56,13 +55,13 @@ def epmd() -> Path:
     erl = shutil.which("erl")
     shipped = sorted(Path(erl).resolve().parent.parent.glob("erts-*/bin/epmd")) if erl else []
     if not shipped:
-        raise UserError("epmd, a part of Erlang, is not installed: run `make setup`")
+        raise UserError("Erlang's epmd is not installed; install Erlang, or set BUSMON_AMQP_URL to a broker that runs")
     return shipped[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What tells a node from every other on the machine; it stands in the node's directory, for those who join it."""
+    """The names and ports of a node, unique on the machine, and kept in the node's directory for whoever joins it."""
 
     name: str
     amqp_port: int
@@ -71,18 +70,18 @@ class Address:
     epmd_port: int
 
     @classmethod
-    def unused(cls) -> Self:
-        """An address whose ports were free a moment ago."""
+    def choose(cls) -> Self:
+        """Choose an address whose ports were free a moment ago."""
         return cls(f"busmon-{secrets.token_hex(6)}@localhost", *free_ports(4))
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """The address of the node that was started in this directory."""
+        """Read the address of the node that was started in this directory."""
         return cls(**json.loads((directory / "address.json").read_text()))
 
 
 def write_files(directory: Path, address: Address) -> None:
-    """Writes what a node reads at its start; a cookie that is there stays."""
+    """Write the files that a node reads at its start; an existing cookie stays."""
     directory.mkdir(parents=True, exist_ok=True)
     cookie = directory / ".erlang.cookie"
     if not cookie.exists():
@@ -98,7 +97,7 @@ def write_files(directory: Path, address: Address) -> None:
 
 
 def environment(directory: Path, address: Address) -> dict[str, str]:
-    """The whole environment of a node and its tools: nothing of RabbitMQ's or Erlang's is inherited."""
+    """Build the whole environment of a node and its tools: nothing of RabbitMQ's or Erlang's is inherited."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(directory),
@@ -107,7 +106,7 @@ def environment(directory: Path, address: Address) -> dict[str, str]:
         "ERL_EPMD_PORT": str(address.epmd_port),
         "ERL_INETRC": str(directory / "inetrc"),
         "ERL_CRASH_DUMP_BYTES": "0",
-        # An epmd that an Erlang program starts is a daemon and outlives it: the node's own is started beside it.
+        # An epmd that an Erlang program starts is a daemon and outlives it: the node's own is started with it.
         "ERL_FLAGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_NODENAME": address.name,
         "RABBITMQ_DIST_PORT": str(address.distribution_port),
@@ -125,7 +124,7 @@ def environment(directory: Path, address: Address) -> dict[str, str]:
         "RABBITMQ_PLUGINS_EXPAND_DIR": str(directory / "plugins"),
         "RABBITMQ_LOG_BASE": str(directory),
         "RABBITMQ_LOGS": "-",
-        # Makes the script become the node, instead of staying beside it as a parent that forwards signals.
+        # Makes the script become the node, instead of staying as its parent that forwards signals.
         "RUNNING_UNDER_SYSTEMD": "true",
     }
 
@@ -146,7 +145,7 @@ def _configuration(address: Address) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of the loopback interface that were free a moment ago."""
+    """Choose so many ports of the loopback interface that were free a moment ago."""
     # Below the ports that the kernel gives to outgoing connections: none of those takes one while a node restarts.
     with ExitStack() as held:
         ports: list[int] = []

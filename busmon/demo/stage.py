@@ -1,4 +1,4 @@
-"""What the demo plays on: a directory, a broker, a topology and a port of its own, each gone again when its block ends.
+"""The demo's stage: a directory, a broker, a topology and a port of its own, each removed when its block ends.
 
 A broker that the user named is the user's: the demo makes objects with names of its own there and deletes them in the
 end, so that it neither takes a fleet's envelopes nor leaves any. Main thread of one process.
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import busmon
-from busmon.bus import topology
-from busmon.bus.connection import translating
-from busmon.bus.declare import ensure
-from busmon.bus.session import Session
-from busmon.bus.topology import Topology
+from busmon.bus.connect.connection import translating
+from busmon.bus.connect.session import Session
+from busmon.bus.topology import topology
+from busmon.bus.topology.declare import ensure
+from busmon.bus.topology.topology import Topology
 from busmon.demo.broker import PrivateNode
 from busmon.errors import BusError
 from busmon.settings import Settings, mask
@@ -33,7 +33,7 @@ _DISK = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of mode 0700 
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """A fresh directory: in the checkout's `.state`, or on a disk for temporary files.
+    """Make a fresh directory: in the checkout's `.state`, or on a disk for temporary files.
 
     In a path with a space RabbitMQ 3.10 finds no free disk space, and tells Prometheus of 'NaN', which it doesn't take.
     """
@@ -52,7 +52,7 @@ def directory() -> Iterator[Path]:
 
 @contextmanager
 def broker(settings: Settings, fresh: Path, say: Say) -> Iterator[Settings]:
-    """The settings with a broker that has the topology: the user's if one is named, else a private node.
+    """Provide settings with a broker that has the topology: the user's if one is named, else a private node.
 
     Raises:
         UserError: RabbitMQ is not installed, or the broker can't give what the topology asks for.
@@ -67,7 +67,7 @@ def broker(settings: Settings, fresh: Path, say: Say) -> Iterator[Settings]:
         declare(settings, say)
         yield settings
         return
-    own = given(settings, exchange=f"{settings.exchange}-demo-{secrets.token_hex(3)}")
+    own = override(settings, exchange=f"{settings.exchange}-demo-{secrets.token_hex(3)}", replication="off")
     wanted = declare(own, say)
     try:
         yield own
@@ -81,7 +81,7 @@ def _own_broker(settings: Settings, fresh: Path, say: Say) -> Iterator[Settings]
     say("starting a private RabbitMQ node")
     with PrivateNode(fresh / "rabbitmq") as node:
         say(f"RabbitMQ is at {node.amqp_url}, its pages at {node.management_url}")
-        own = given(settings, amqp_url=node.amqp_url, management_url=node.management_url)
+        own = override(settings, amqp_url=node.amqp_url, management_url=node.management_url, replication="off")
         declare(own, say)
         try:
             yield own
@@ -89,31 +89,32 @@ def _own_broker(settings: Settings, fresh: Path, say: Say) -> Iterator[Settings]
             say("stopping RabbitMQ")
 
 
-def given(settings: Settings, **values: Any) -> Settings:
-    """The settings with these values, as if the demo's user had set them."""
+def override(settings: Settings, **values: Any) -> Settings:
+    """Return the settings with these values, as if the demo's user had set them."""
     return replace(settings, **values, origins={**settings.origins, **dict.fromkeys(values, "the demo")})
 
 
 def declare(settings: Settings, say: Say) -> Topology:
     """Declare what is missing on the settings' broker."""
-    wanted = topology.load(settings.topology, settings.exchange)
+    wanted = topology.load(settings.topology, settings.exchange, settings.replication)
     ensure(wanted, settings.amqp_url)
     say(f"declared exchange {wanted.exchange!r} and {wanted.shards} shard queues")
     return wanted
 
 
 def free_address(settings: Settings, say: Say) -> str:
-    """The settings' address for the exporter, with another port if that one is taken."""
+    """Choose the exporter's address: that of the settings, with another port if that port is 0 or taken."""
     host, _, port = settings.listen.rpartition(":")
-    if not _taken(host, int(port)):
+    if int(port) and not _is_taken(host, int(port)):
         return settings.listen
     with socket.create_server((host, 0)) as listener:
         address = f"{host}:{listener.getsockname()[1]}"
-    say(f"{settings.listen} is taken, so the exporter serves at {address}")
+    if int(port):
+        say(f"{settings.listen} is taken, so the exporter serves at {address}")
     return address
 
 
-def _taken(host: str, port: int) -> bool:
+def _is_taken(host: str, port: int) -> bool:
     try:
         socket.create_server((host, port)).close()
     except OSError:

@@ -1,5 +1,1 @@
-"""The HTTP side: metrics, health, readiness, overview, and the terminal's view of the overview."""
-
-from busmon.exporter.server import run
-
-__all__ = ["run"]
+"""The HTTP side: `checks` → `readiness` → `overview` → `metrics`; `access` guards all of it, `server` serves it."""

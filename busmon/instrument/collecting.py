@@ -38,14 +38,14 @@ class Collecting:
             reading = _Reading(left)
             reading.start()
             reading.join(self._wait_seconds)
-            left = self._taken(reading, left)
+            left = self._rest(reading, left)
             yield from reading.families
 
     def forget_threads(self) -> None:
         """Read all collectors again: no thread of the parent exists in a forked child."""
         self._stuck = {}
 
-    def _taken(self, reading: "_Reading", collectors: Sequence[Any]) -> Sequence[Any]:
+    def _rest(self, reading: "_Reading", collectors: Sequence[Any]) -> Sequence[Any]:
         """Tell the faults of a reading, and return the collectors that it didn't come to."""
         reading.is_abandoned = True
         for collector, error in reading.faults:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from busmon.instrument.collecting import Collecting
 from busmon.publish import Telemetry, forks
@@ -21,6 +22,9 @@ from busmon.publish.process import Growth
 _logger = logging.getLogger("busmon")
 
 Labels = tuple[tuple[str, str], ...]
+
+_bridged: WeakKeyDictionary[Any, WeakSet[Telemetry]] = WeakKeyDictionary()
+"""The publishers of each bridged registry."""
 
 
 def bridge(
@@ -31,12 +35,18 @@ def bridge(
     A summary has no observations left that could be published, and a metric may be at odds with the catalogue: such a
     one is left out, and named in the log. So is a collector that raises, or that takes too long.
 
+    A second call for the same registry and `Telemetry` changes nothing, so nothing counts twice.
+
     Args:
         telemetry: what publishes it.
         registry: `prometheus_client.REGISTRY`, or another of its registries.
         interval_seconds: how often to look.
         outlives_source: keep the gauges' last values in the scrape when this process has ended, as a Pushgateway does.
     """
+    bridged = _bridged.setdefault(registry, WeakSet())
+    if telemetry in bridged:
+        return
+    bridged.add(telemetry)
     watched = Bridge(telemetry, Collecting(registry), outlives_source=outlives_source)
     telemetry.watch(watched.look, interval_seconds=interval_seconds)
     forks.on_fork(watched.renew)
@@ -184,7 +194,7 @@ class Bridge:
         counts, bounds = observations.counts(), observations.bounds()
         self._note(family.name, labels)
         names = [name for name, _ in labels]
-        histogram = self._telemetry.counted_histogram(family.name, family.documentation, names, buckets=bounds)
+        histogram = self._telemetry.histogram_of_counts(family.name, family.documentation, names, buckets=bounds)
         known, known_sum = self._counted.get((family.name, labels), ([0] * len(counts), 0.0))
         grown = [now - before for now, before in zip(counts, known, strict=True)]
         if min(grown) < 0:  # it began again
@@ -199,7 +209,7 @@ def _gather(series: defaultdict[Labels, _Observations], sample: Any) -> None:
     if sample.name.endswith("_bucket"):
         labels = {**sample.labels}
         bound = float(labels.pop("le"))
-        series[_sorted(labels)].cumulative[bound] = sample.value
+        series[_sort(labels)].cumulative[bound] = sample.value
     elif sample.name.endswith("_count"):
         series[_labels(sample)].count = sample.value
     elif sample.name.endswith("_sum"):
@@ -211,10 +221,10 @@ def _refuse(family: Any) -> None:
 
 
 def _labels(sample: Any) -> Labels:
-    return _sorted(sample.labels)
+    return _sort(sample.labels)
 
 
-def _sorted(labels: dict[str, str]) -> Labels:
+def _sort(labels: dict[str, str]) -> Labels:
     return tuple(sorted(labels.items()))
 
 

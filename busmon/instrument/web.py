@@ -73,18 +73,18 @@ class ASGIMiddleware:
             return
         request = _Request()
 
-        async def received() -> MutableMapping[str, Any]:
+        async def receive_part() -> MutableMapping[str, Any]:
             part = await receive()
             request.received += len(part.get("body", b""))
             return part
 
-        async def sent(part: MutableMapping[str, Any]) -> None:
+        async def send_part(part: MutableMapping[str, Any]) -> None:
             request.status = part.get("status", request.status)
             request.sent += len(part.get("body", b""))
             await send(part)
 
         try:
-            await self._app(scope, received, sent)
+            await self._app(scope, receive_part, send_part)
         finally:
             self._requests.note(self._endpoint(scope), scope["method"], request.status, request)
 
@@ -118,9 +118,9 @@ class WSGIMiddleware:
             request.status = int(status.split(" ", 1)[0])
             return start_response(status, *given)
 
-        return self._answered(environ, request, start)
+        return self._answer(environ, request, start)
 
-    def _answered(self, environ: dict[str, Any], request: _Request, start: Callable[..., Any]) -> Iterator[bytes]:
+    def _answer(self, environ: dict[str, Any], request: _Request, start: Callable[..., Any]) -> Iterator[bytes]:
         answer: Iterable[bytes] = ()
         try:
             answer = self._app(environ, start)

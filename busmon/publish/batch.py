@@ -21,7 +21,7 @@ LIFECYCLE = "lifecycle"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """What the rows of one instrument have in common; equal only to itself, so that a million rows hash it cheaply.
+    """The common part of an instrument's rows; equal only to itself, so that a million rows hash it cheaply.
 
     Attributes:
         type: stated for a metric that the catalogue doesn't name; else None.
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who publishes: `source` is one run of one process, `agent` the name that its runs share."""
+    """The publisher: `source` is one run of one process, `agent` the name that its runs share."""
 
     source: str
     agent: str
@@ -76,25 +76,25 @@ class Sealed:
 
 
 def seal(origin: Origin, ts: float, rows: Iterable[Row]) -> Iterator[Sealed]:
-    """The envelopes that hold these rows; `ts` is when they are made, in seconds since the epoch."""
+    """Make the envelopes of these rows; `ts` is the present, in seconds since the epoch."""
     by_domain = sorted(rows, key=lambda row: row.table.domain)
     for domain, of_domain in groupby(by_domain, key=lambda row: row.table.domain):
         for batch in _batches(_split(of_domain)):
-            yield from _sealed(origin, ts, domain, batch)
+            yield from _seal(origin, ts, domain, batch)
 
 
 def heartbeat(origin: Origin, ts: float) -> Sealed:
-    """An envelope without samples: the source lives."""
+    """Make an envelope without samples: the source lives."""
     return Sealed(LIFECYCLE, json_v1.encode(origin.source, origin.agent, ts, [], []), 0)
 
 
 def farewell(origin: Origin, ts: float) -> Sealed:
-    """An envelope without samples: the source stops."""
+    """Make an envelope without samples: the source stops."""
     return Sealed(LIFECYCLE, json_v1.encode_final(origin.source, origin.agent, ts), 0)
 
 
 def _split(rows: Iterable[Row]) -> Iterator[Row]:
-    """The same rows, a long list of observations in several."""
+    """Yield the same rows, with a long list of observations split into several."""
     for row in rows:
         if type(row.cell) is list and len(row.cell) > MAX_NUMBERS:
             for start in range(0, len(row.cell), MAX_NUMBERS):
@@ -117,14 +117,14 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _sealed(origin: Origin, ts: float, domain: str, batch: Sequence[Row]) -> Iterator[Sealed]:
+def _seal(origin: Origin, ts: float, domain: str, batch: Sequence[Row]) -> Iterator[Sealed]:
     body = json_v1.encode(origin.source, origin.agent, ts, [], list(_tables(batch)))
     if len(body) <= MAX_BYTES or len(batch) == 1:
         yield Sealed(domain, body, sum(row.samples for row in batch))
         return
     middle = len(batch) // 2
-    yield from _sealed(origin, ts, domain, batch[:middle])
-    yield from _sealed(origin, ts, domain, batch[middle:])
+    yield from _seal(origin, ts, domain, batch[:middle])
+    yield from _seal(origin, ts, domain, batch[middle:])
 
 
 def _tables(batch: Iterable[Row]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What may be published under a name: the agent's side of what the fleet will say, found before anything is sent.
+"""The agent's checks of a metric's name and labels, before anything is sent; the fleet checks them too.
 
 The catalogue here may lack a file that the fleet has; `BUSMON_CATALOGUE` gives the agent the same. Pure; any thread.
 """
@@ -14,7 +14,7 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 def word(text: str, what: str) -> str:
-    """The text, as a word of a routing key, which has dots between its words.
+    """Convert a text to a word of a routing key, which has dots between its words.
 
     Raises:
         ValueError: it can't be one; `what` says what it is.
@@ -39,7 +39,7 @@ def family_of(
         raise ValueError(f"{name}: busmon measures it itself")
     if family.type != type_:
         raise ValueError(f"{name}: the catalogue has it as a {family.type}, not a {type_}")
-    if sorted(exported(labelnames)) != sorted(family.labelnames):
+    if sorted(export_labels(labelnames)) != sorted(family.labelnames):
         raise ValueError(f"{name}: by the catalogue its labels are [{', '.join(family.labelnames)}]")
     if outlives_source and not family.outlives_source:
         raise ValueError(f"{name}: by the catalogue it doesn't outlive its source")
@@ -47,7 +47,7 @@ def family_of(
 
 
 def full_name(catalogue: Catalogue, name: str, type_: str | None) -> str:
-    """The name as it is published: a counter's ends with `_total`, as prometheus_client has it.
+    """Return the published name: a counter's ends with `_total`, as in prometheus_client.
 
     Raises:
         ValueError: no metric can be named so.
@@ -58,12 +58,12 @@ def full_name(catalogue: Catalogue, name: str, type_: str | None) -> str:
 
 
 def op_of(family: Family) -> str | None:
-    """The `op` that samples of a family must state; None where they need none."""
+    """Return the `op` that samples of a family must state; None if they need none."""
     return "add" if family.merge == "add" else None
 
 
-def exported(labelnames: Sequence[str]) -> list[str]:
-    """The label names as the fleet will expose them."""
+def export_labels(labelnames: Sequence[str]) -> list[str]:
+    """Return the label names as the fleet exposes them."""
     return [naming.EXPORTED_LABELS.get(labelname, labelname) for labelname in labelnames]
 
 
@@ -71,6 +71,6 @@ def _unknown(
     catalogue: Catalogue, name: str, type_: str, labelnames: Sequence[str], *, outlives_source: bool
 ) -> Family:
     try:
-        return catalogue.adopt(name, type_, exported(labelnames), outlives_source=outlives_source)
+        return catalogue.adopt(name, type_, export_labels(labelnames), outlives_source=outlives_source)
     except AdoptionError as error:
         raise ValueError(error.detail) from error

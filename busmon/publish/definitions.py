@@ -1,6 +1,6 @@
 """The instruments of one agent, by name: each is made once, as the catalogue and its first definition have it.
 
-What is wrong with a definition is said when it is made, before anything is sent. Any thread.
+An invalid definition raises when it is made, before anything is sent. Any thread.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from busmon.publish.instruments import (
     Histogram,
     Instrument,
     Summary,
-    sampled_histogram,
+    make_sampled_histogram,
 )
 from busmon.publish.pending import Counts, Distribution, Held, Lasting, Pending, Shared, Sum, Values
 from busmon.publish.series import Series
@@ -32,7 +32,7 @@ InstrumentT = TypeVar("InstrumentT", bound=Instrument)
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
-    """What a second instrument of one name must agree with."""
+    """The definition that a second instrument of one name must equal."""
 
     kind: type[Instrument]
     labelnames: tuple[str, ...]
@@ -57,7 +57,7 @@ class Definitions:
     def counter(
         self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
     ) -> Counter:
-        """A counter; the same one each time it is asked for.
+        """Return a counter; the same one for each call.
 
         Args:
             name: the metric; `_total` is added where it is missing.
@@ -105,7 +105,7 @@ class Definitions:
         one_in: int = 1,
         domain: str = DEFAULT_DOMAIN,
     ) -> Histogram:
-        """A histogram; arguments and errors as for `counter`.
+        """Return a histogram; arguments and errors as for `counter`.
 
         Of `one_in` observations one is taken, by chance, and stands for as many: counts and sum are scaled. For what is
         observed so often that each call counts; `buckets` must then be known.
@@ -122,16 +122,16 @@ class Definitions:
         if not is_bounded:
             return self._only(Histogram, table, documentation, Values)
         make = partial(Distribution, bounds=bounds, are_agreed=table.type is None, each_stands_for=one_in)
-        return self._only(sampled_histogram(one_in), table, documentation, make, bounds)
+        return self._only(make_sampled_histogram(one_in), table, documentation, make, bounds)
 
     def summary(
         self, name: str, documentation: str = "", labelnames: Sequence[str] = (), *, domain: str = DEFAULT_DOMAIN
     ) -> Summary:
-        """A summary; arguments and errors as for `counter`."""
+        """Return a summary; arguments and errors as for `counter`."""
         table = self._table(name, SUMMARY, labelnames, domain)
         return self._only(Summary, table, documentation, Values)
 
-    def counted_histogram(
+    def histogram_of_counts(
         self,
         name: str,
         documentation: str = "",
@@ -140,7 +140,7 @@ class Definitions:
         buckets: Sequence[float],
         domain: str = DEFAULT_DOMAIN,
     ) -> CountedHistogram:
-        """A histogram whose observations somebody else has counted; arguments and errors as for `histogram`."""
+        """Return a histogram of observations that are counted elsewhere; arguments and errors as for `histogram`."""
         table = self._table(name, HISTOGRAM, labelnames, domain)
         bounds = self._bounds(table, buckets)
         return self._only(CountedHistogram, table, documentation, partial(Counts, bounds=bounds), bounds)
@@ -175,7 +175,7 @@ class Definitions:
         make: Callable[[Shared], Pending],
         bounds: tuple[float, ...] = (),
     ) -> InstrumentT:
-        """The instrument of this name, made unless it exists."""
+        """Return the instrument of this name; make it if it doesn't exist."""
         definition = _Definition(kind, table.labelnames, table.domain, bounds, table.outlives_source)
         if table.name not in self._instruments:
             made = kind(table, documentation, self._series, make, None if table.labelnames else ())

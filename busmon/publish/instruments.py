@@ -23,7 +23,7 @@ MAX_LABEL_VALUE_CHARACTERS = 1024
 
 
 class Instrument:
-    """What the four have in common.
+    """The common part of the four instruments.
 
     Args:
         table: its name, label names and domain.
@@ -56,7 +56,7 @@ class Instrument:
         return self._table.name
 
     def labels(self, *values: object, **named: object) -> Self:
-        """The series with these label values, given in the order of the label names or by name.
+        """Return the series with these label values, given in the order of the label names or by name.
 
         Raises:
             ValueError: they aren't exactly this instrument's labels.
@@ -72,7 +72,7 @@ class Instrument:
     def remove(self, *labelvalues: object) -> None:
         """Let a series' place go to another: what it gathered is still published, a gauge is sent no more.
 
-        A counter's total stays the fleet's; whoever has bound the series must bind it anew.
+        The fleet keeps a counter's total. A caller that holds the series must call `labels()` again.
 
         Raises:
             ValueError: they aren't exactly this instrument's labels.
@@ -128,7 +128,7 @@ class Instrument:
 
 
 def _text(value: object) -> str:
-    """A label value as it is published: UTF-8 has no lone surrogates."""
+    """Return a label value as published: UTF-8 has no lone surrogates."""
     text = str.__str__(value) if isinstance(value, str) else str(value)
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
@@ -252,8 +252,8 @@ class Histogram(_Observing):
 
 
 @lru_cache(maxsize=64)
-def sampled_histogram(one_in: int) -> type[Histogram]:
-    """The class of histograms that take one of so many observations, by chance."""
+def make_sampled_histogram(one_in: int) -> type[Histogram]:
+    """Make a class of histograms that sample one of so many observations at random."""
     if one_in == 1:
         return Histogram
 

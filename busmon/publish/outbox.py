@@ -27,7 +27,7 @@ _logger = logging.getLogger("busmon")
 
 
 class Publisher(Protocol):
-    """What an outbox needs of a `ConfirmedPublisher`; the tests have another."""
+    """The part of a `ConfirmedPublisher` that an outbox needs; the tests have another."""
 
     def send(
         self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties, stored: Callable[[], None]
@@ -105,7 +105,7 @@ class Outbox:
     def of_spool(
         cls, spool: Spool, agent: str, exchange: str, publisher: Publisher, confirmed: Callable[[Sealed], None]
     ) -> Self:
-        """What a process that is gone had left on disk.
+        """Make the outbox of envelopes that a dead process left on disk.
 
         Raises:
             SpoolError: the spool can't be read.
@@ -172,7 +172,7 @@ class Outbox:
             self._give_up(self._on_disk[0])
 
     def spill(self) -> SpoolError | None:
-        """Write all that waits in memory to disk, as far as that goes; why it didn't go further."""
+        """Write everything in memory to disk; return the reason if something is left."""
         failure = None
         while self._in_memory and failure is None:
             failure = self._spill_oldest()
@@ -223,7 +223,7 @@ class Outbox:
         self._end(outgoing)
 
     def _end(self, outgoing: _Outgoing) -> None:
-        """It waits no longer; its place goes when those before it are gone, too."""
+        """Mark an entry as done; its place is freed after those before it."""
         outgoing.done = True
         self._waiting -= 1
         if outgoing.body is not None:

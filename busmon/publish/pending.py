@@ -1,4 +1,4 @@
-"""What each series has gathered and the publishing thread has not yet taken.
+"""The gathered samples of each series that the publishing thread hasn't taken yet.
 
 A call appends to its series' list; a fold puts one equal item in place of the list's front; a take copies the front,
 then removes it. CPython does an append, a slice's assignment and a slice's removal each in one step that no thread,
@@ -23,7 +23,7 @@ MAX_EXACT = 2**53
 
 
 class Shared:
-    """What the series of one `Telemetry` share.
+    """The common state of one `Telemetry`'s series.
 
     Attributes:
         max_values: raw observations that may be kept, over all series.
@@ -53,7 +53,7 @@ class Shared:
 
 
 class Taken(NamedTuple):
-    """What a series hands over to be published.
+    """The samples that a series hands over for publishing.
 
     Attributes:
         cell: the last cell of a row in the wire format's tables.
@@ -91,7 +91,7 @@ class Pending:
 
     def take(self) -> Taken | None:
         """Remove and return what was gathered, None where there is nothing; for the holder of the lock."""
-        items = self._drawn()
+        items = self._draw()
         return self._amount(items) if items else None
 
     def reset(self) -> None:
@@ -104,7 +104,7 @@ class Pending:
     def _amount(self, items: list[Any]) -> Taken | None:
         raise NotImplementedError
 
-    def _drawn(self) -> list[Any]:
+    def _draw(self) -> list[Any]:
         items = self.items[:]
         del self.items[: len(items)]
         return items
@@ -143,9 +143,9 @@ class Held(Pending):
 
     def take(self) -> Taken | None:
         """Remove and return the value, if a call touched it or it is due again."""
-        items = self._drawn()
+        items = self._draw()
         if items:
-            self._apply(_combined(items))
+            self._apply(_combine(items))
         elif not self._is_due():
             return None
         else:
@@ -173,13 +173,13 @@ class Held(Pending):
 
     def _fold(self) -> None:
         length = len(self.items)
-        self.items[:length] = (_combined(self.items[:length]),)
+        self.items[:length] = (_combine(self.items[:length]),)
 
 
 class Lasting(Held):
     """The value of a gauge that outlives its source, taken when a call touched it.
 
-    Never again: the fleet keeps it anyway, and said anew it would be later than what other processes said meanwhile.
+    Never again: the fleet keeps it anyway, and a repetition would replace newer values of other processes.
     """
 
     __slots__ = ()
@@ -188,7 +188,7 @@ class Lasting(Held):
         return False
 
 
-def _combined(operations: Sequence[Operation]) -> Operation:
+def _combine(operations: Sequence[Operation]) -> Operation:
     total, latest, has_set = 0.0, 0.0, False
     for amount, at, is_set in operations:
         total = amount if is_set else total + amount
@@ -222,12 +222,12 @@ class Distribution(Pending):
 
     def _fold(self) -> None:
         length = len(self.items)
-        self.items[:length] = (self._counted(self.items[:length]),)
+        self.items[:length] = (self._count(self.items[:length]),)
 
     def _amount(self, items: list[Any]) -> Taken | None:
         if len(items) <= self._few and type(items[0]) is float:
             return Taken(items)
-        counts, total = self._counted(items)
+        counts, total = self._count(items)
         if self._each_stands_for > 1:
             counts, total = tuple(count * self._each_stands_for for count in counts), total * self._each_stands_for
         if isfinite(total):
@@ -235,7 +235,7 @@ class Distribution(Pending):
         self.shared.discarded += sum(counts)
         return None
 
-    def _counted(self, items: list[Any]) -> Counted:
+    def _count(self, items: list[Any]) -> Counted:
         counts, total = items.pop(0) if type(items[0]) is Counted else ((0,) * len(self._keys), 0.0)
         items.sort()
         up_to = [*(bisect_right(items, bound) for bound in self._bounds), len(items)]
@@ -254,14 +254,14 @@ class Counts(Pending):
 
     def _fold(self) -> None:
         length = len(self.items)
-        self.items[:length] = (_added(self.items[:length]),)
+        self.items[:length] = (_add(self.items[:length]),)
 
     def _amount(self, items: list[Any]) -> Taken | None:
-        counts, total = _added(items)
+        counts, total = _add(items)
         return Taken({"buckets": dict(zip(self._keys, counts, strict=True)), "sum": _plain(total)})
 
 
-def _added(items: Sequence[Counted]) -> Counted:
+def _add(items: Sequence[Counted]) -> Counted:
     return Counted(tuple(map(sum, zip(*(item.counts for item in items), strict=True))), sum(item.sum for item in items))
 
 
@@ -310,7 +310,7 @@ class Discard(Pending):
     __slots__ = ()
 
     def _fold(self) -> None:
-        self.shared.discarded += len(self._drawn())
+        self.shared.discarded += len(self._draw())
 
     def _amount(self, items: list[Any]) -> Taken | None:
         self.shared.discarded += len(items)
@@ -318,5 +318,5 @@ class Discard(Pending):
 
 
 def _plain(number: float) -> float:
-    """A whole number without its `.0`: two bytes less in every row."""
+    """Return a whole number without its `.0`: two bytes less in every row."""
     return int(number) if number.is_integer() and abs(number) < MAX_EXACT else number

@@ -5,11 +5,11 @@ lock by the process that made it and removed by an orderly end. Whoever finds on
 Belongs to the thread that starts and closes a `Telemetry`, but for `beat`.
 """
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
+from busmon import files
 from busmon.publish.batch import LIFECYCLE
 from busmon.publish.definitions import Definitions
 from busmon.publish.instruments import Counter
@@ -48,8 +48,8 @@ class Presence:
         with suppress(OSError):  # without a mark nobody will know of a restart, and all else goes on
             make_private(path.parent)
             lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._mark = path, lock
+            if files.try_lock(lock):
+                self._mark = path, lock
 
     def beat(self) -> None:
         """Count a sign of life."""
@@ -88,7 +88,8 @@ def _take_away(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not files.try_lock(lock):
+            return False
         path.unlink()
     except OSError:
         return False

@@ -1,6 +1,6 @@
-"""What this process uses: memory, CPU, disk and network, read by psutil at an interval as the agent's own metrics.
+"""The resources of this process: memory, CPU, disk and network, read by psutil at an interval as metrics of the agent.
 
-psutil is an extra (`pip install busmon-telemetry[process]`), imported when a process is first watched. On the
+psutil is an extra (`process`), imported when a process is first watched. On the
 publishing thread; a forked child goes on with figures of its own.
 """
 
@@ -8,18 +8,16 @@ import codecs
 import os
 from typing import Any
 
-from busmon.errors import MissingExtraError
+from busmon import cgroups, extras
 from busmon.publish.definitions import Definitions
 from busmon.publish.instruments import Counter
 
 # Imported with this module, and not on the publishing thread: a fork in the middle of an import hangs the child.
 codecs.lookup("ascii")
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
 
 class Growth:
-    """A total that somebody else counts, as increments of a counter of ours; a total that fell began anew."""
+    """A total that is counted elsewhere, as increments of a counter. A total that fell began again at 0."""
 
     def __init__(self, counter: Counter, total: float = 0.0) -> None:
         self._counter = counter
@@ -46,10 +44,9 @@ class Process:
     """
 
     def __init__(self, definitions: Definitions, agent: str, *, network: bool) -> None:
-        try:
-            import psutil  # noqa: PLC0415 - an extra, for those who use it
-        except ImportError as error:
-            raise MissingExtraError("watch_process needs psutil: pip install busmon-telemetry[process]") from error
+        extras.require("process", "watch_process")
+        import psutil  # noqa: PLC0415 - of the extra
+
         self._psutil: Any = psutil
         self._definitions = definitions
         self._agent = agent
@@ -94,17 +91,8 @@ class Process:
         return self._definitions.counter(name, labelnames=["agent"], domain="system").labels(self._agent)
 
     def _memory_limit(self) -> int:
-        """The lowest of what the container, the process' own limit and the machine allow."""
+        """Return the lowest of what the cgroups, the process' own limit and the machine allow."""
         limits: list[int] = [self._psutil.virtual_memory().total]
-        for path in _CGROUP_LIMITS:
-            limits += _number_in(path)
+        limits += [int(found.limit) for found in cgroups.memory_limits()]
         own: int = self._process.rlimit(self._psutil.RLIMIT_AS)[0] if hasattr(self._process, "rlimit") else -1
         return min(limit for limit in (*limits, own) if limit > 0)
-
-
-def _number_in(path: str) -> list[int]:
-    try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123 - a line of the kernel's, at an interval
-            return [int(file.read())]
-    except (OSError, ValueError):  # no such limit, or `max`
-        return []

@@ -10,8 +10,8 @@ from contextlib import suppress
 from time import monotonic, time
 from typing import NamedTuple
 
-from busmon.bus.connection import reconnect_waits
-from busmon.bus.publisher import ConfirmedPublisher
+from busmon.bus.connect.retry import reconnect_waits
+from busmon.bus.publish.publisher import ConfirmedPublisher
 from busmon.errors import SpoolError
 from busmon.publish.batch import LIFECYCLE, Origin, Row, Sealed, Table, farewell, heartbeat, seal
 from busmon.publish.outbox import Outbox
@@ -72,7 +72,7 @@ class Rounds:
             BusError: something isn't confirmed, and is kept.
         """
         if self._inherited is None:
-            self._inherited = self._found()
+            self._inherited = self._find()
         self._send(self._outbox)
         self._gather()
         if not self._outbox and monotonic() - self._sent_at >= self._silence_seconds:
@@ -82,11 +82,11 @@ class Rounds:
         self._waits = reconnect_waits()
 
     def back_off(self) -> float:
-        """Seconds to wait after a failure."""
+        """Return the seconds to wait after a failure."""
         return next(self._waits)
 
     def idle(self) -> None:
-        """Between rounds: answer the broker's heartbeats, whose loss the next publish finds, and see to the memory."""
+        """Answer the broker's heartbeats between rounds, whose loss the next publish finds, and relieve the memory."""
         self._relieve()
         with suppress(Exception):
             self._publisher.idle(0)
@@ -158,18 +158,18 @@ class Rounds:
             outbox.close()
             del self._inherited[0]
 
-    def _found(self) -> list[Outbox]:
-        """What others had left on disk, which may be as much as this process may leave; the oldest is given up."""
+    def _find(self) -> list[Outbox]:
+        """Find the spools of dead processes, up to this process' own limit; drop the oldest beyond it."""
         found: list[Outbox] = []
         if self._settings.spool_bytes:
-            found = [outbox for spool in Spool.abandoned(self._spools) if (outbox := self._taken_over(spool))]
+            found = [outbox for spool in Spool.take_over_abandoned(self._spools) if (outbox := self._take_over(spool))]
         room = self._settings.spool_bytes
         for outbox in reversed(found):
             outbox.shrink(room)
             room -= outbox.disk_bytes
         return found
 
-    def _taken_over(self, spool: Spool) -> Outbox | None:
+    def _take_over(self, spool: Spool) -> Outbox | None:
         try:
             outbox = Outbox.of_spool(
                 spool, self._origin.agent, self._settings.exchange, self._publisher, self._tell_confirmed

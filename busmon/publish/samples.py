@@ -1,26 +1,31 @@
 """Samples that a person or a script wrote: checked before they are published, as the fleet will check them.
 
-The checks are the fold's, so that a mistake is found where it was made. Where the fleet has catalogue files that this
-machine lacks, the fleet is right. Pure; one thread.
+Values, label values and times are checked by the fold's own checks (`busmon/sample_checks.py`), so that a mistake is
+found where it was made. Where the fleet has catalogue files that this machine lacks, the fleet is right. Pure; one
+thread.
 """
 
-import re
-import sys
 from collections.abc import Mapping
-from math import inf, isfinite
 from typing import Any
 
+from busmon.bounded import BoundedCache
 from busmon.catalogue import Catalogue, Family
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, TYPES
-from busmon.errors import UserError
+from busmon.errors import AdoptionError, RejectedError, UserError
 from busmon.publish.contract import family_of, op_of
-from busmon.publish.instruments import MAX_LABEL_VALUE_CHARACTERS
+from busmon.sample_checks import (
+    MAX_ADOPTED_VALUE_CHARACTERS,
+    MAX_LABEL_VALUE_CHARACTERS,
+    check_trace_id,
+    check_value,
+    label_texts,
+    read_buckets,
+    read_time,
+    value_of,
+)
 from busmon.suggestion import closest
-from busmon.wire.members import label_text, labels_of, measured, word
-from busmon.wire.times import seconds
+from busmon.wire.members import labels_of, word
 
-_BOUND = re.compile(r"[+]?Inf|-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
-_LARGEST = sys.float_info.max
 _MAX_REMEMBERED = 10_000
 _TAKES = {
     COUNTER: "a finite number of at least 0 as 'value'",
@@ -39,10 +44,10 @@ class SampleChecks:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._families: dict[tuple[Any, ...], Family] = {}
+        self._families: BoundedCache[tuple[Any, ...], Family] = BoundedCache(_MAX_REMEMBERED)
 
     def check(self, sample: Any) -> Family:
-        """The family that a sample goes to.
+        """Return the family that a sample goes to.
 
         Raises:
             SampleError: the fleet would refuse it.
@@ -54,18 +59,32 @@ class SampleChecks:
         except ValueError as error:
             raise SampleError("'labels' is an object of label names and values") from error
         family = self._family(sample, labels)
-        for value in labels.values():
-            text = label_text(value)
-            if text is None or len(text) > MAX_LABEL_VALUE_CHARACTERS:
-                limit = f"a string of at most {MAX_LABEL_VALUE_CHARACTERS} characters, a number or a boolean"
-                raise SampleError(f"{family.name}: a label's value is {limit}, not {str(value)[:80]!r}")
-        if not _is_taken(family, sample, is_known=family.name in self._catalogue.families):
-            raise SampleError(f"{family.name}: a {family.type} takes {_TAKES[family.type]}")
+        is_known = family.name in self._catalogue.families
+        most = MAX_LABEL_VALUE_CHARACTERS if is_known else MAX_ADOPTED_VALUE_CHARACTERS
         try:
-            seconds(sample.get("ts"))
-        except ValueError as error:
-            raise SampleError(f"{family.name}: 'ts' is seconds since the epoch, or a time by RFC 3339") from error
+            label_texts([*labels], [*labels.values()], most)
+            read_time(sample.get("ts"), 0.0, 0.0)
+            if (trace_id := word(sample.get("trace_id"))) is not None:
+                check_trace_id(trace_id)
+        except RejectedError as error:
+            raise SampleError(f"{family.name}: {error.detail}") from error
+        try:
+            value = value_of(sample)
+            check_value(family if is_known else self._with_buckets(family, value), value)
+        except RejectedError as error:
+            takes = f"a {family.type} takes {_TAKES[family.type]}"
+            raise SampleError(f"{family.name}: {takes}: {error.detail}") from error
         return family
+
+    def _with_buckets(self, family: Family, value: Any) -> Family:
+        """Give a metric of no catalogue the bounds that its first sample states, as the fleet does."""
+        buckets = read_buckets(family.type, value)
+        if buckets is None:
+            return family
+        try:
+            return self._catalogue.adopt(family.name, family.type, family.labelnames, buckets=buckets)
+        except AdoptionError as error:
+            raise SampleError(error.detail) from error
 
     def _family(self, sample: Mapping[str, Any], labels: Mapping[str, Any]) -> Family:
         outlives_source = sample.get("outlives_source")
@@ -73,20 +92,18 @@ class SampleChecks:
             raise SampleError("'outlives_source' is true or false")
         stated = sample.get("name"), word(sample.get("type")), word(sample.get("op")), outlives_source is True
         try:
-            return self._families[*stated, *labels]
+            return self._families.entries[*stated, *labels]
         except (KeyError, TypeError):
-            family = self._found(*stated[:3], [*labels], outlives_source=stated[3])
-        if len(self._families) >= _MAX_REMEMBERED:
-            self._families.clear()
-        self._families[*stated, *labels] = family
+            family = self._find(*stated[:3], [*labels], outlives_source=stated[3])
+        self._families.keep((*stated, *labels), family)
         return family
 
-    def _found(self, name: Any, type_: Any, op: Any, labelnames: list[str], *, outlives_source: bool) -> Family:
+    def _find(self, name: Any, type_: Any, op: Any, labelnames: list[str], *, outlives_source: bool) -> Family:
         if not isinstance(name, str):
             raise SampleError("'name' is a metric's name")
         is_known = name in self._catalogue.families
         if type_ is None and not is_known:
-            raise SampleError(f"{name[:80]!r} is in no catalogue: {self._meant(name)}")
+            raise SampleError(f"{name[:80]!r} is in no catalogue: {self._suggest(name)}")
         if type_ is not None and type_ not in TYPES:
             raise SampleError(f"{name[:80]!r}: 'type' is one of {', '.join(TYPES)}")
         try:
@@ -99,7 +116,7 @@ class SampleChecks:
             raise SampleError(f"{family.name}: a gauge that is added to has no source that it could outlive")
         return family
 
-    def _meant(self, name: str) -> str:
+    def _suggest(self, name: str) -> str:
         publishable = [family.name for family in self._catalogue.families.values() if not family.internal]
         asked = f"{', '.join(TYPES[:-1])} or {TYPES[-1]}"
         near = closest(name, publishable)
@@ -113,33 +130,3 @@ def _check_op(family: Family, op: Any, *, is_known: bool) -> None:
         raise SampleError(f"{family.name}: only a gauge has an 'op'")
     if op not in ("set", "add") or (is_known and op != (op_of(family) or "set")):
         raise SampleError(f"{family.name}: its 'op' is {op_of(family) or 'set'!r}")
-
-
-def _is_taken(family: Family, sample: Mapping[str, Any], *, is_known: bool) -> bool:
-    given = measured(sample)
-    if len(given) != 1:
-        return False
-    ((name, value),) = given.items()
-    if name == "value":
-        return _is_number(value) and (family.type != COUNTER or value >= 0)
-    if name == "values":
-        return family.type in {HISTOGRAM, SUMMARY} and _are_numbers(value)
-    bounds = family.buckets if is_known else ()
-    return family.type == HISTOGRAM and _is_number(sample.get("sum")) and _are_buckets(value, bounds)
-
-
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(map(_is_number, values)) and isfinite(sum(values))
-
-
-def _are_buckets(buckets: Any, agreed: tuple[float, ...]) -> bool:
-    if not isinstance(buckets, dict) or not all(type(count) is int and count >= 0 for count in buckets.values()):
-        return False
-    bounds = {float(bound) for bound in buckets if _BOUND.fullmatch(bound)}
-    is_well_formed = len(bounds) == len(buckets) and -inf not in bounds and not bounds <= {inf}
-    return is_well_formed and bounds >= {*agreed}
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a finite number; a boolean isn't one, though Python has it so."""
-    return type(value) in {int, float} and -_LARGEST <= value <= _LARGEST

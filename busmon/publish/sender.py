@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from busmon.errors import BusError, BusmonError
-from busmon.plurals import counted
+from busmon.plurals import format_count
 from busmon.publish import uwsgi
 from busmon.publish.batch import Origin
 from busmon.publish.presence import HEARTBEAT_SECONDS
@@ -41,7 +41,7 @@ _logger = logging.getLogger("busmon")
 
 
 def new_origin(agent: str) -> Origin:
-    """An origin that never was before: one run of one process."""
+    """Make a new origin: one run of one process."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:_MAX_HOST_CHARACTERS]
     return Origin(f"{agent}-{host}-{os.getpid()}-{secrets.token_hex(8)}", agent)
 
@@ -127,7 +127,7 @@ class Sender:
         left = rounds.close()
         for samples, fate in ((left.kept, "on disk for this agent's next start"), (left.lost, "perhaps lost")):
             if samples:
-                _logger.warning("closed with %s not confirmed: %s", counted(samples, "sample"), fate)
+                _logger.warning("closed with %s not confirmed: %s", format_count(samples, "sample"), fate)
 
     def _wait(self, seen: int, due: float) -> int:
         """Sleep until a round is due, is asked for, or heartbeats are; returns how often one was asked for."""
@@ -170,7 +170,7 @@ class Sender:
 def _rounds(origin: Origin, series: Series, settings: Settings, confirmed: Callable[[bytes], None]) -> "Rounds":
     # pika takes 0.1 s to import, which `from busmon import Telemetry` is not to cost. Nor may the thread do it: a fork
     # in the middle of an import leaves the child with half a module.
-    from busmon.bus.publisher import ConfirmedPublisher  # noqa: PLC0415
+    from busmon.bus.publish.publisher import ConfirmedPublisher  # noqa: PLC0415
     from busmon.publish.rounds import Rounds  # noqa: PLC0415
 
     _quieten_pika()

@@ -21,7 +21,7 @@ class Series:
 
     Attributes:
         shared: what they have in common.
-        beyond: stands in for every series that there is no room for.
+        beyond: takes the calls of every series that has no room.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -35,7 +35,7 @@ class Series:
         self._is_full = False
 
     def has_room(self) -> bool:
-        """Whether one more series may be added; that there is none is logged once."""
+        """Tell whether there is room for one more series; a lack is logged once."""
         if len(self._bound) < MAX_SERIES:
             return True
         if not self._is_full:
@@ -61,7 +61,7 @@ class Series:
         self._watches.append(_Watch(look, interval_seconds))
 
     def take(self, now: float) -> tuple[list[Row], int]:
-        """Every sample gathered since the last take, and the number of calls that were discarded since."""
+        """Take all samples since the last take, and the number of calls that were discarded since."""
         self._read()
         with self.shared.lock:
             self.shared.now = now

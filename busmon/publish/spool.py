@@ -6,7 +6,6 @@ checksum tells one that a power cut has torn. Nothing is flushed to the disk: wh
 an orderly reboot. For the publishing thread.
 """
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from zlib import crc32
 
+from busmon import files
 from busmon.errors import SpoolError
 
 BLOCK_BYTES = 4096
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> Self | None:
-        """The entry with this file name, None where it is another file's."""
+        """Return the entry with this file name; None for another file's name."""
         sequence, _, rest = name.partition(".")
         samples, _, domain = rest.partition(".")
         if not (sequence.isdecimal() and samples.isdecimal() and domain) or "." in domain:
@@ -67,16 +67,16 @@ class Spool:
         self._lock: int | None = None
 
     @classmethod
-    def abandoned(cls, directory: Path) -> Iterator[Self]:
-        """The spools in an agent's directory whose processes are gone, taken over; the oldest first."""
+    def take_over_abandoned(cls, directory: Path) -> Iterator[Self]:
+        """Take over the spools of dead processes in an agent's directory, the oldest first."""
         with suppress(OSError):
-            for path in sorted(directory.iterdir(), key=_changed_at):
+            for path in sorted(directory.iterdir(), key=_read_mtime):
                 spool = cls(directory, path.name)
                 if path.suffix != _UNFINISHED and spool._take(path, os.O_RDWR):
                     yield spool
 
     def entries(self) -> list[Entry]:
-        """What is there, oldest first.
+        """List the entries, oldest first.
 
         Raises:
             SpoolError: the directory can't be read.
@@ -93,19 +93,16 @@ class Spool:
         Raises:
             SpoolError: the disk is full, or not to be written to.
         """
-        unfinished = self._path / f"{entry.name}{_UNFINISHED}"
+        path = self._path / entry.name
         try:
             if self._lock is None:
                 self._make()
-            write_private(unfinished, crc32(body).to_bytes(_CHECKSUM_BYTES) + body)
-            unfinished.rename(self._path / entry.name)
+            files.replace(path, crc32(body).to_bytes(_CHECKSUM_BYTES) + body, f"{path.suffix}{_UNFINISHED}")
         except OSError as error:
-            with suppress(OSError):
-                unfinished.unlink()
             raise _failure(self._path, error) from error
 
     def read(self, entry: Entry) -> bytes | None:
-        """The envelope's body; None where it is torn or gone."""
+        """Read the envelope's body; None if it is torn or gone."""
         try:
             found = (self._path / entry.name).read_bytes()
         except OSError:
@@ -114,7 +111,7 @@ class Spool:
         return body if found[:_CHECKSUM_BYTES] == crc32(body).to_bytes(_CHECKSUM_BYTES) else None
 
     def size(self, entry: Entry) -> int:
-        """How many bytes the envelope takes on the disk."""
+        """Return the number of bytes that the envelope takes on the disk."""
         with suppress(OSError):
             return bytes_on_disk((self._path / entry.name).stat().st_size - _CHECKSUM_BYTES)
         return 0
@@ -158,8 +155,10 @@ class Spool:
         except OSError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_free = files.try_lock(lock)
         except OSError:
+            is_free = False
+        if not is_free:
             os.close(lock)
             return False
         self._lock = lock
@@ -178,17 +177,6 @@ def make_private(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that this user alone can read.
-
-    Raises:
-        OSError: the disk is full, or not to be written to.
-    """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(content)
-
-
 def _close_to_others(path: Path) -> None:
     """Take from others the right to look into a spool that an earlier version left open."""
     with suppress(OSError):
@@ -198,15 +186,15 @@ def _close_to_others(path: Path) -> None:
                 entry.chmod(0o600)
 
 
-def _changed_at(path: Path) -> float:
-    """When something was last put there; 0 where it has just gone, which is no reason to leave the others."""
+def _read_mtime(path: Path) -> float:
+    """Read when the path last changed; 0 if it no longer exists, so that the other paths are still read."""
     with suppress(OSError):
         return path.lstat().st_mtime
     return 0.0
 
 
 def bytes_on_disk(size: int) -> int:
-    """What the file of a body of this size takes."""
+    """Return the size of the file of such a body."""
     return -(-(size + _CHECKSUM_BYTES) // BLOCK_BYTES) * BLOCK_BYTES
 
 

@@ -1,6 +1,6 @@
 """Lines of JSON → sealed envelopes: samples that don't come from instruments.
 
-A bad line is told and costs nothing but itself. An envelope is given when it is full, or when its first sample has
+An invalid line is reported and skipped. An envelope is yielded when it is full, or when its first sample has
 waited for long enough, so a slow input is published, too. Reads a descriptor as data comes; one thread.
 """
 
@@ -25,7 +25,7 @@ class Stream:
     Args:
         origin: whose they are.
         checks: decide which samples are good.
-        rejected: called for each bad line, with its number and what is wrong.
+        rejected: called for each invalid line, with its number and the reason.
     """
 
     def __init__(self, origin: Origin, checks: SampleChecks, rejected: Callable[[int, str], None]) -> None:
@@ -37,14 +37,14 @@ class Stream:
         self._began = 0.0
 
     def envelopes(self, descriptor: int, wait_seconds: float) -> Iterator[Sealed | None]:
-        """Every envelope; None when the input has paused for `wait_seconds` and there is none to give."""
+        """Yield every envelope, and None when the input has paused for `wait_seconds` and no envelope is left."""
         number = 0
         for line in _lines(descriptor, wait_seconds):
             if line is None:
-                yield self._sealed() if self._batch else None
+                yield self._seal() if self._batch else None
                 continue
             number += 1
-            line = json_v1.trimmed(line)  # noqa: PLW2901 - as some editors write a file: with a byte order mark
+            line = json_v1.trim(line)  # noqa: PLW2901 - as some editors write a file: with a byte order mark
             try:
                 sample = self._sample(line)
             except SampleError as error:
@@ -53,15 +53,15 @@ class Stream:
             if sample is not None:
                 numbers = _numbers(sample)
                 if self._is_full(line, numbers):
-                    yield self._sealed()
+                    yield self._seal()
                 self._add(line, numbers)
             if self._batch and monotonic() - self._began >= wait_seconds:
-                yield self._sealed()
+                yield self._seal()
         if self._batch:
-            yield self._sealed()
+            yield self._seal()
 
     def _sample(self, line: bytes) -> Any:
-        """The sample in a line, None in an empty one."""
+        """Parse the sample in a line; None for an empty line."""
         if not line:
             return None
         if len(line) > MAX_BYTES:
@@ -83,14 +83,14 @@ class Stream:
         self._bytes += len(line)
         self._numbers += numbers
 
-    def _sealed(self) -> Sealed:
+    def _seal(self) -> Sealed:
         batch, self._batch = self._batch, []
         self._bytes = self._numbers = 0
         return seal_samples(self._origin, batch)
 
 
 def seal_samples(origin: Origin, samples: list[Any]) -> Sealed:
-    """One envelope of samples in the wire format's first form."""
+    """Seal samples as one envelope in the wire format's first form."""
     body = json_v1.encode(origin.source, origin.agent, time(), samples, [])
     return Sealed(DEFAULT_DOMAIN, body, len(samples))
 
@@ -101,7 +101,7 @@ def _numbers(sample: Any) -> int:
 
 
 def _lines(descriptor: int, wait_seconds: float) -> Iterator[bytes | None]:
-    """The lines, too long ones cut short; None each time that nothing comes for so long."""
+    """Yield the lines, too long ones cut; None after each silence of this length."""
     unread = b""
     while True:
         if not select.select([descriptor], [], [], wait_seconds)[0]:

@@ -31,7 +31,7 @@ from busmon.settings import Settings
 
 CLOSE_SECONDS = 5.0
 LOOK_SECONDS = 15.0
-"""How often processes and pools are looked at."""
+"""The interval at which processes and pools are read."""
 
 PRESENCE_SHARE = 3
 """A gauge that nobody touches is sent this often in each presence TTL."""
@@ -47,7 +47,7 @@ class Telemetry(Definitions):
 
     Args:
         agent: the name that all runs of this agent share: letters, digits, `_` and `-`.
-        amqp_url: the broker; by default the settings'.
+        amqp_url: the broker, or the nodes of a cluster, separated by commas; by default the settings'.
         settings: by default those of the environment and `busmon.toml`.
         lifecycle: publish that the agent starts, beats, stops and was started again after an unexpected end.
         confirmed: called on the publishing thread with each body that a queue has stored, for who must account for it.

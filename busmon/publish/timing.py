@@ -1,4 +1,4 @@
-"""What `time()`, `count_exceptions()` and `track_inprogress()` return: each a context manager and a decorator.
+"""The context managers and decorators that `time()`, `count_exceptions()` and `track_inprogress()` return.
 
 A decorated coroutine function is measured while it runs, not while its coroutine is made. Any thread; a `Timer` used as
 a context manager belongs to one block at a time, a decorator makes one for each call.
@@ -16,10 +16,10 @@ R = TypeVar("R")
 
 
 class Labelled(Protocol):
-    """What has a series for each of its label values."""
+    """An instrument with a series for each of its label values."""
 
     def labels(self, *values: object, **named: object) -> Self:
-        """The series with these."""
+        """Return the series with these label values."""
 
 
 LabelledT = TypeVar("LabelledT", bound=Labelled)
@@ -31,22 +31,22 @@ class Around:
     __slots__ = ()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function, each call of which runs inside."""
+        """Wrap a function, so that each call runs inside."""
         if iscoroutinefunction(function):
 
             @wraps(function)
-            async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async def wrap_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
                 with self._fresh():
                     return await function(*args, **kwargs)
 
-            return cast("Callable[P, R]", awaited)
+            return cast("Callable[P, R]", wrap_coroutine)
 
         @wraps(function)
-        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        def wrap_call(*args: P.args, **kwargs: P.kwargs) -> R:
             with self._fresh():
                 return function(*args, **kwargs)
 
-        return called
+        return wrap_call
 
     def __enter__(self) -> Self:
         return self

@@ -1,1 +1,1 @@
-"""Envelopes folded into shard files, and shard files into an exposition."""
+"""The registry: `series` and `storage` below, then `admission` → `fold` → `shard` → `scrape`; `operator` for people."""

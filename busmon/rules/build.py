@@ -16,7 +16,7 @@ _HEADER = "# Written by `busmon rules build`. Change a number in thresholds.toml
 
 
 def build(thresholds: Thresholds) -> dict[str, str]:
-    """The text of each rule file, by its name.
+    """Build the text of each rule file, by its name.
 
     Raises:
         RulesError: a definition lacks a threshold.
@@ -25,7 +25,7 @@ def build(thresholds: Thresholds) -> dict[str, str]:
 
 
 def text(groups: Iterable[Group]) -> str:
-    """The groups, as a rule file has them."""
+    """Write the groups in the form of a rule file."""
     lines = [_HEADER, "groups:", *(line for group in groups for line in _group(group))]
     return "\n".join(lines) + "\n"
 
@@ -45,7 +45,7 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def differences(directory: Path, files: Mapping[str, str]) -> list[Path]:
-    """The files that are missing in the directory or not what would be built."""
+    """List the files that are missing in the directory or differ from a build."""
     paths = {directory / name: built for name, built in files.items()}
     return [path for path, built in paths.items() if not path.is_file() or path.read_text(encoding="utf-8") != built]
 

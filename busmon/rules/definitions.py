@@ -61,7 +61,7 @@ class Group:
 
 
 def read(thresholds: Thresholds) -> dict[str, list[Group]]:
-    """Every definition file's groups, by the file's stem.
+    """Read every definition file's groups, by the file's stem.
 
     Raises:
         RulesError: a placeholder has no value.
@@ -73,7 +73,7 @@ def read(thresholds: Thresholds) -> dict[str, list[Group]]:
 
 
 def _groups(table: Mapping[str, Any], thresholds: Thresholds) -> Iterator[Group]:
-    """The group, once for each of its windows."""
+    """Yield the group, once for each of its windows."""
     for window, interval in table.get("windows", {"": table.get("interval")}).items():
         recordings = [_recording(row, {"window": window}) for row in table.get("record", ())]
         alerts = [_alert(row, thresholds) for row in table.get("alert", ())]
@@ -81,7 +81,7 @@ def _groups(table: Mapping[str, Any], thresholds: Thresholds) -> Iterator[Group]
 
 
 def _recording(row: Mapping[str, str], values: Mapping[str, Value]) -> Recording:
-    return Recording(_filled(row["name"], values), _filled(row["expr"], values).strip())
+    return Recording(_fill(row["name"], values), _fill(row["expr"], values).strip())
 
 
 def _alert(row: Mapping[str, Any], thresholds: Thresholds) -> Alert:
@@ -96,14 +96,14 @@ def _alert(row: Mapping[str, Any], thresholds: Thresholds) -> Alert:
     }
     return Alert(
         name,
-        _filled(row["expr"], values).strip(),
+        _fill(row["expr"], values).strip(),
         {key: str(own[key]) for key in DURATIONS if key in own},
         {"tier": row["tier"], **{key: row[key] for key in ("service",) if key in row}, **row.get("labels", {})},
-        {key: _filled(text, values) for key, text in (said | links).items()},
+        {key: _fill(text, values) for key, text in (said | links).items()},
     )
 
 
-def _filled(text: str, values: Mapping[str, Value]) -> str:
+def _fill(text: str, values: Mapping[str, Value]) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
             raise RulesError(f"{text!r}: expected a threshold for {match[0]}")

@@ -18,6 +18,11 @@ BUILT_IN = Path(__file__).with_name("thresholds.toml")
 DURATIONS = ("for", "keep_firing_for")
 """The keys that every alert may have."""
 
+_PATTERN_KEY = "jobs"
+
+_PATTERN = re.compile(r"[\w:/.|*+?()-]+")
+"""Part of a regular expression that stands between quotes as it is."""
+
 _DURATION = re.compile(r"(\d+(ms|s|m|h|d|w|y))+")
 
 Value = float | str
@@ -31,7 +36,7 @@ class Thresholds:
 
     @classmethod
     def load(cls, changes: Path | None = None) -> Self:
-        """The built-in values, with a user's laid over them.
+        """Load the built-in values, overridden by a user's.
 
         Args:
             changes: a TOML file with the tables and keys to change.
@@ -42,17 +47,17 @@ class Thresholds:
         tables = document(BUILT_IN)
         if changes is not None:
             for name, changed in document(changes).items():
-                accepted = _accepted(changes, name, changed, tables)
+                accepted = _is_accepted(changes, name, changed, tables)
                 tables[name] |= accepted
         return cls(tables)
 
     def of(self, alert: str) -> Mapping[str, Value]:
-        """An alert's own values; none where it has no table."""
+        """Return an alert's own values; none where it has no table."""
         return self.tables.get(alert, {})
 
 
 def document(path: Path) -> dict[str, Any]:
-    """A TOML file, parsed.
+    """Parse a TOML file.
 
     Raises:
         RulesError: it can't be read.
@@ -65,7 +70,7 @@ def document(path: Path) -> dict[str, Any]:
         raise RulesError(f"{path}: {error}; expected valid TOML, each key once") from error
 
 
-def _accepted(path: Path, name: str, changed: Any, tables: Mapping[str, Mapping[str, Value]]) -> Mapping[str, Value]:
+def _is_accepted(path: Path, name: str, changed: Any, tables: Mapping[str, Mapping[str, Value]]) -> Mapping[str, Value]:
     if name not in tables or not isinstance(changed, dict):
         hint = suggestion(name, tables, "such as [HighErrorRate]")
         raise RulesError(f"{path}: {name}: expected tables of thresholds.toml; {hint}")
@@ -80,9 +85,21 @@ def _accepted(path: Path, name: str, changed: Any, tables: Mapping[str, Mapping[
 
 
 def _fault(key: str, value: Any, built_in: Value) -> str:
-    """What was expected instead of the value; empty where it is right."""
+    """Describe the expected value; empty where the value is valid."""
     if key in DURATIONS:
         return "" if isinstance(value, str) and _DURATION.fullmatch(value) else 'a duration, such as "5m"'
+    if key == _PATTERN_KEY:
+        return "" if _is_pattern(value) else 'a regular expression of jobs, such as "api|web"'
     if isinstance(built_in, str):
         return "" if isinstance(value, str) and "://" in value else "an address"
     return "" if type(value) in (int, float) and 0 <= value < float("inf") else "a number from 0"
+
+
+def _is_pattern(value: Any) -> bool:
+    if not isinstance(value, str) or not _PATTERN.fullmatch(value):
+        return False
+    try:
+        re.compile(value)
+    except re.error:
+        return False
+    return True

@@ -1,7 +1,7 @@
 """The settings, from one typed schema. This room alone reads the environment; a `Settings` never changes."""
 
-from busmon.settings.kinds import address, mask
+from busmon.settings.kinds import address, mask, split_urls
 from busmon.settings.loading import load, misspelt
 from busmon.settings.schema import CONFIG_VARIABLE, SCHEMA, Setting, Settings
 
-__all__ = ["CONFIG_VARIABLE", "SCHEMA", "Setting", "Settings", "address", "load", "mask", "misspelt"]
+__all__ = ["CONFIG_VARIABLE", "SCHEMA", "Setting", "Settings", "address", "load", "mask", "misspelt", "split_urls"]

@@ -1,29 +1,32 @@
-"""What values a setting takes: how each kind is parsed, what it accepts in words, and how it is shown if it is secret.
+"""The kinds of settings: parsing, the accepted values in words, and masking of secrets.
 
 Pure. A parser raises ValueError for what it doesn't accept; whoever calls it knows which setting that is, and whence.
 """
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 MAX_PORT = 65_535
+
+_BETWEEN_URLS = re.compile(r"[,\s]+(?=(?:amqps?|https?)://)")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What values a setting takes, and how it shows them.
+    """The values of a setting, and their form as text.
 
     Attributes:
         parse: the value of a text; raises ValueError where it isn't accepted.
         accepts: what a value may be, for an error's line.
         metavar: what stands for a value in `--help`.
-        toml: the types that the value may have in a TOML file, beside text.
+        toml: the types that the value may have in a TOML file, in addition to text.
         masked: how a secret's text is shown; None where there is nothing to hide.
         empty: the text of an empty value, where an empty text would mean the default.
         separator: what stands between the parts of a list's text.
@@ -38,18 +41,18 @@ class Kind:
     separator: str = os.pathsep
 
     def text(self, value: Any) -> str:
-        """A value as the text that it is parsed from; empty for None."""
+        """Format a value as the text that it is parsed from; empty for None."""
         if value is None:
             return ""
         return self.separator.join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
     def show(self, text: str) -> str:
-        """The text, with what is secret in it masked."""
+        """Return the text with its secrets masked."""
         return self.masked(text) if self.masked else text
 
 
 def whole(low: int, high: int, unit: str = "") -> Kind:
-    """Whole numbers from `low` to `high`; `unit` is for the words, as in "of bytes "."""
+    """Make the kind of whole numbers from `low` to `high`; `unit` is for the words, as in "of bytes "."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -61,7 +64,7 @@ def whole(low: int, high: int, unit: str = "") -> Kind:
 
 
 def seconds(low: float, high: float) -> Kind:
-    """Numbers of seconds from `low` to `high`, and so neither NaN nor infinite."""
+    """Make the kind of numbers of seconds from `low` to `high`: neither NaN nor infinite."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -73,7 +76,7 @@ def seconds(low: float, high: float) -> Kind:
 
 
 def ratio() -> Kind:
-    """Shares of a whole, from 0 to 1."""
+    """Make the kind of shares of a whole, from 0 to 1."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -85,7 +88,7 @@ def ratio() -> Kind:
 
 
 def choice(*words: str) -> Kind:
-    """One of these words."""
+    """Make the kind of one of these words."""
 
     def parse(text: str) -> str:
         if text not in words:
@@ -96,33 +99,70 @@ def choice(*words: str) -> Kind:
 
 
 def url(*schemes: str) -> Kind:
-    """URLs of these schemes, with a host; a password inside is masked."""
+    """Make the kind of URLs of these schemes, with a host; a password inside is masked."""
+    accepts = f"a URL {_shapes(schemes)} with a host, special characters in user and password written as %XX"
+    return Kind(partial(_parse_url, schemes), accepts, "URL", masked=mask)
+
+
+def urls(*schemes: str) -> Kind:
+    """Describe lists of URLs of these schemes: the addresses of one server, so all name the same user and path."""
 
     def parse(text: str) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not parts.hostname or parts.port == 0 or re.search(r"[\s\x00-\x1f]", text):
+        found = [_parse_url(schemes, part) for part in split_urls(text.strip(", \t\r\n"))]
+        if len({_account(part) for part in found}) != 1:
             raise ValueError(text)
-        return text
+        return ",".join(found)
 
-    shapes = " or ".join(f"{scheme}://…" for scheme in schemes)
-    accepts = f"a URL {shapes} with a host, special characters in user and password written as %XX"
-    return Kind(parse, accepts, "URL", masked=mask)
+    accepts = (
+        f"a URL {_shapes(schemes)} with a host, or several for one user and path, separated by ','. "
+        "Special characters in user and password are written as %XX"
+    )
+    return Kind(parse, accepts, "URL[,URL…]", (list,), masked=mask, separator=",")
 
 
-def mask(url: str) -> str:
-    """The URL without its password, however malformed: whatever may be one is replaced by `***`."""
+def split_urls(text: str) -> list[str]:
+    """Return the URLs of a list; a comma within a URL separates only where another URL follows."""
+    return _BETWEEN_URLS.split(text)
+
+
+def _parse_url(schemes: Sequence[str], text: str) -> str:
+    parts = urlsplit(text)
+    host = parts.hostname
+    if parts.scheme not in schemes or not host or "," in host or parts.port == 0 or re.search(r"[\s\x00-\x1f]", text):
+        raise ValueError(text)
+    return text
+
+
+def _account(url: str) -> tuple[str, str]:
+    """Return the user and the path that a URL names, an AMQP URL's defaults in place of what is left out."""
+    parts = urlsplit(url)
+    is_amqp = parts.scheme in {"amqp", "amqps"}
+    path = parts.path or ("/%2F" if is_amqp else "/")
+    return unquote(parts.username or ("guest" if is_amqp else "")), unquote(path)
+
+
+def _shapes(schemes: Sequence[str]) -> str:
+    return " or ".join(f"{scheme}://…" for scheme in schemes)
+
+
+def mask(text: str) -> str:
+    """Return a URL, or a list of URLs, without passwords, however malformed: what may be one is replaced by `***`."""
+    return ",".join(map(_mask_url, split_urls(text)))
+
+
+def _mask_url(url: str) -> str:
     url = re.sub(r"((?:ssl_options|\w*password)=)[^&]*", r"\1***", url)
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     userinfo, at, host = rest.rpartition("@")
     if at:
         user, colon, _ = userinfo.partition(":")
         return f"{scheme}{separator}{user}{':***' if colon else ''}@{host}"
-    # Without an '@' a port follows the colon; what is no port may be a password whose host was forgotten.
+    # Without an '@' a port follows the colon; anything but a port may be a password whose host was forgotten.
     return scheme + separator + re.sub(r"^([^:\[]*):(?![0-9]{0,5}(?:[/?#]|$)).*", r"\1:***", rest, flags=re.DOTALL)
 
 
 class Dependency(NamedTuple):
-    """What else the platform stands on: a name of the user's own, and the URL to ask."""
+    """A further dependency of the platform: a name of the user's own, and the URL to check."""
 
     name: str
     url: str
@@ -132,7 +172,7 @@ class Dependency(NamedTuple):
 
 
 class FormatRule(NamedTuple):
-    """What bodies are whose routing key, or whose queue, matches a glob."""
+    """The format of bodies whose routing key or queue matches a glob."""
 
     pattern: str
     format: str
@@ -149,7 +189,7 @@ class Address(NamedTuple):
 
 
 def address(text: str) -> Address:
-    """The parts of `HOST:PORT` or `[IPV6]:PORT`.
+    """Split `HOST:PORT` or `[IPV6]:PORT`.
 
     Raises:
         ValueError: it is neither.
@@ -193,7 +233,7 @@ def _mask_dependencies(text: str) -> str:
     return re.sub(r"(?<==)\S+", lambda url: mask(url[0]), text)
 
 
-FORMAT_NAMES = ("json", "otlp", "cloudevents", "statsd", "dogstatsd", "etsy_statsd", "influx", "prometheus")
+FORMAT_NAMES = ("json", "otlp", "cloudevents", "celery", "statsd", "dogstatsd", "etsy_statsd", "influx", "prometheus")
 
 
 def _parse_formats(text: str) -> tuple[FormatRule, ...]:

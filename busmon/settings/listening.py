@@ -8,8 +8,8 @@ from busmon.errors import ListenError
 _BACKLOG = 128
 
 
-def bound(listen: str) -> socket.socket:
-    """A socket that listens there.
+def open_listener(listen: str) -> socket.socket:
+    """Open a listening socket.
 
     Args:
         listen: `host:port`; 0 is a port that is free.

@@ -32,7 +32,7 @@ class _Given(NamedTuple):
 def load(
     flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None, *, caller: str = ""
 ) -> Settings:
-    """Settings from flags (by setting name), environment, file and defaults, in that order.
+    """Load settings from flags (by setting name), environment, file and defaults, in that order.
 
     Args:
         flags: values by setting name; one that is None counts as not given.
@@ -44,14 +44,14 @@ def load(
     """
     environ = os.environ if environ is None else environ
     given = _from_file(environ) | _from_environment(environ) | _from_flags(flags or {}, caller)
-    values = {setting.name: _parsed(setting, given[setting.name]) for setting in SCHEMA if setting.name in given}
+    values = {setting.name: _parse(setting, given[setting.name]) for setting in SCHEMA if setting.name in given}
     return Settings(**values, origins={name: origin for name, (_, origin) in given.items()})
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that are no setting's but nearly are, each with the one that it resembles.
+    """Find variables that resemble a setting's, each with the meant variable.
 
-    What Kubernetes gives every container for a Service, such as `BUSMON_SERVICE_HOST`, is none of them.
+    Variables that Kubernetes sets for a Service, such as `BUSMON_SERVICE_HOST`, aren't reported.
     """
     environ = os.environ if environ is None else environ
     known = {row.variable for row in SCHEMA} | {row.file_variable for row in SCHEMA if row.secret} | {CONFIG_VARIABLE}
@@ -112,17 +112,17 @@ def _reason(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _parsed(setting: Setting, given: _Given) -> Any:
+def _parse(setting: Setting, given: _Given) -> Any:
     try:
-        return setting.kind.parse(_typed(setting.kind, given.value))
+        return setting.kind.parse(_to_text(setting.kind, given.value))
     except (ValueError, OverflowError, RuntimeError) as error:
-        message = f"{setting.name} from {given.origin}: {_shown(setting, given.value)} is not {setting.kind.accepts}"
+        message = f"{setting.name} from {given.origin}: {_show(setting, given.value)} is not {setting.kind.accepts}"
         # urllib's own error quotes a piece of the URL, which may be of the password.
         raise SettingsError(message) from (None if setting.secret else error)
 
 
-def _typed(kind: Kind, value: Any) -> str:
-    """The value as text; refused where its TOML type can't be one of this kind, as `workers = true` can't."""
+def _to_text(kind: Kind, value: Any) -> str:
+    """Return a TOML value as text; refuse a type that this kind can't have, such as in `workers = true`."""
     if isinstance(value, str):
         return value
     if type(value) not in kind.toml or (isinstance(value, list) and not all(isinstance(part, str) for part in value)):
@@ -130,7 +130,7 @@ def _typed(kind: Kind, value: Any) -> str:
     return kind.text(value)
 
 
-def _shown(setting: Setting, value: Any) -> str:
+def _show(setting: Setting, value: Any) -> str:
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "an array"
     if isinstance(value, str):

@@ -6,7 +6,8 @@ Never raises anything but `EnvelopeError`. Pure.
 from collections.abc import Iterator
 
 from busmon.errors import EnvelopeError
-from busmon.wire.encoding import PLAIN_ENCODINGS, decoded
+from busmon.reasons import BodyReason
+from busmon.wire.encoding import PLAIN_ENCODINGS, decompress
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 """Characters without a width: U+200B to U+200D, U+2060, and the byte order mark. An editor shows none of them."""
@@ -29,16 +30,16 @@ def plain(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
         EnvelopeError: `empty_body`, `too_large` or `content_encoding`.
     """
     if not body:
-        raise EnvelopeError("empty_body", "expected an envelope")
+        raise EnvelopeError(BodyReason.EMPTY_BODY, "expected an envelope")
     if len(body) > max_bytes:
-        raise EnvelopeError("too_large", f"{len(body)} bytes; at most {max_bytes} are accepted")
+        raise EnvelopeError(BodyReason.TOO_LARGE, f"{len(body)} bytes; at most {max_bytes} are accepted")
     if content_encoding is None or content_encoding in PLAIN_ENCODINGS:
         return body
-    return decoded(body, content_encoding, max_bytes)
+    return decompress(body, content_encoding, max_bytes)
 
 
 def text(body: bytes, content_encoding: str | None, max_bytes: int) -> str:
-    """The body of a format of lines.
+    """Decode the body of a format of lines.
 
     Raises:
         EnvelopeError: as of `plain`, or `invalid_text`: it is not UTF-8.
@@ -46,7 +47,7 @@ def text(body: bytes, content_encoding: str | None, max_bytes: int) -> str:
     try:
         return plain(body, content_encoding, max_bytes).decode()
     except UnicodeDecodeError as error:
-        raise EnvelopeError("invalid_text", f"expected UTF-8: {error.reason} at byte {error.start}") from error
+        raise EnvelopeError(BodyReason.INVALID_TEXT, f"expected UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def lines(text: str) -> Iterator[str]:

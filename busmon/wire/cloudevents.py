@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from busmon.errors import EnvelopeError
+from busmon.reasons import BodyReason
 from busmon.wire import json_v1
 from busmon.wire.arrival import Arrival
 from busmon.wire.envelope import Envelope
@@ -27,7 +28,7 @@ _MAX_CHARACTERS = 1024
 
 
 def decode(arrival: Arrival) -> Envelope:
-    """The envelope in a structured event's body.
+    """Decode the envelope in a structured event's body.
 
     Raises:
         EnvelopeError: as of `json_v1.parse`, or `invalid_cloudevent`, or what its data isn't.
@@ -36,21 +37,21 @@ def decode(arrival: Arrival) -> Envelope:
 
 
 def of_document(document: Any, arrival: Arrival) -> Envelope:
-    """The envelope in a structured event that is parsed.
+    """Decode the envelope in a parsed structured event.
 
     Raises:
         EnvelopeError: `invalid_cloudevent`, or what its data isn't.
     """
     if type(document) is not dict:
-        raise EnvelopeError("invalid_cloudevent", "expected an object with the member 'specversion'")
+        raise EnvelopeError(BodyReason.INVALID_CLOUDEVENT, "expected an object with the member 'specversion'")
     encoded, data = document.get("data_base64"), document.get("data")
     if encoded is not None:
-        data = json_v1.parse(_decoded(encoded), None, arrival.max_bytes)
+        data = json_v1.parse(_decode_base64(encoded), None, arrival.max_bytes)
     return _envelope(document, data)
 
 
 def attributes(headers: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The attributes of a binary event; None where the headers are no event's."""
+    """Return the attributes of a binary event; None if the headers aren't an event's."""
     for prefix in _PREFIXES:
         if f"{prefix}{MEMBER}" in headers:
             names = (name for name in headers if isinstance(name, str))  # pika leaves what isn't UTF-8 as bytes
@@ -59,7 +60,7 @@ def attributes(headers: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def of_binary(stated: Mapping[str, Any], document: Any) -> Envelope:
-    """The envelope in a binary event: its attributes, and the JSON that the body is.
+    """Decode the envelope in a binary event: its attributes, and the JSON body.
 
     Raises:
         EnvelopeError: `invalid_cloudevent`, or what its data isn't.
@@ -69,10 +70,12 @@ def of_binary(stated: Mapping[str, Any], document: Any) -> Envelope:
 
 def _envelope(stated: Mapping[str, Any], data: Any) -> Envelope:
     if stated.get(MEMBER) != _VERSION:
-        raise EnvelopeError("invalid_cloudevent", f"expected version {_VERSION}, got {str(stated.get(MEMBER))[:80]!r}")
+        raise EnvelopeError(
+            BodyReason.INVALID_CLOUDEVENT, f"expected version {_VERSION}, got {str(stated.get(MEMBER))[:80]!r}"
+        )
     id_, source = _attribute(stated, "id"), _attribute(stated, "source")
     if type(data) is not dict:
-        raise EnvelopeError("invalid_cloudevent", "expected an envelope as its data")
+        raise EnvelopeError(BodyReason.INVALID_CLOUDEVENT, "expected an envelope as its data")
     at = _time(stated.get("time"))
     envelope = json_v1.of_document(data if word(data.get("source")) is not None else {**data, "source": source})
     return envelope._replace(ts=at if envelope.ts is None else envelope.ts, identity=f"{source}#{id_}")
@@ -81,12 +84,12 @@ def _envelope(stated: Mapping[str, Any], data: Any) -> Envelope:
 def _attribute(stated: Mapping[str, Any], name: str) -> str:
     value = stated.get(name)
     if type(value) is not str or not 0 < len(value) <= _MAX_CHARACTERS:
-        raise EnvelopeError("invalid_cloudevent", f"'{name}' is 1 to {_MAX_CHARACTERS} characters")
+        raise EnvelopeError(BodyReason.INVALID_CLOUDEVENT, f"'{name}' is 1 to {_MAX_CHARACTERS} characters")
     return value
 
 
 def _time(value: Any) -> float | None:
-    """Seconds since the epoch of a time: RFC 3339's, AMQP's in milliseconds, or pika's, in UTC without saying so."""
+    """Read a time as seconds since the epoch: RFC 3339's, AMQP's in milliseconds, or pika's without a zone in UTC."""
     if value is None or value == "":
         return None
     if isinstance(value, int) and is_time(int(value)):  # pika's 64-bit integers are of a type of its own
@@ -96,11 +99,11 @@ def _time(value: Any) -> float | None:
             return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
         return rfc3339(value, needs_offset=False)
     except (ValueError, TypeError, OverflowError) as error:
-        raise EnvelopeError("invalid_cloudevent", "'time' is a time of RFC 3339") from error
+        raise EnvelopeError(BodyReason.INVALID_CLOUDEVENT, "'time' is a time of RFC 3339") from error
 
 
-def _decoded(encoded: Any) -> bytes:
+def _decode_base64(encoded: Any) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise EnvelopeError("invalid_cloudevent", f"'data_base64' is no base64: {error}") from error
+        raise EnvelopeError(BodyReason.INVALID_CLOUDEVENT, f"'data_base64' is no base64: {error}") from error

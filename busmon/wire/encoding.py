@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from busmon.errors import EnvelopeError
+from busmon.reasons import BodyReason
 
 PLAIN_ENCODINGS = frozenset({None, "", "identity", "binary", "utf-8", "UTF-8", "utf8", "us-ascii", "ascii"})
 """Content encodings, as they are most often written, of a body that is read as it is."""
@@ -51,7 +52,7 @@ _NAMES = {*_COMPRESSIONS, "br", "brotli", "application/x-brotli", "zstd", "appli
 _KNOWN = "a charset, gzip, deflate, bzip2 or xz"
 
 
-def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
+def decompress(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
     """Return a body without its compressions, and in UTF-8 if a charset is stated.
 
     Args:
@@ -62,15 +63,15 @@ def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
     Raises:
         EnvelopeError: `too_large` or `content_encoding`.
     """
-    compressions, charsets = _stated(content_encoding)
+    compressions, charsets = _split(content_encoding)
     while compressions:
         coding = next((coding for coding in compressions if _IS_OF[coding](body)), compressions[0])
         compressions.remove(coding)
-        body = _expanded(coding, body, max_bytes)
-    return _recoded(body, charsets[0], max_bytes) if charsets else body
+        body = _expand(coding, body, max_bytes)
+    return _recode(body, charsets[0], max_bytes) if charsets else body
 
 
-def stated_encoding(content_encoding: str | None, headers: Mapping[str, Any]) -> str | None:
+def find_encoding(content_encoding: str | None, headers: Mapping[str, Any]) -> str | None:
     """Return the content encoding with the compression that kombu states in a header."""
     compression = headers.get(COMPRESSION)
     if isinstance(compression, bytes):
@@ -85,7 +86,7 @@ def may_be_compressed(body: bytes, content_encoding: str | None) -> bool:
     return content_encoding not in PLAIN_ENCODINGS or body[:1] != b"{"
 
 
-def _stated(content_encoding: str) -> tuple[list[str], list[str]]:
+def _split(content_encoding: str) -> tuple[list[str], list[str]]:
     """Return the compressions and the charsets other than UTF-8 that a content encoding names."""
     compressions, charsets = [], []
     for name in filter(None, _SEPARATORS.split(content_encoding.lower())):
@@ -94,19 +95,19 @@ def _stated(content_encoding: str) -> tuple[list[str], list[str]]:
         elif _CHARSETS.fullmatch(name):
             charsets.append(name)
         elif name not in _AS_IS:
-            raise EnvelopeError("content_encoding", f"expected {_KNOWN}; got {content_encoding[:80]!r}")
+            raise EnvelopeError(BodyReason.CONTENT_ENCODING, f"expected {_KNOWN}; got {content_encoding[:80]!r}")
     if len(compressions) > _MAX_COMPRESSIONS:
-        raise EnvelopeError("content_encoding", f"more than {_MAX_COMPRESSIONS} compressions")
+        raise EnvelopeError(BodyReason.CONTENT_ENCODING, f"more than {_MAX_COMPRESSIONS} compressions")
     return compressions, charsets
 
 
-def _recoded(body: bytes, charset: str, max_bytes: int) -> bytes:
+def _recode(body: bytes, charset: str, max_bytes: int) -> bytes:
     try:
         recoded = body.decode(charset).encode()
     except (UnicodeError, LookupError) as error:
-        raise EnvelopeError("content_encoding", f"not {charset}: {error}"[:200]) from error
+        raise EnvelopeError(BodyReason.CONTENT_ENCODING, f"not {charset}: {error}"[:200]) from error
     if len(recoded) > max_bytes:
-        raise EnvelopeError("too_large", f"in UTF-8 it has more than the {max_bytes} bytes that are accepted")
+        raise EnvelopeError(BodyReason.TOO_LARGE, f"in UTF-8 it has more than the {max_bytes} bytes that are accepted")
     return recoded
 
 
@@ -142,7 +143,7 @@ _DECOMPRESSORS: Mapping[str, Sequence[Callable[[], Any]]] = {
 """In the order in which they are tried: some write `deflate` without the header that RFC 9110 asks for."""
 
 
-def _expanded(coding: str, body: bytes, max_bytes: int) -> bytes:
+def _expand(coding: str, body: bytes, max_bytes: int) -> bytes:
     fault: Exception | None = None
     for decompressor in _DECOMPRESSORS[coding]:
         try:
@@ -150,19 +151,19 @@ def _expanded(coding: str, body: bytes, max_bytes: int) -> bytes:
         except _BROKEN as error:
             fault = error
     name = "gzip" if coding == "either" else coding
-    raise EnvelopeError("content_encoding", f"not {name}: {fault}"[:200]) from fault
+    raise EnvelopeError(BodyReason.CONTENT_ENCODING, f"not {name}: {fault}"[:200]) from fault
 
 
 def _read(stream: Any, body: bytes, max_bytes: int) -> bytes:
     expanded: bytes = stream.decompress(body, max_bytes + 1)
     if stream.unused_data.strip(b"\0"):
         if not _is_gzip(body):
-            raise EnvelopeError("content_encoding", "there is more behind the compressed stream")
+            raise EnvelopeError(BodyReason.CONTENT_ENCODING, "there is more behind the compressed stream")
         expanded = _members(body, max_bytes)
     if len(expanded) > max_bytes:
-        raise EnvelopeError("too_large", f"it expands to more than the {max_bytes} bytes that are accepted")
+        raise EnvelopeError(BodyReason.TOO_LARGE, f"it expands to more than the {max_bytes} bytes that are accepted")
     if not stream.eof:
-        raise EnvelopeError("content_encoding", "the compressed stream is cut off")
+        raise EnvelopeError(BodyReason.CONTENT_ENCODING, "the compressed stream is cut off")
     return expanded
 
 

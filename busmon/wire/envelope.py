@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from busmon.wire.celery_event import CeleryEvent
 from busmon.wire.rejections import NO_LABELS, Rejections
 
 SET = "set"
@@ -42,7 +43,7 @@ class Point(NamedTuple):
     """One value in a format that isn't busmon's own.
 
     Attributes:
-        name: as its producer has it; the catalogue's mapping rules go by it.
+        name: the producer's name, which the catalogue's mapping rules match.
         family: the name that it has without a rule.
         type: None where the format doesn't say: the family's, or a gauge.
         value: a number, a list of observations, or `Observed`.
@@ -72,6 +73,7 @@ class Part(NamedTuple):
         context: labels that a family may have and a point doesn't say: of the resource, of the job.
         rejections: what its decoder could make no points of; None where the format is taken whole or not at all.
         is_anonymous: nothing in the body names its source's host or instance, so another source may have this name.
+        events: of Celery, which the fold makes points of.
     """
 
     source: str
@@ -80,6 +82,20 @@ class Part(NamedTuple):
     points: Sequence[Point]
     rejections: Rejections | None = None
     is_anonymous: bool = False
+    events: Sequence[CeleryEvent] = ()
+
+
+class Cut(NamedTuple):
+    """The samples of a body that was cut instead of parsed.
+
+    Attributes:
+        places: the series of each sample, as the fold knows them.
+        values: of the samples, in their order.
+    """
+
+    body: bytes
+    places: Sequence[Any]
+    values: Sequence[float]
 
 
 class Envelope(NamedTuple):
@@ -95,6 +111,7 @@ class Envelope(NamedTuple):
         parts: what other formats say, source by source.
         identity: what a body without a `message_id` is known by; None where nothing in it tells it from its repetition.
         format: the name that the settings have for it.
+        cut: what there is in the place of samples and tables, which are empty then.
     """
 
     source: str
@@ -106,3 +123,4 @@ class Envelope(NamedTuple):
     parts: Sequence[Part] = ()
     identity: str | None = None
     format: str = "json"
+    cut: Cut | None = None

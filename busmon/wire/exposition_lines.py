@@ -9,10 +9,10 @@ import re
 from typing import NamedTuple
 
 from busmon.errors import RejectedError
+from busmon.reasons import SampleReason
 from busmon.wire.arrival import MAX_METRIC_CHARACTERS
 from busmon.wire.body import BLANK
 
-REASON = "invalid_exposition"
 EXPECTED = 'expected NAME{LABEL="…"} VALUE'
 
 _B = f"[{re.escape(BLANK)}]"
@@ -52,19 +52,21 @@ class Sample(NamedTuple):
 
 
 def read_sample(line: str) -> Sample:
-    """Read a line that is no comment.
+    """Read a line other than a comment.
 
     Raises:
         RejectedError: `invalid_exposition`: it isn't of the format.
     """
     found = _SAMPLE.fullmatch(line)
     if found is None:
-        raise RejectedError(REASON, EXPECTED)
+        raise RejectedError(SampleReason.INVALID_EXPOSITION, EXPECTED)
     name, said, value, time = found.groups()
     labels = {} if said is None else _labels(said)
     quoted = labels.pop("", "")
     if bool(name) == bool(quoted):
-        raise RejectedError(REASON, "a sample has one name, before the braces or quoted in them")
+        raise RejectedError(
+            SampleReason.INVALID_EXPOSITION, "a sample has one name, before the braces or quoted in them"
+        )
     return Sample(name or quoted, labels, _number(value), None if time is None else _number(time))
 
 
@@ -78,9 +80,9 @@ def read_type(line: str) -> tuple[str, str] | None:
         return None
     found = _TYPE.fullmatch(line)
     if found is None:
-        raise RejectedError(REASON, "expected # TYPE NAME TYPE")
+        raise RejectedError(SampleReason.INVALID_EXPOSITION, "expected # TYPE NAME TYPE")
     quoted, name, type_ = found.groups()
-    return name or _unescaped(quoted), type_.lower()
+    return name or _unescape(quoted), type_.lower()
 
 
 def name_in(line: str) -> str:
@@ -96,21 +98,23 @@ def _labels(said: str) -> dict[str, str]:
     while at < end:
         label = _LABEL.match(said, at)
         if label is None:
-            raise RejectedError(REASON, 'expected LABEL="VALUE" within the braces, with commas between')
+            raise RejectedError(
+                SampleReason.INVALID_EXPOSITION, 'expected LABEL="VALUE" within the braces, with commas between'
+            )
         bare, quoted, value = label.groups()
-        name = bare or _unescaped(quoted)
+        name = bare or _unescape(quoted)
         if not name or (value is None and bare):
-            raise RejectedError(REASON, "a label has a name and a value")
+            raise RejectedError(SampleReason.INVALID_EXPOSITION, "a label has a name and a value")
         if value is None:
             name, value = "", quoted
         if name in labels:
-            raise RejectedError(REASON, "a label's name stands twice")
-        labels[name] = _unescaped(value)
+            raise RejectedError(SampleReason.INVALID_EXPOSITION, "a label's name stands twice")
+        labels[name] = _unescape(value)
         at = label.end()
     return labels
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda escape: _ESCAPES[escape[0]], text) if "\\" in text else text
 
 
@@ -118,4 +122,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RejectedError(REASON, "the value and the time are numbers") from None
+        raise RejectedError(SampleReason.INVALID_EXPOSITION, "the value and the time are numbers") from None

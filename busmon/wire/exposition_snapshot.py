@@ -11,6 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from busmon.errors import RejectedError
+from busmon.reasons import SampleReason
 from busmon.wire.arrival import MAX_POINTS, too_many_points
 from busmon.wire.envelope import SET, Observed, Point
 from busmon.wire.exposition_lines import Sample, name_in, read_sample, read_type
@@ -134,16 +135,16 @@ class Snapshot:
     def _take_type(self, name: str, type_: str) -> None:
         """Let a comment state the type of its family."""
         if type_ not in _TYPES:
-            raise RejectedError("invalid_type", "the TYPE is none of Prometheus' or OpenMetrics'")
+            raise RejectedError(SampleReason.INVALID_TYPE, "the TYPE is none of Prometheus' or OpenMetrics'")
         if self._types.setdefault(name, type_) != type_:
-            raise RejectedError("type_mismatch", "the family has another TYPE already; the first counts")
+            raise RejectedError(SampleReason.TYPE_MISMATCH, "the family has another TYPE already; the first counts")
 
     def _read_sample(self, line: str) -> None:
         stated = None
         try:
             sample = read_sample(line)
             if self._unescape:
-                sample = _renamed(sample, self._unescape)
+                sample = _rename(sample, self._unescape)
             stated = Stated(sample.name, sample.labels, sample.value)
             self._take(sample)
         except RejectedError as error:
@@ -153,14 +154,16 @@ class Snapshot:
         """Let a sample state its part of its series."""
         role = self._role(sample.name)
         if role is None:
-            raise RejectedError("type_mismatch", "by its TYPE the family has no sample of this name")
+            raise RejectedError(SampleReason.TYPE_MISMATCH, "by its TYPE the family has no sample of this name")
         part: str | float = role.part
         labels = sample.labels
         if part == _BUCKET:
-            part, labels = _bound(labels.get("le", "")), _without(labels, "le")
+            part, labels = _parse_bound(labels.get("le", "")), _without(labels, "le")
         elif part == _QUANTILE:
             if "quantile" not in labels:
-                raise RejectedError("type_mismatch", "a summary's sample of its bare name has the label quantile")
+                raise RejectedError(
+                    SampleReason.TYPE_MISMATCH, "a summary's sample of its bare name has the label quantile"
+                )
             labels = _without(labels, "quantile")
         key = role.family, frozenset(labels.items())
         series = self._series.get(key)
@@ -184,17 +187,19 @@ class Snapshot:
             return
         known = series.parts.setdefault(part, sample.value)
         if known != sample.value and known is not sample.value:  # a NaN is not equal to itself
-            raise RejectedError("duplicate_sample", "the series has another value at this time; the first counts")
+            raise RejectedError(
+                SampleReason.DUPLICATE_SAMPLE, "the series has another value at this time; the first counts"
+            )
 
     def _role(self, name: str) -> _Role | None:
         """Tell what a sample of this name is; None if its family has no such sample."""
         try:
             return self._roles[name]
         except KeyError:
-            role = self._roles[name] = self._resolved(name)
+            role = self._roles[name] = self._resolve(name)
             return role
 
-    def _resolved(self, name: str) -> _Role | None:
+    def _resolve(self, name: str) -> _Role | None:
         stated = self._types.get(name)
         base, _, suffix = name.rpartition("_")
         # client_python states a gauge for each `_created` in the text format, which knows of none.
@@ -222,7 +227,7 @@ def _part_of(name: str, stated: str | None, suffix: str) -> _Role:
     return _Role(name if suffix == _VALUE else f"{name}_{suffix}", _VALUE, type_)
 
 
-def _renamed(sample: Sample, unescape: Unescape) -> Sample:
+def _rename(sample: Sample, unescape: Unescape) -> Sample:
     labels = {unescape(label): value for label, value in sample.labels.items()}
     return sample._replace(name=unescape(sample.name), labels=labels)
 
@@ -231,7 +236,7 @@ def _without(labels: Mapping[str, str], left_out: str) -> dict[str, str]:
     return {label: value for label, value in labels.items() if label != left_out}
 
 
-def _bound(stated: str) -> float:
+def _parse_bound(stated: str) -> float:
     """Read a bucket's upper bound.
 
     Raises:
@@ -242,7 +247,7 @@ def _bound(stated: str) -> float:
     except ValueError:
         bound = -inf
     if not bound > -inf:
-        raise RejectedError("invalid_label", "the label le of a bucket is a number or +Inf")
+        raise RejectedError(SampleReason.INVALID_LABEL, "the label le of a bucket is a number or +Inf")
     return bound
 
 
@@ -254,7 +259,7 @@ def _point(series: _Series, at: float | None) -> Point | None:
     """
     (family, _, type_), parts = series.role, series.parts
     if type_ in {HISTOGRAM, SUMMARY}:
-        observed = _observed(parts)
+        observed = _observe(parts)
         return Point(family, family_name(family), type_, observed, series.labels, at, True, series.created)  # noqa: FBT003
     if _VALUE not in parts:
         return None
@@ -264,11 +269,13 @@ def _point(series: _Series, at: float | None) -> Point | None:
     return Point(family, family_name(family), type_, parts[_VALUE], series.labels, at, is_total, series.created, op)
 
 
-def _observed(parts: Mapping[str | float, float]) -> Observed:
+def _observe(parts: Mapping[str | float, float]) -> Observed:
     """Make the observations of a histogram or summary; a `_count` and a bucket +Inf are the same number."""
     counts = [parts[part] for part in (_COUNT, inf) if part in parts]
     if not counts:
-        raise RejectedError("missing_count", 'a histogram or summary has a _count, or a bucket with le="+Inf"')
+        raise RejectedError(
+            SampleReason.MISSING_COUNT, 'a histogram or summary has a _count, or a bucket with le="+Inf"'
+        )
     below, buckets = 0.0, {}
     for bound in sorted(part for part in parts if type(part) is float and part < inf):
         buckets[bound] = parts[bound] - below

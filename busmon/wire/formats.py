@@ -1,4 +1,4 @@
-"""Which decoder a body is for: what the settings say of its routing key, then its content type, then its JSON.
+"""The choice of a body's decoder: by the settings' rules for its routing key, then its content type, then its JSON.
 
 busmon's own JSON is asked for first wherever it can be, so that it costs nothing more. One object a queue; one thread.
 """
@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 import orjson
 
+from busmon.bounded import BoundedCache
 from busmon.errors import EnvelopeError
+from busmon.reasons import BodyReason
 from busmon.settings.kinds import FormatRule
-from busmon.wire import cloudevents, influx, json_v1, otlp, prometheus_text, statsd
-from busmon.wire.arrival import NO_HEADERS, Arrival
+from busmon.wire import celery, cloudevents, influx, json_v1, otlp, prometheus_text, statsd
+from busmon.wire.arrival import MAX_POINTS, NO_HEADERS, Arrival, too_many_points
 from busmon.wire.body import plain
-from busmon.wire.encoding import PLAIN_ENCODINGS, stated_encoding
+from busmon.wire.encoding import PLAIN_ENCODINGS, find_encoding
 from busmon.wire.envelope import Envelope
 
 Decoder = Callable[[Arrival], Envelope]
@@ -26,6 +28,7 @@ DECODERS: Mapping[str, Decoder] = {
     **{dialect.value: partial(statsd.decode, dialect=dialect) for dialect in statsd.Dialect},
     "influx": influx.decode,
     "prometheus": prometheus_text.decode,
+    celery.FORMAT: celery.decode,
 }
 """By the name that the settings have."""
 
@@ -38,11 +41,13 @@ _JSON_TYPES = frozenset({"", json_v1.CONTENT_TYPE, "text/json", "application/x-j
 _ANY_TYPES = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", "application/data"})
 """Content types that clients state of any body, kombu's `application/data` among it."""
 _MAX_KEYS = 10_000
+_FEW_BYTES = 2 * MAX_POINTS
+"""A body of so many bytes has no more samples than one may have: the shortest is a digit and a comma."""
 _NAME_THE_FORMAT = "a body of another format takes a rule in BUSMON_FORMATS for its routing key, or its content type"
 
 
 class Properties(Protocol):
-    """AMQP's, as far as other formats ask for them; each may be missing or of another type than it should."""
+    """AMQP's properties that other formats need; each may be missing or of a wrong type."""
 
     app_id: Any
     user_id: Any
@@ -88,36 +93,47 @@ class Formats:
         self._rules = rules
         self._queue = queue
         self._max_bytes = max_bytes
-        self._chosen: dict[str, Decoder | None] = {}
+        self._chosen: BoundedCache[str, Decoder | None] = BoundedCache(_MAX_KEYS)
 
-    def decode_all(
+    def are_own(
         self,
         bodies: Sequence[bytes],
         routing_keys: Sequence[str],
         content_types: Sequence[str | None],
         content_encodings: Sequence[str | None],
         message_ids: Sequence[str | None],
-    ) -> list[Envelope] | None:
-        """The envelopes in bodies as busmon's own publishers send them; None if one of them isn't as they send it."""
-        if (
-            not PLAIN_ENCODINGS.issuperset(content_encodings)
-            or not all(message_ids)
-            or not _OWN_TYPES.issuperset(content_types)
-            or max(map(len, bodies)) > self._max_bytes
-            or any(map(self._decoder, {*routing_keys}))
-        ):
-            return None
+    ) -> bool:
+        """Return whether all deliveries have the properties of busmon's own publishers, and no body is too large."""
+        return (
+            PLAIN_ENCODINGS.issuperset(content_encodings)
+            and all(message_ids)
+            and _OWN_TYPES.issuperset(content_types)
+            and max(map(len, bodies)) <= self._max_bytes
+            and not any(map(self._decoder, {*routing_keys}))
+        )
+
+    @staticmethod
+    def decode_own(bodies: Sequence[bytes], read_cut: Callable[[bytes], Envelope | None]) -> list[Envelope] | None:
+        """Decode bodies in busmon's own form, and parse those that can't be read cut; None if one has another form."""
         try:
-            return [*map(json_v1.of_document, map(orjson.loads, bodies))]
+            envelopes = [read_cut(body) or json_v1.of_document(orjson.loads(body)) for body in bodies]
         except (EnvelopeError, orjson.JSONDecodeError):
             return None
+        is_large = max(map(len, bodies)) > _FEW_BYTES
+        return None if is_large and max(map(_count_samples, envelopes)) > MAX_POINTS else envelopes
 
     def decode(self, delivered: Delivered) -> Envelope:
-        """The envelope in a body.
+        """Decode the envelope in a body.
 
         Raises:
-            EnvelopeError: it is none.
+            EnvelopeError: the body has none, or one with too many samples.
         """
+        envelope = self._decode(delivered)
+        if _count_samples(envelope) > MAX_POINTS:
+            raise too_many_points()
+        return envelope
+
+    def _decode(self, delivered: Delivered) -> Envelope:
         decoder, content_type = self._decoder(delivered.routing_key), delivered.content_type
         if decoder is None and content_type in _OWN_TYPES and delivered.body[:1] == b"{":
             document = json_v1.parse(delivered.body, delivered.content_encoding, self._max_bytes)
@@ -128,16 +144,15 @@ class Formats:
         return (decoder or _by_type(arrival))(arrival)
 
     def _decoder(self, routing_key: str) -> Decoder | None:
-        """What the settings say; a key that is new is looked up once."""
+        """Return the settings' format for a routing key; a new key is looked up once."""
         try:
-            return self._chosen[routing_key]
+            return self._chosen.entries[routing_key]
         except KeyError:
-            if len(self._chosen) >= _MAX_KEYS:
-                self._chosen.clear()
-            decoder = self._chosen[routing_key] = self._ruled(routing_key)
+            decoder = self._find_ruled(routing_key)
+            self._chosen.keep(routing_key, decoder)
             return decoder
 
-    def _ruled(self, routing_key: str) -> Decoder | None:
+    def _find_ruled(self, routing_key: str) -> Decoder | None:
         for pattern, format_ in self._rules:
             if fnmatchcase(routing_key, pattern) or fnmatchcase(self._queue, pattern):
                 decoder: Decoder = DECODERS.get(format_, _json)
@@ -150,7 +165,7 @@ class Formats:
         return Arrival(
             delivered.body,
             delivered.content_type,
-            stated_encoding(delivered.content_encoding, headers),
+            find_encoding(delivered.content_encoding, headers),
             self._max_bytes,
             properties.app_id,
             headers,
@@ -158,6 +173,12 @@ class Formats:
             delivered.routing_key,
             properties.user_id,
         )
+
+
+def _count_samples(envelope: Envelope) -> int:
+    """Count the samples of busmon's own form, invalid ones too; a table is at least one."""
+    rows = (table.get("rows") if type(table) is dict else None for table in envelope.tables)
+    return len(envelope.samples) + sum(len(each) or 1 if type(each) is list else 1 for each in rows)
 
 
 def _by_type(arrival: Arrival) -> Decoder:
@@ -171,13 +192,13 @@ def _by_type(arrival: Arrival) -> Decoder:
         return _json
     if essence not in _BY_TYPE:
         known = f"expected {json_v1.CONTENT_TYPE} or another that is known, or a rule for the routing key"
-        raise EnvelopeError("content_type", f"{known}; got {content_type[:80]!r}")
+        raise EnvelopeError(BodyReason.CONTENT_TYPE, f"{known}; got {content_type[:80]!r}")
     return _BY_TYPE[essence]
 
 
 def _is_json_object(arrival: Arrival) -> bool:
     """Return whether a body of a type that says nothing begins as an object in JSON."""
-    return json_v1.trimmed(plain(arrival.body, arrival.content_encoding, arrival.max_bytes)).startswith(b"{")
+    return json_v1.trim(plain(arrival.body, arrival.content_encoding, arrival.max_bytes)).startswith(b"{")
 
 
 def _json(arrival: Arrival) -> Envelope:
@@ -189,14 +210,14 @@ def _json(arrival: Arrival) -> Envelope:
     try:
         document = json_v1.parse(arrival.body, arrival.content_encoding, arrival.max_bytes)
     except EnvelopeError as error:
-        if error.reason != "invalid_json" or _is_json_object(arrival):
+        if error.reason != BodyReason.INVALID_JSON or _is_json_object(arrival):
             raise
-        raise EnvelopeError("invalid_json", f"{error.detail}; {_NAME_THE_FORMAT}") from error
+        raise EnvelopeError(BodyReason.INVALID_JSON, f"{error.detail}; {_NAME_THE_FORMAT}") from error
     return _of_json(document, arrival)
 
 
 def _of_json(document: Any, arrival: Arrival) -> Envelope:
-    """JSON of any format, told by its members: no other format has the member `v`."""
+    """Decode JSON of any format, recognized by its members: no other format has the member `v`."""
     event = cloudevents.attributes(arrival.headers)
     if event is not None:
         return cloudevents.of_binary(event, document)
@@ -205,4 +226,6 @@ def _of_json(document: Any, arrival: Arrival) -> Envelope:
             return cloudevents.of_document(document, arrival)
         if otlp.JSON_MEMBERS & document.keys():
             return otlp.of_document(document, arrival)
+    if celery.is_of_celery(document):
+        return celery.of_document(document)
     return json_v1.of_document(document)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
 from busmon.errors import EnvelopeError, RejectedError
+from busmon.reasons import BodyReason, SampleReason
 from busmon.wire.arrival import (
     MAX_METRIC_CHARACTERS,
     MAX_PARTS,
@@ -84,7 +85,7 @@ def decode(arrival: Arrival) -> Envelope:
         body.take(line)
     if body.rejections.counts and not body.by_host:
         first = next(iter(body.rejections.counts))
-        raise EnvelopeError("invalid_influx", f"no line can be counted; {body.rejections.shown(first)}")
+        raise EnvelopeError(BodyReason.INVALID_INFLUX, f"no line can be counted; {body.rejections.show(first)}")
     return _envelope(body.by_host, body.rejections, arrival)
 
 
@@ -123,33 +124,35 @@ def _points(line: str, rejections: Rejections) -> Iterator[Point]:
 
 
 def _head(line: str) -> tuple[str, dict[str, str], int]:
-    """Measurement, tags, and where the fields begin."""
+    """Read a line's measurement and tags, and the position of its fields."""
     said = _MEASUREMENT.match(line)
     if said is None:
-        raise RejectedError("invalid_influx", _EXPECTED)
-    named = _unescaped if line.isascii() else _visible
+        raise RejectedError(SampleReason.INVALID_INFLUX, _EXPECTED)
+    named = _unescape if line.isascii() else _visible
     tags, at = {}, said.end()
     while tag := _TAG.match(line, at):
-        tags[named(tag[1])] = _unescaped(tag[2])
+        tags[named(tag[1])] = _unescape(tag[2])
         at = tag.end()
     if line[at : at + 1] != " ":
-        raise RejectedError("invalid_influx", _EXPECTED)
+        raise RejectedError(SampleReason.INVALID_INFLUX, _EXPECTED)
     if len(tags) > _MAX_TAGS:
-        raise RejectedError("invalid_label", f"a line has at most {_MAX_TAGS} tags")
+        raise RejectedError(SampleReason.INVALID_LABEL, f"a line has at most {_MAX_TAGS} tags")
     measurement = named(said[0])
     if not 0 < len(measurement) <= MAX_METRIC_CHARACTERS:
-        raise RejectedError("invalid_name", f"the measurement is 1 to {MAX_METRIC_CHARACTERS} characters")
+        raise RejectedError(SampleReason.INVALID_NAME, f"the measurement is 1 to {MAX_METRIC_CHARACTERS} characters")
     return measurement, tags, at
 
 
 def _fields(line: str, at: int) -> tuple[list[tuple[str, str]], str]:
     """Read the fields that aren't text, and the time."""
-    named = _unescaped if line.isascii() else _visible
+    named = _unescape if line.isascii() else _visible
     found, more = [], ","
     while more == ",":
         field = _FIELD.match(line, at)
         if field is None:
-            raise RejectedError("invalid_influx", _UNCLOSED if _UNCLOSED_FIELD.match(line, at) else _EXPECTED)
+            raise RejectedError(
+                SampleReason.INVALID_INFLUX, _UNCLOSED if _UNCLOSED_FIELD.match(line, at) else _EXPECTED
+            )
         key, value, more = field.groups()
         if value is not None:
             found.append((named(key), value))
@@ -165,25 +168,25 @@ def _number(said: str) -> float:
     if _NUMBER.fullmatch(said):
         return float(said)
     if _NOT_FINITE.fullmatch(said):
-        raise RejectedError("non_finite", "the value is not finite")
-    raise RejectedError("invalid_value", "a field is a number, a boolean or a quoted text")
+        raise RejectedError(SampleReason.NON_FINITE, "the value is not finite")
+    raise RejectedError(SampleReason.INVALID_VALUE, "a field is a number, a boolean or a quoted text")
 
 
 def _time(said: str) -> float:
     if not _TIME.fullmatch(said):
-        raise RejectedError("invalid_timestamp", "the time is nanoseconds since the epoch")
+        raise RejectedError(SampleReason.INVALID_TIMESTAMP, "the time is nanoseconds since the epoch")
     return int(said) / _NANOSECONDS
 
 
 def _name(line: str) -> str:
     """Return the measurement of a line that can't be counted; empty if it has none."""
     measurement = _MEASUREMENT.match(line)
-    return _unescaped(measurement[0]) if measurement else ""
+    return _unescape(measurement[0]) if measurement else ""
 
 
 def _visible(escaped: str) -> str:
-    return visible(_unescaped(escaped))
+    return visible(_unescape(escaped))
 
 
-def _unescaped(escaped: str) -> str:
+def _unescape(escaped: str) -> str:
     return _ESCAPED.sub(r"\1", escaped) if "\\" in escaped else escaped

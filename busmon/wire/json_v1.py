@@ -15,6 +15,7 @@ import orjson
 
 from busmon.bare import bare
 from busmon.errors import EnvelopeError
+from busmon.reasons import BodyReason
 from busmon.wire.body import plain
 from busmon.wire.envelope import Envelope
 from busmon.wire.times import is_time, seconds
@@ -37,7 +38,7 @@ _SAFE_DIGITS = 18
 
 
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, max_bytes: int) -> Envelope:
-    """The envelope in a body.
+    """Decode the envelope in a body.
 
     Args:
         body: the body as delivered.
@@ -50,12 +51,12 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
             `empty_body`, `invalid_json`, `invalid_envelope`, `version`.
     """
     if content_type and content_type != CONTENT_TYPE and not is_json(content_type):
-        raise EnvelopeError("content_type", f"expected {CONTENT_TYPE}, got {content_type[:80]!r}")
+        raise EnvelopeError(BodyReason.CONTENT_TYPE, f"expected {CONTENT_TYPE}, got {content_type[:80]!r}")
     return of_document(parse(body, content_encoding, max_bytes))
 
 
 def parse(body: bytes, content_encoding: str | None, max_bytes: int) -> Any:
-    """The JSON in a body.
+    """Parse the JSON in a body.
 
     Raises:
         EnvelopeError: `content_encoding`, `too_large`, `empty_body` or `invalid_json`.
@@ -69,13 +70,13 @@ def parse(body: bytes, content_encoding: str | None, max_bytes: int) -> Any:
 
 
 def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each member
-    """The envelope that a JSON value is.
+    """Make an envelope from a JSON value.
 
     Raises:
         EnvelopeError: `invalid_envelope` or `version`.
     """
     if type(document) is not dict:
-        raise EnvelopeError("invalid_envelope", f"expected an object, got {_kind(document)}")
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, f"expected an object, got {_kind(document)}")
     try:
         version, source, agent, ts, tables = _usual_members(document)
         samples = final = None
@@ -84,25 +85,25 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
     except KeyError:
         version, source, agent, ts, tables, samples, final = map(document.get, _MEMBERS)
     if version != VERSION or type(version) is not int:
-        raise EnvelopeError("version", f'expected "v": {VERSION}, got {_shown(version)}')
+        raise EnvelopeError(BodyReason.VERSION, f'expected "v": {VERSION}, got {_show(version)}')
     if type(source) is not str or not 0 < len(source) <= MAX_NAME_CHARACTERS:
-        raise EnvelopeError("invalid_envelope", f"'source' is 1 to {MAX_NAME_CHARACTERS} characters")
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, f"'source' is 1 to {MAX_NAME_CHARACTERS} characters")
     if type(agent) is not str or not 0 < len(agent) <= MAX_NAME_CHARACTERS:
         agent = _no_agent(agent)
     if ts is not None and not is_time(ts):
         ts = _seconds(ts)
     if samples is None and tables is None and not {"samples", "tables"} & document.keys():
-        raise EnvelopeError("invalid_envelope", "'samples' or 'tables' is required, and may be empty")
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, "'samples' or 'tables' is required, and may be empty")
     if type(samples) is not list:
         samples = _none(samples, "samples")
     if type(tables) is not list:
         tables = _none(tables, "tables")
     is_final = final is not None and _flag(final, "final")
-    return bare(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT))
+    return bare(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT, None))
 
 
 def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:
-    """The body of an envelope; `ts` in seconds since the epoch."""
+    """Encode the body of an envelope; `ts` in seconds since the epoch."""
     document: dict[str, Any] = {"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": tables}
     if samples:
         document["samples"] = samples
@@ -110,16 +111,16 @@ def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: S
 
 
 def encode_final(source: str, agent: str, ts: float) -> bytes:
-    """The body of a source's last envelope, which says that it stops, and nothing else."""
+    """Encode a source's last envelope, which only says that it stops."""
     return orjson.dumps({"v": VERSION, "source": source, "agent": agent, "ts": ts, "tables": [], "final": True})
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a content type with parameters, or in capitals, is JSON's."""
+    """Tell whether a content type, with parameters or in capitals, is JSON's."""
     return content_type.partition(";")[0].strip().lower() == CONTENT_TYPE
 
 
-def trimmed(body: bytes) -> bytes:
+def trim(body: bytes) -> bytes:
     """Return JSON without the white space and the byte order mark before it, and the NULs behind it."""
     return body[_BEFORE.match(body).end() :].rstrip(b"\0 \t\r\n")  # type: ignore[union-attr]  # it matches nothing, too
 
@@ -129,7 +130,7 @@ def _parse_leniently(plain: bytes, error: orjson.JSONDecodeError) -> Any:
 
     A byte order mark or C's NUL is cut off. Python's own encoder writes NaN and Infinity: only such samples are lost.
     """
-    trimmed_body = trimmed(plain)
+    trimmed_body = trim(plain)
     if len(trimmed_body) < len(plain):
         plain = trimmed_body
         with suppress(orjson.JSONDecodeError):
@@ -138,7 +139,7 @@ def _parse_leniently(plain: bytes, error: orjson.JSONDecodeError) -> Any:
         document = json.loads(plain.decode(), parse_int=_integer)
         orjson.dumps(document)  # refuses the lone surrogates that json lets through and no exposition can hold
     except (ValueError, TypeError, RecursionError):
-        raise EnvelopeError("invalid_json", str(error)) from error
+        raise EnvelopeError(BodyReason.INVALID_JSON, str(error)) from error
     return document
 
 
@@ -153,7 +154,7 @@ def _no_agent(value: Any) -> str:
         EnvelopeError: something else is stated.
     """
     if value is not None and value != "":
-        raise EnvelopeError("invalid_envelope", f"'agent' is 1 to {MAX_NAME_CHARACTERS} characters")
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, f"'agent' is 1 to {MAX_NAME_CHARACTERS} characters")
     return UNKNOWN_AGENT
 
 
@@ -161,23 +162,25 @@ def _seconds(ts: Any) -> float | None:
     try:
         return seconds(ts)
     except ValueError as error:
-        raise EnvelopeError("invalid_envelope", "'ts' is seconds since the epoch, or a time by RFC 3339") from error
+        raise EnvelopeError(
+            BodyReason.INVALID_ENVELOPE, "'ts' is seconds since the epoch, or a time by RFC 3339"
+        ) from error
 
 
 def _none(value: Any, member: str) -> list[Any]:
     if value is not None:
-        raise EnvelopeError("invalid_envelope", f"'{member}' is a list, got {_kind(value)}")
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, f"'{member}' is a list, got {_kind(value)}")
     return []
 
 
 def _flag(value: Any, member: str) -> bool:
     if type(value) is not bool:
-        raise EnvelopeError("invalid_envelope", f"'{member}' is true or false, got {_kind(value)}")
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, f"'{member}' is true or false, got {_kind(value)}")
     return value
 
 
-def _shown(value: object) -> str:
-    """A value for a person; not what is in an object or a list, which may be nested too deep to be written."""
+def _show(value: object) -> str:
+    """Format a value for a person, without the contents of an object or list, which may be nested too deep."""
     return _kind(value) if isinstance(value, dict | list) else json.dumps(value)[:80]
 
 

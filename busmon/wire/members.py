@@ -62,7 +62,7 @@ def label_text(value: Any) -> str | None:
     return None
 
 
-def measured(sample: Mapping[str, Any]) -> dict[str, Any]:
+def pick_measured(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a sample's `value`, `values` and `buckets` that aren't absent; a good sample has one.
 
     Next to another one an empty list or object is absent, and so is a `value` of 0.

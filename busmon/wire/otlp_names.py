@@ -48,7 +48,7 @@ _OTHERS = re.compile(r"[^a-zA-Z0-9:]+")
 
 @lru_cache(maxsize=10_000)
 def prometheus_name(name: str, unit: str, type_: str) -> str:
-    """The metric's name as OpenTelemetry's exporters for Prometheus have it: words, unit, and `_total` or `_ratio`."""
+    """Return the metric's name of OpenTelemetry's exporters for Prometheus: words, unit, and `_total` or `_ratio`."""
     words = _TRAILING.sub("", _OTHERS.sub("_", name).strip("_"))
     for word in _unit_words(unit):
         if word not in words.split("_"):
@@ -61,7 +61,7 @@ def prometheus_name(name: str, unit: str, type_: str) -> str:
 
 
 def _unit_words(unit: str) -> Iterator[str]:
-    """`By/s` is `bytes` and `per_second`; what stands in braces is a remark."""
+    """Split a unit into words: `By/s` is `bytes` and `per_second`; text in braces is a remark."""
     if "{" in unit:
         return
     of, slash, per = unit.partition("/")

@@ -8,10 +8,10 @@ is no envelope. Never raises anything but `EnvelopeError`. Pure.
 import re
 
 from busmon.errors import EnvelopeError
+from busmon.reasons import BodyReason
 from busmon.wire.arrival import Arrival, name_of
 from busmon.wire.body import lines, text
 from busmon.wire.envelope import Envelope, Part
-from busmon.wire.exposition_lines import REASON
 from busmon.wire.exposition_names import unescaping
 from busmon.wire.exposition_snapshot import Snapshot
 from busmon.wire.json_v1 import UNKNOWN_AGENT
@@ -40,7 +40,9 @@ def decode(arrival: Arrival) -> Envelope:
     snapshot = Snapshot(ticks_per_second, unescaping(arrival.content_type or ""))
     snapshot.read(stated)
     if snapshot.is_empty and (rejected := snapshot.rejections.counts):
-        raise EnvelopeError(REASON, f"no line can be counted; {snapshot.rejections.shown(next(iter(rejected)))}")
+        raise EnvelopeError(
+            BodyReason.INVALID_EXPOSITION, f"no line can be counted; {snapshot.rejections.show(next(iter(rejected)))}"
+        )
     context = {label: name for label in ("job", "instance") if (name := name_of(arrival.headers.get(label)))}
     agent = name_of(arrival.app_id) or context.get("job") or UNKNOWN_AGENT
     source = arrival.source or name_of("/".join(context.values())) or arrival.sender

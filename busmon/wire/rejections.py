@@ -1,7 +1,7 @@
 """Rejections: the samples of one source that are not counted, by reason, and the last of them.
 
 A decoder notes what it refuses in its part's rejections, and the fold notes what it refuses in rejections of its own;
-both end in the shard's `RejectedSamples`. Noting a sample is one append, however large the sample is; nothing is
+both end in the shard's `RejectionLog`. Noting a sample is one append, however large the sample is; nothing is
 copied or formatted before the fold keeps it. Pure.
 """
 
@@ -62,7 +62,7 @@ class Rejections:
             self.counts[reason] = amount
             self.last[reason] = deque([(detail, sample)], KEPT)
 
-    def shown(self, reason: str) -> str:
+    def show(self, reason: str) -> str:
         """Word the reason and the detail of the last sample that was rejected for it."""
         return f"{reason}: {self.last[reason][-1][0]}"
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from busmon.errors import EnvelopeError, RejectedError
+from busmon.reasons import BodyReason, SampleReason
 from busmon.wire.arrival import MAX_POINTS, Arrival, too_many_points
 from busmon.wire.body import BLANK, lines, text, visible
 from busmon.wire.envelope import MOVE, SET, SIGNED, Envelope, Part, Point
@@ -29,8 +30,8 @@ _LARGEST_EXACT = 2.0**53
 """Whole numbers beyond it stay floats, whose sums overflow to infinity and not to an error."""
 
 _OTHERS = {
-    "_e{": RejectedError("statsd_event", "an event of DogStatsD is not a metric"),
-    "_sc|": RejectedError("statsd_service_check", "a service check of DogStatsD is not a metric"),
+    "_e{": RejectedError(SampleReason.STATSD_EVENT, "an event of DogStatsD is not a metric"),
+    "_sc|": RejectedError(SampleReason.STATSD_SERVICE_CHECK, "a service check of DogStatsD is not a metric"),
 }
 _OTHER_REASONS = frozenset(other.reason for other in _OTHERS.values())
 _DATADOG_SECTIONS = frozenset("#Tce")
@@ -84,7 +85,7 @@ class _Body:
         """Take one line in; if it can't be counted as it stands, take each of the bits that Etsy lets it have."""
         parted = None
         try:
-            parted = _parted(line, self._dialect)
+            parted = _split(line, self._dialect)
             self._count(parted)
         except RejectedError as error:
             if bits := _BITS.fullmatch(line):
@@ -127,7 +128,7 @@ def decode(arrival: Arrival, dialect: Dialect = Dialect.ANY) -> Envelope:
     body.finish()
     faults = [reason for reason in body.rejections.counts if reason not in _OTHER_REASONS]
     if faults and not body.points:
-        raise EnvelopeError("invalid_statsd", f"no line can be counted; {body.rejections.shown(faults[0])}")
+        raise EnvelopeError(BodyReason.INVALID_STATSD, f"no line can be counted; {body.rejections.show(faults[0])}")
     source = arrival.sender
     part = Part(source, arrival.agent, {}, body.points, body.rejections)
     return Envelope(source, arrival.agent, arrival.published_at, [], [], parts=[part], format="statsd")
@@ -142,11 +143,11 @@ def family_name(name: str) -> str:
 # -- a line in its parts -----------------------------------------------------------------------------------------------
 
 
-def _parted(line: str, dialect: Dialect) -> _Line:
+def _split(line: str, dialect: Dialect) -> _Line:
     head, *sections = line.split("|")
     name, colon, value = head.rpartition(":")
     if not colon or not sections:
-        raise RejectedError("invalid_statsd", "expected NAME:VALUE|TYPE")
+        raise RejectedError(SampleReason.INVALID_STATSD, "expected NAME:VALUE|TYPE")
     type_ = sections[0].strip(BLANK)
     rest = {section[:1]: section[1:] for section in sections[1:]}
     is_datadog = dialect is _DATADOG or (
@@ -155,7 +156,7 @@ def _parted(line: str, dialect: Dialect) -> _Line:
     values = [value]
     if ":" in name:
         name, values = _several(name, value, type_, is_datadog=is_datadog, dialect=dialect)
-    name, tags = _named(name)
+    name, tags = _split_name(name)
     if "#" in rest:
         tags |= _pairs(rest["#"], ":")
     return _Line(name, tags, values, type_, rest, is_datadog)
@@ -173,13 +174,15 @@ def _several(name: str, value: str, type_: str, *, is_datadog: bool, dialect: Di
         return first, packed if type_ != "s" else [":".join(packed)]
     if dialect is _ANY:
         if type_ == "s":
-            raise RejectedError("invalid_name", "a name or an element with a colon: state the dialect in the settings")
+            raise RejectedError(
+                SampleReason.INVALID_NAME, "a name or an element with a colon: state the dialect in the settings"
+            )
         if type_ in _PACKED_TYPES and all(map(_is_numeric, packed)):
             return first, packed
     return name, [value]
 
 
-def _named(name: str) -> tuple[str, dict[str, str]]:
+def _split_name(name: str) -> tuple[str, dict[str, str]]:
     """Part a name from its tags: `name,k=v` (Telegraf), `name#k=v` (Librato) or `name[k=v]` (SignalFx)."""
     tags = {}
     if ("," in name or "#" in name or "[" in name) and (parts := _TAGS.search(name)):
@@ -187,7 +190,7 @@ def _named(name: str) -> tuple[str, dict[str, str]]:
         name, tags = name[: parts.start()] + rest, _pairs(parts[1] or parts[2] or "", "=")
     name = visible(name)
     if not name:
-        raise RejectedError("invalid_name", "the name is empty")
+        raise RejectedError(SampleReason.INVALID_NAME, "the name is empty")
     return name, tags
 
 
@@ -202,7 +205,7 @@ def _pairs(tags: str, separator: str) -> dict[str, str]:
 
 def _point(line: _Line, dialect: Dialect) -> Point:
     if line.type not in _TYPES:
-        raise RejectedError("invalid_type", "the type is c, g, ms, h, d or s")
+        raise RejectedError(SampleReason.INVALID_TYPE, "the type is c, g, ms, h, d or s")
     numbers = [*map(_number, line.values)]
     rate, at = _rate(line.rest), _time(line.rest)
     name, tags, family = line.name, line.tags, family_name(line.name)
@@ -213,7 +216,7 @@ def _point(line: _Line, dialect: Dialect) -> Point:
         return Point(name, family, "gauge", numbers[-1], tags, at, op=op)
     if line.type == "ms":
         numbers = [number / _MILLISECONDS for number in numbers]
-    return Point(name, family, "histogram", _repeated(numbers, rate), tags, at)
+    return Point(name, family, "histogram", _repeat(numbers, rate), tags, at)
 
 
 def _op(sign: str, dialect: Dialect) -> str:
@@ -222,8 +225,8 @@ def _op(sign: str, dialect: Dialect) -> str:
     return SIGNED if sign == "-" else SET
 
 
-def _repeated(numbers: list[float], rate: float) -> list[float]:
-    """Each observation as often as it stands for others that were not sent."""
+def _repeat(numbers: list[float], rate: float) -> list[float]:
+    """Repeat each observation for those that the client's sampling left out."""
     times = round(1 / rate)
     if times * len(numbers) > MAX_POINTS:
         raise too_many_points()
@@ -234,8 +237,8 @@ def _number(said: str) -> float:
     digits = said.strip(BLANK)
     if not _NUMBER.fullmatch(digits):
         if _NOT_FINITE.fullmatch(digits):
-            raise RejectedError("non_finite", "the value is not finite")
-        raise RejectedError("invalid_value", "the value is a decimal number")
+            raise RejectedError(SampleReason.NON_FINITE, "the value is not finite")
+        raise RejectedError(SampleReason.INVALID_VALUE, "the value is a decimal number")
     number = float(digits)
     return int(number) if number.is_integer() and abs(number) <= _LARGEST_EXACT else number
 
@@ -252,7 +255,7 @@ def _rate(rest: Mapping[str, str]) -> float:
     said = rest["@"].strip(BLANK)
     rate = float(said) if _NUMBER.fullmatch(said) else 0.0
     if not _LEAST_RATE <= rate <= 1:
-        raise RejectedError("invalid_rate", f"the rate is a number from {_LEAST_RATE:g} to 1")
+        raise RejectedError(SampleReason.INVALID_RATE, f"the rate is a number from {_LEAST_RATE:g} to 1")
     return rate
 
 
@@ -261,5 +264,5 @@ def _time(rest: Mapping[str, str]) -> float | None:
         return None
     time = rest["T"].strip(BLANK)
     if not _NUMBER.fullmatch(time):
-        raise RejectedError("invalid_timestamp", "the time is seconds since the epoch, more than 0")
+        raise RejectedError(SampleReason.INVALID_TIMESTAMP, "the time is seconds since the epoch, more than 0")
     return float(time)

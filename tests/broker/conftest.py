@@ -61,9 +61,9 @@ def exchange(node: PrivateNode) -> Iterator[str]:
 
 @pytest.fixture
 def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line finds is what it is given: no file beside it, no variable."""
+    """Give the command line nothing but its arguments: no file in its directory, no variable."""
     monkeypatch.chdir(tmp_path)
-    for variable in ("AMQP_URL", "MANAGEMENT_URL", "EXCHANGE", "TOPOLOGY", "CONFIG"):
+    for variable in ("AMQP_URL", "MANAGEMENT_URL", "EXCHANGE", "TOPOLOGY", "REPLICATION", "CONFIG"):
         monkeypatch.delenv(f"BUSMON_{variable}", raising=False)
     for role in PASSWORDS:
         monkeypatch.delenv(f"BUSMON_{role.upper()}_PASSWORD", raising=False)

@@ -11,27 +11,46 @@ from urllib.parse import quote
 import pika
 from pika.adapters.select_connection import IOLoop
 
-from busmon.bus.consumer import Consumer, Delivery
+from busmon.bus.consume.consumer import Consumer
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pika.channel import Channel
 
-    from busmon.bus.depths import Depth
-    from busmon.bus.topology import Topology
+    from busmon.bus.consume.depths import Depth
+    from busmon.bus.frames.delivery import Delivery
+    from busmon.bus.topology.topology import Topology
     from busmon.demo.broker import PrivateNode
 
 QUORUM = {"x-queue-type": "quorum"}
 QUARANTINE = "quarantine"
 
 
+class Ear:
+    """The listener of one queue: the recorder hears what it hears."""
+
+    def __init__(self, heard: Recorder, queue: str) -> None:
+        self._heard = heard
+        self._queue = queue
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self._heard.delivered(self._queue, deliveries)
+
+    def void(self) -> None:
+        self._heard.lost(self._queue)
+
+    def change(self, state: str, cause: str) -> None:
+        self._heard.changed(self._queue, state, cause)
+
+
 class Recorder:
-    """A listener that keeps what it hears, and drops what has become void, as a worker does."""
+    """Keeps what several queues' listeners hear, and drops what has become void, as a worker does."""
 
     def __init__(self) -> None:
         self.deliveries: dict[str, list[Delivery]] = defaultdict(list)
-        self.losses: list[tuple[str, str]] = []
+        self.losses: list[str] = []
         self.states: dict[str, list[str]] = defaultdict(list)
         self.causes: dict[str, list[str]] = defaultdict(list)
         self.at_change: Callable[[str, str], None] = lambda _queue, _state: None
@@ -39,8 +58,8 @@ class Recorder:
     def delivered(self, queue: str, deliveries: Sequence[Delivery]) -> None:
         self.deliveries[queue].extend(deliveries)
 
-    def lost(self, queue: str, cause: str) -> None:
-        self.losses.append((queue, cause))
+    def lost(self, queue: str) -> None:
+        self.losses.append(queue)
         self.deliveries[queue] = []
 
     def changed(self, queue: str, state: str, cause: str) -> None:
@@ -76,15 +95,15 @@ class Running:
         self.closed = False
         self.consumer = Consumer(
             amqp_url,
-            queues=queues,
             quarantine_exchange=QUARANTINE,
             prefetch=prefetch,
             name="test consumer",
-            listener=self.heard,
             ioloop=self.ioloop,
             ring=topology.ring if topology else None,
             waiting=topology.waiting if topology else "",
         )
+        for queue in queues:
+            self.consumer.consume(queue, Ear(self.heard, queue))
         self.consumer.start()
 
     def __enter__(self) -> Self:
@@ -95,7 +114,7 @@ class Running:
             self.close()
         self.ioloop.close()
 
-    def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         """Run the loop until the condition holds; fail if it doesn't in time."""
         deadline = time.monotonic() + seconds
 
@@ -112,7 +131,7 @@ class Running:
     def until_consuming(self, *queues: str) -> None:
         self.until(lambda: all(self.heard.states[queue][-1:] == ["consuming"] for queue in queues or (self.queue,)))
 
-    def until_delivered(self, count: int, queue: str = "", seconds: float = 30) -> list[Delivery]:
+    def until_delivered(self, count: int, queue: str = "", seconds: float = PATIENCE_SECONDS) -> list[Delivery]:
         queue = queue or self.queue
         self.until(lambda: len(self.heard.deliveries[queue]) >= count, seconds)
         return self.heard.deliveries[queue]
@@ -150,12 +169,12 @@ class Running:
     def _wait_for(self, operation: Callable[[Callable[[], None]], None]) -> None:
         done: list[bool] = []
         operation(lambda: done.append(True))
-        self.until(lambda: done, seconds=5)
+        self.until(lambda: done)
         assert done == [True]
 
 
 class Operator:
-    """What others do to the broker. Each publish waits for its confirm.
+    """The actions of others on the broker. Each publish waits for its confirm.
 
     RabbitMQ before 3.13 drops unconfirmed publishes to a quorum queue when the publisher closes at once.
     """
@@ -186,7 +205,7 @@ class Operator:
             self.channel.basic_publish("", queue, body, properties)
 
     def take(self, queue: str) -> tuple[bytes, pika.BasicProperties]:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             method, properties, body = self.channel.basic_get(queue, auto_ack=True)
             if method is not None:
@@ -197,7 +216,7 @@ class Operator:
         count: int = self.channel.queue_declare(queue, passive=True).method.message_count
         return count
 
-    def until_ready(self, queue: str, count: int, seconds: float = 10) -> None:
+    def until_ready(self, queue: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the queue has exactly so many messages ready: a quorum queue takes a moment for each step."""
         deadline = time.monotonic() + seconds
         while (ready := self.ready(queue)) != count:
@@ -207,7 +226,7 @@ class Operator:
 
 def close_connection(node: PrivateNode, vhost: str, name: str) -> None:
     """Close the connection of this name, as an operator would."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for connection in json.loads(node.management("GET", f"/api/vhosts/{vhost}/connections")):
             if connection.get("client_properties", {}).get("connection_name") == name:

@@ -1,7 +1,7 @@
 """A TCP proxy before the broker that can fall silent, as a network does that drops every packet.
 
 It can also leave single channels unserved, as a broker does whose channel process hangs: their frames are dropped both
-ways, and heartbeats pass. And it can put a frame of its own before the client.
+ways, and heartbeats pass. And it can put a frame of its own before the client, or alter one of the broker's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _HEADER_BYTES = 8
 _FRAME = struct.Struct(">BHI")
 _CONTENT = (2, 3)  # the types of header and body frames
 _DELIVER = b"\x00\x3c\x00\x3c"
+_OPENED, _ACK, _NACK = b"\x00\x14\x00\x0b", b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 
 
 class Frames:
-    """What one side sends, cut into the protocol header and frames: the channel of each, and its bytes."""
+    """The bytes of one side, cut into the protocol header and frames: the channel of each, and its bytes."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -49,12 +50,42 @@ def delivers(frame: bytes) -> bool:
     return frame[0] in _CONTENT or frame[_FRAME.size : _FRAME.size + 4] == _DELIVER
 
 
+class Nacks:
+    """Refuses what is published on a channel that was opened while `bad`, as RabbitMQ 3.10 does around a node's loss.
+
+    Attributes:
+        bad: channels that are opened now refuse.
+        opened: how many channels were opened, of all connections.
+        may_answer: while cleared, the proxy stops at the first answer to a publish.
+    """
+
+    def __init__(self) -> None:
+        self.bad = True
+        self.opened = 0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self._refusing: set[tuple[int, int]] = set()
+
+    def __call__(self, connection: int, channel: int, frame: bytes) -> bytes:
+        """Give the frame to pass on: a refusal for each confirm of a bad channel."""
+        method = frame[_FRAME.size : _FRAME.size + 4]
+        if method == _OPENED:
+            self.opened += 1
+            (self._refusing.add if self.bad else self._refusing.discard)((connection, channel))
+        if method == _ACK:
+            self.may_answer.wait()
+        if method == _ACK and (connection, channel) in self._refusing:
+            return frame[: _FRAME.size] + _NACK + frame[_FRAME.size + 4 :]
+        return frame
+
+
 class Proxy:
     """Forwards connections on 127.0.0.1 to the broker's port, until it is silent.
 
     Attributes:
         silent: nothing passes.
         serves: tells if a frame passes, by the connection's number, the channel's, and its bytes.
+        alters: gives the bytes of a frame that passes, by the same.
         connections: how many there were.
     """
 
@@ -67,6 +98,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.silent = False
         self.serves: Callable[[int, int, bytes], bool] = lambda _connection, _channel, _frame: True
+        self.alters: Callable[[int, int, bytes], bytes] = lambda _connection, _channel, frame: frame
         self.connections = 0
         self._frames: dict[socket.socket, tuple[int, Frames]] = {}
 
@@ -114,9 +146,14 @@ class Proxy:
 
     def _forward(self, ready: socket.socket, received: bytes) -> None:
         number, frames = self._frames[ready]
-        passing = b"".join(frame for channel, frame in frames.feed(received) if self.serves(number, channel, frame))
+        passing = b"".join(
+            self.alters(number, channel, frame)
+            for channel, frame in frames.feed(received)
+            if self.serves(number, channel, frame)
+        )
         if not self.silent:
-            self._peers[ready].sendall(passing)
+            with suppress(OSError):  # the other side may have given up meanwhile
+                self._peers[ready].sendall(passing)
 
     @staticmethod
     def _received(ready: socket.socket) -> bytes:

@@ -8,14 +8,14 @@ import pika
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.depths import Depth
+from busmon.bus.consume.depths import Depth
 
 from .consuming import QUORUM, Operator, Recorder, Running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from busmon.bus.consumer import Delivery
+    from busmon.bus.frames.delivery import Delivery
 
 
 class TestDeliveries:
@@ -65,7 +65,8 @@ class TestDeliveries:
         assert not running.heard.losses
 
     def test_texts_that_are_not_utf_8_are_escaped(self, operator: Operator, running: Running) -> None:
-        operator.publish(running.queue, b"x", properties=BasicProperties(message_id=b"\xff:1", content_type=b"\xfe"))
+        not_text = BasicProperties(message_id=b"\xff:1", content_type=b"\xfe")  # type: ignore[arg-type]
+        operator.publish(running.queue, b"x", properties=not_text)
         (delivery,) = running.until_delivered(1)
         assert (delivery.properties.message_id, delivery.properties.content_type) == ("\\xff:1", "\\xfe")
 

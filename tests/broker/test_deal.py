@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from busmon.bus.declare import declare, ensure
-from busmon.bus.topology import load
+from busmon.bus.topology.declare import declare, ensure
+from busmon.bus.topology.topology import load
 from busmon.cli import main
 from busmon.errors import TopologyError
 
@@ -17,10 +17,10 @@ from .topologies import Client, topology_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from busmon.bus.topology import Topology
+    from busmon.bus.topology.topology import Topology
 
 BY_ANOTHER = ('hash-header = "source"', 'hash-header = "customer"')
-NOT_COMPARED = "ring 'telemetry.shards': not compared with what it was"
+NOT_COMPARED = "ring 'telemetry.shards': not compared with the former ring"
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def wanted(vhost: Any, tmp_path: Path) -> Topology:
 
 
 def header(node: Any, vhost: Any) -> str:
-    """What the ring goes by."""
+    """Read the header that the ring hashes."""
     told = json.loads(node.management("GET", f"/api/exchanges/{vhost.name}/telemetry.shards"))
     return str(told["arguments"]["hash-header"])
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
+from celery.events.event import get_exchange
 from pika import BasicProperties
 
-from busmon.bus.connection import open_blocking
-from busmon.bus.declare import declare, ensure
-from busmon.bus.topology import load
+from busmon.bus.connect.dialling import open_blocking
+from busmon.bus.connect.session import Session
+from busmon.bus.topology.declare import declare, ensure
+from busmon.bus.topology.topology import load
+from busmon.bus.topology.version import parse
 from busmon.cli import main
 from busmon.errors import BrokerRefusedError, TopologyError
 
@@ -26,6 +31,9 @@ Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
+NEWER = "x-consumer-disconnected-timeout"
+
+
 class TestDeclare:
     def test_declares_everything_and_check_then_finds_nothing(
         self, vhost: Any, exchange: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
@@ -38,6 +46,22 @@ class TestDeclare:
         assert f"user '{exchange}-operator': permissions set in virtual host '{vhost.name}'" in out
         assert main(["topology", "check", *arguments(vhost, exchange)]) == 0
         assert capsys.readouterr().out == f"no difference in virtual host '{vhost.name}'\n"
+
+    @pytest.mark.parametrize("is_celery_first", [True, False])
+    def test_celerys_exchange_is_as_celery_declares_it_whoever_comes_first(
+        self, vhost: Any, exchange: str, *, is_celery_first: bool
+    ) -> None:
+        def celery() -> None:
+            with Celery(broker=vhost.amqp_url).connection_for_write() as connection:
+                get_exchange(connection)(connection.default_channel).declare()
+
+        if is_celery_first:
+            celery()
+        assert main(["topology", "declare", "--celery", *arguments(vhost, exchange)]) == 0
+        celery()
+        assert main(["topology", "declare", *arguments(vhost, exchange)]) == 0
+        for more in ([], ["--celery"]):
+            assert main(["topology", "check", *more, *arguments(vhost, exchange)]) == 0
 
     def test_declaring_again_changes_nothing(self, vhost: Any, exchange: str) -> None:
         topology = load(None, exchange)
@@ -68,12 +92,22 @@ class TestDeclare:
             f"user '{exchange}-publisher': is missing and has no password; set BUSMON_PUBLISHER_PASSWORD to create it"
         )
         assert expected in capsys.readouterr().out
-        assert main(["topology", "check", *arguments(vhost, exchange)]) == 1
-        assert capsys.readouterr().out.splitlines() == [f"user '{exchange}-{role}': is missing" for role in PASSWORDS]
+
+    def test_a_broker_without_the_optional_users_passes_the_check(
+        self, vhost: Any, exchange: str, capsys: Capture
+    ) -> None:
+        declare(load(None, exchange), vhost.amqp_url, vhost.management_url, {**PASSWORDS, "consumer": None})
+        assert main(["topology", "check", *arguments(vhost, exchange)]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"note: user '{exchange}-consumer' is optional and missing; `busmon topology declare` creates this user",
+            f"no difference in virtual host '{vhost.name}'",
+        ]
 
     def test_without_a_management_api_it_says_what_it_could_not_do(self, vhost: Any, capsys: Capture) -> None:
         assert main(["topology", "declare", "--amqp-url", vhost.amqp_url]) == 0
-        assert capsys.readouterr().out.splitlines()[-1].startswith("users and permissions: not set, for there is no")
+        assert capsys.readouterr().out.splitlines()[-1] == (
+            "users and permissions: not set, since management_url isn't set (BUSMON_MANAGEMENT_URL)"
+        )
 
     def test_an_operator_who_is_no_administrator_declares_all_but_users(self, vhost: Any, exchange: str) -> None:
         topology = load(None, exchange)
@@ -154,6 +188,27 @@ class TestDeclare:
         assert main(["topology", "declare", *arguments(vhost)]) == 1
         said = "still different: binding 'telemetry' → queue 'telemetry.fold.0' with key 'agent.#': should not be there"
         assert said in capsys.readouterr().out
+
+    def test_a_queue_gets_the_arguments_that_the_broker_knows(self, vhost: Any, node: PrivateNode) -> None:
+        with Session(vhost.amqp_url, "test") as session:
+            version = parse(session.broker_version)
+        topology = load(None, "telemetry")
+        declare(topology, vhost.amqp_url, None, {})
+        queues = json.loads(node.management("GET", f"/api/queues/{vhost.name}"))
+        found = {queue["name"]: queue["arguments"].get(NEWER) for queue in queues}
+        expected = 1000 if version >= (4, 3) else None
+        assert found.pop("telemetry.quarantine") is found.pop("telemetry.quarantine.dropped") is None
+        assert found == dict.fromkeys([*map(topology.fold_queue, range(4)), topology.waiting], expected)
+
+    def test_a_queue_that_lacks_a_newer_argument_is_left_and_named(self, vhost: Any, capsys: Capture) -> None:
+        topology = load(None, "telemetry")
+        older = replace(topology, queues=tuple(replace(queue, newer=()) for queue in topology.queues))
+        declare(older, vhost.amqp_url, None, {})
+        with Session(vhost.amqp_url, "test") as session:
+            is_known = parse(session.broker_version) >= (4, 3)
+        assert main(["topology", "declare", "--amqp-url", vhost.amqp_url]) == 0
+        named = f", without {NEWER} (docs/topology.md, 'Changing an argument')" if is_known else ""
+        assert f"queue 'telemetry.fold.0': was there{named}" in capsys.readouterr().out.splitlines()
 
     def test_a_user_who_may_not_declare_is_told_so_in_one_line(self, vhost: Any, exchange: str) -> None:
         declare(load(None, exchange), vhost.amqp_url, vhost.management_url, PASSWORDS)

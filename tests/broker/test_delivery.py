@@ -1,4 +1,4 @@
-"""What no failure costs: whatever the broker, its queues, the disk or a kill do, each sample is counted once.
+"""Exact counts through failures of the broker, its queues and the disk, and through kills: each sample counts once.
 
 What the fleet would count is what its ledger would let pass: each message id once.
 """
@@ -9,10 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from tests.patience import wait_until
 
 from .test_telemetry import a_telemetry, arrived, total
 from .topologies import ONE_SHARD, QUEUE, Client, Place
@@ -31,13 +32,6 @@ def observed(taken: list[Any]) -> int:
     return sum(len(row[-1]) for table in tables for row in table["rows"])
 
 
-def until(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
-
-
 def spooled(directory: Path) -> list[Path]:
     return sorted(directory.glob("analyzer/*/*.telemetry"))
 
@@ -47,6 +41,7 @@ def test_a_long_outage_under_load_goes_to_disk_and_arrives_whole(dedicated_node:
     spool = tmp_path / "spool"
     telemetry = a_telemetry(dedicated_node.amqp_url, spool_dir=spool, spool_bytes=1 << 26, publish_buffer_bytes=SMALL)
     hits, seconds = telemetry.counter("hits_total"), telemetry.summary("seconds")
+    shared = telemetry._series.shared
     hits.inc()
     assert telemetry.flush(30)
     dedicated_node.stop()
@@ -57,7 +52,7 @@ def test_a_long_outage_under_load_goes_to_disk_and_arrives_whole(dedicated_node:
             seconds.observe(0.123456789)
         calls += 200
         assert calls < 1_000_000
-        time.sleep(0.02)  # a fraction of what memory holds in each interval
+        wait_until(lambda: shared.values <= shared.max_values // 2, "the publishing thread sealed what can't be folded")
     dedicated_node.start()
     assert telemetry.flush(60)
     assert telemetry.close(30)
@@ -129,14 +124,14 @@ def test_what_was_on_disk_at_a_kill_is_counted_once(place: Place, client: Client
     client.channel.queue_unbind(QUEUE, "telemetry", "#")
     command = [sys.executable, "-c", PROGRAM, place.amqp_url]
     with subprocess.Popen([*command, "outage"], env=environment) as killed:
-        until(lambda: len(spooled(spool)) >= 20, "envelopes on disk")
+        wait_until(lambda: len(spooled(spool)) >= 20, "envelopes on disk")
         killed.send_signal(signal.SIGKILL)
     kept = spooled(spool)
     expected = sum(_observations(path) for path in kept)
     client.channel.queue_bind(QUEUE, "telemetry", "#")
     # An heir that is killed between publish and confirm leaves the files, and the next one sends them again.
     with subprocess.Popen(command, env=environment) as heir:
-        until(lambda: client.ready(QUEUE) > 0, "the first of them")
+        wait_until(lambda: client.ready(QUEUE) > 0, "the first of them")
         heir.send_signal(signal.SIGKILL)
     again = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
     assert again.stderr == b""

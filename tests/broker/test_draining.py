@@ -87,11 +87,16 @@ def test_cancel_and_close_are_done_at_once_without_a_connection(vhost: Any, node
     running.ioloop.close()
 
 
+def _is_in_handshake(running: Running) -> bool:
+    connector = getattr(running.consumer._link._dialling, "_connector", None)
+    return getattr(connector, "_amqp_conn", None) is not None
+
+
 def test_close_during_the_handshake_ends_it(vhost: Any, node: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
         with Running(vhost.amqp_url.replace(f":{node.amqp_port}/", f":{port}/"), "fold") as running:
-            running.until(lambda: getattr(running.consumer._link._current, "_transport", None))
+            running.until(lambda: _is_in_handshake(running))
 
 
 def test_cancel_and_close_never_hang_on_a_broker_that_does_not_answer(node: Any, vhost: Any, queue: str) -> None:

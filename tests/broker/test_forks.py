@@ -25,10 +25,26 @@ PREAMBLE = """
 import ctypes, multiprocessing, os, random, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor
 from busmon import Telemetry
+from busmon.publish import forks
 from busmon.settings import Settings
 
 python_fork = os.fork
-c_fork = ctypes.PyDLL(None).fork  # as uWSGI forks: Python's hooks don't run
+
+def c_fork():
+    # As uWSGI forks: Python's hooks don't run. CPython may hang in the child of such a fork if another thread wants the
+    # GIL meanwhile, so the publishing thread has just begun to wait.
+    fork = ctypes.PyDLL(None).fork
+    if not forks.here[0]:  # a child in which nothing has been published, and no thread runs
+        return fork()
+    assert telemetry.flush(60)
+    changed = telemetry._sender._changed
+    earlier = [*changed._waiters]
+    while True:
+        with changed:
+            if changed._waiters and [*changed._waiters] != earlier:
+                return fork()
+        time.sleep(0.001)
+
 amqp_url, *arguments = sys.argv[1:]
 settings = Settings(amqp_url=amqp_url, publish_interval_seconds=0.05, spool_bytes=0)
 telemetry = Telemetry("analyzer", settings=settings, lifecycle=False)
@@ -44,14 +60,16 @@ def end(is_good):
 
 def run(place: Place, program: str, *arguments: str) -> str:
     """Run a program whose `telemetry` publishes to the place, and return what it printed; it must end without error."""
-    command = [sys.executable, "-c", PREAMBLE + program, place.amqp_url, *arguments]
+    # From Python 3.12 on, every fork of a process with threads is warned of.
+    expected = "ignore:This process:DeprecationWarning"
+    command = [sys.executable, "-W", expected, "-c", PREAMBLE + program, place.amqp_url, *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     return ran.stdout
 
 
 def sources(taken: Iterable[Taken], name: str = "hits_total") -> Counter[str]:
-    """What each source has counted, each message id once, as the fleet counts."""
+    """Sum each source's counts, each message id once, as the fleet counts."""
     once = {each.properties.message_id: each for each in taken}.values()
     counted: Counter[str] = Counter()
     for each in once:
@@ -63,7 +81,7 @@ def sources(taken: Iterable[Taken], name: str = "hits_total") -> Counter[str]:
 
 
 def counts(client: Client, expected: int) -> list[int]:
-    """What the sources have counted, in order, once they have counted so much together."""
+    """Wait until the sources have counted the total, and return their counts in order."""
     taken = arrived(client, lambda taken: total(taken, "hits_total") >= expected)
     return sorted(sources(taken).values())
 
@@ -244,7 +262,7 @@ print(imported)
 
 @pytest.mark.parametrize("is_secured", [False, True], ids=["plain", "tls"])
 def test_no_thread_imports_a_module(node: PrivateNode, place: Place, tmp_path: Path, *, is_secured: bool) -> None:
-    """A child that is forked in the middle of an import waits for its end for ever."""
+    """A child that is forked in the middle of an import waits for its end permanently."""
     amqp_url = place.amqp_url
     if is_secured:
         virtual_host = amqp_url.rpartition("/")[2]

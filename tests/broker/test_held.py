@@ -8,6 +8,7 @@ import pytest
 from pika import BasicProperties
 
 from .consuming import QUARANTINE, QUORUM, Operator, Running, close_connection
+from .proxy import Nacks, Proxy
 
 REFUSING = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
 
@@ -21,7 +22,7 @@ class TestQuarantine:
             running.consumer.quarantine(running.queue, delivery, self.HEADERS)
 
     def held(self, running: Running) -> int:
-        return running.consumer.held(running.queue)
+        return running.consumer.count_held(running.queue)
 
     def test_a_body_lands_with_its_own_properties_and_the_reason(self, operator: Operator, running: Running) -> None:
         operator.declare_quarantine()
@@ -78,6 +79,26 @@ class TestQuarantine:
         assert not running.heard.losses
         running.close()
         operator.until_ready(running.queue, 0)
+
+    def test_a_channel_that_goes_on_refusing_is_replaced(
+        self, operator: Operator, node: Any, vhost: Any, queue: str
+    ) -> None:
+        operator.declare_quarantine()
+        operator.publish(queue, b"bad", b"worse")
+        with Proxy(node.amqp_port) as proxy:
+            proxy.alters = nacks = Nacks()
+            with Running(vhost.amqp_url.replace(f":{node.amqp_port}/", f":{proxy.port}/"), queue) as running:
+                running.until_delivered(2)
+                consuming = nacks.opened
+                self.quarantine(running, 0, 1)
+                running.until(lambda: nacks.opened == consuming + 2)
+                assert self.held(running) == 2
+                nacks.bad = False
+                running.until(lambda: not self.held(running))
+                assert proxy.connections == 2
+                assert not running.heard.losses
+                running.close()
+        operator.until_ready(queue, 0)
 
     def test_a_quarantine_that_refuses_does_not_stop_the_flow(self, operator: Operator, vhost: Any, queue: str) -> None:
         operator.publish(queue, *[b"x"] * 100)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 from .test_forks import sources
 from .test_telemetry import arrived, total
 
@@ -63,11 +65,11 @@ class Server(NamedTuple):
 
     def request(self) -> int:
         """Have a request answered; the process id of the worker that did."""
-        with urllib.request.urlopen(f"http://{self._address()}/", timeout=30) as response:
+        with urllib.request.urlopen(f"http://{self._address()}/", timeout=PATIENCE_SECONDS) as response:
             return int(response.read())
 
     def _address(self) -> str:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (found := ADDRESS.search(self.log.read_text())) is None:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
@@ -97,7 +99,7 @@ def served(command: list[str], place: Place, directory: Path) -> Iterator[Server
     try:
         yield Server(process, log)
         process.terminate()
-        assert process.wait(60) in {0, 30}, log.read_text()
+        assert process.wait(PATIENCE_SECONDS) in {0, 30}, log.read_text()
     finally:
         with suppress(ProcessLookupError):  # without a master, uWSGI's other workers stay
             os.killpg(process.pid, signal.SIGKILL)
@@ -107,7 +109,7 @@ def served(command: list[str], place: Place, directory: Path) -> Iterator[Server
 def answered_by(server: Server, workers: int) -> Counter[int]:
     """Requests by worker, until so many workers have answered one."""
     answered: Counter[int] = Counter()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while len(answered) < workers or answered.total() < 20:
         answered[server.request()] += 1
         assert time.monotonic() < deadline, answered
@@ -128,6 +130,8 @@ def rows(taken: list[Any], name: str) -> Counter[int]:
 def test_every_request_is_counted_by_the_worker_that_answered_it(
     place: Place, client: Client, tmp_path: Path, name: str
 ) -> None:
+    if "--py-call-osafterfork" in SERVERS[name] and sys.version_info >= (3, 13):
+        pytest.skip("uWSGI with this option answers no request on Python 3.13 and later, with or without busmon")
     with served(SERVERS[name], place, tmp_path) as server:
         answered = answered_by(server, WORKERS[name])
         # The workers are idle from here on, and still publish.

@@ -6,8 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pika
@@ -17,6 +15,7 @@ from busmon.demo import rabbitmq
 from busmon.demo.broker import PrivateNode
 from busmon.demo.rabbitmq import Address
 from busmon.errors import BrokerUnreachableError, BusError, UserError
+from tests.patience import wait_until
 
 OWNER = """
 import sys, time
@@ -39,15 +38,6 @@ def processes_of(directory: Path) -> list[str]:
         except OSError:
             continue
     return found
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def listening(ports: set[int]) -> dict[int, set[str]]:
@@ -104,7 +94,7 @@ def test_a_node_comes_up_beside_another_whatever_the_environment_says(
         assert "only-here" not in node.management("GET", "/api/queues").decode()
         assert (directory / ".erlang.cookie").stat().st_mode & 0o777 == 0o400
         address = other.address
-    assert eventually(lambda: not processes_of(directory))
+    assert wait_until(lambda: not processes_of(directory))
     assert not listening(ports_of(address))
 
 
@@ -117,7 +107,7 @@ def test_a_killed_node_comes_back_on_its_ports_with_what_it_confirmed(dedicated_
         channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2), mandatory=True)
     connection.close()
     # RabbitMQ forgets the leader of a queue that was declared some milliseconds before a kill.
-    assert eventually(lambda: b'"messages":2' in dedicated_node.management("GET", "/api/queues/%2F/kept"))
+    assert wait_until(lambda: b'"messages":2' in dedicated_node.management("GET", "/api/queues/%2F/kept"))
 
     dedicated_node.restart()
 
@@ -139,9 +129,9 @@ def test_a_node_ends_with_its_owner_however_that_ends(tmp_path: Path, moment: st
         assert owner.stdout
         while owner.stdout.readline().strip() != moment:
             assert owner.poll() is None
-        assert eventually(lambda: any("beam" in command for command in processes_of(directory)))
+        assert wait_until(lambda: any("beam" in command for command in processes_of(directory)))
         owner.send_signal(number)
-    assert eventually(lambda: not processes_of(directory))
+    assert wait_until(lambda: not processes_of(directory))
 
 
 def test_a_node_lives_until_the_last_one_who_joined_it_leaves(dedicated_node: PrivateNode) -> None:
@@ -151,8 +141,8 @@ def test_a_node_lives_until_the_last_one_who_joined_it_leaves(dedicated_node: Pr
     dedicated_node.leave()
     queues(other.amqp_url).close()
     other.leave()
-    assert eventually(lambda: not processes_of(dedicated_node.directory))
-    assert eventually(lambda: not can_be_joined(dedicated_node.directory))
+    assert wait_until(lambda: not processes_of(dedicated_node.directory))
+    assert wait_until(lambda: not can_be_joined(dedicated_node.directory))
 
 
 def can_be_joined(directory: Path) -> bool:
@@ -164,9 +154,9 @@ def can_be_joined(directory: Path) -> bool:
 
 def test_a_port_that_another_program_takes_first_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        first = dataclasses.replace(Address.unused(), epmd_port=taken.getsockname()[1])
-        offered = iter([first, Address.unused()])
-        monkeypatch.setattr(Address, "unused", lambda: next(offered))
+        first = dataclasses.replace(Address.choose(), epmd_port=taken.getsockname()[1])
+        offered = iter([first, Address.choose()])
+        monkeypatch.setattr(Address, "choose", lambda: next(offered))
         with PrivateNode(tmp_path / "broker") as node:
             assert node.address.epmd_port != first.epmd_port
 
@@ -180,7 +170,7 @@ def test_a_failed_start_is_one_line_with_its_reason_and_leaves_nothing(tmp_path:
         PrivateNode(cookie.parent).start()
     assert "\n" not in str(raised.value)
     assert str(cookie.parent / "log") in str(raised.value)
-    assert eventually(lambda: not processes_of(cookie.parent))
+    assert wait_until(lambda: not processes_of(cookie.parent))
 
 
 def test_a_missing_rabbitmq_is_one_line_that_names_both_ways_out(
@@ -188,5 +178,5 @@ def test_a_missing_rabbitmq_is_one_line_that_names_both_ways_out(
 ) -> None:
     monkeypatch.setattr(rabbitmq, "SCRIPT_DIRECTORIES", ())
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
-    with pytest.raises(UserError, match=r"make setup.*BUSMON_AMQP_URL"):
+    with pytest.raises(UserError, match=r"install RabbitMQ, or set BUSMON_AMQP_URL"):
         PrivateNode(tmp_path / "broker").start()

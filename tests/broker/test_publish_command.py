@@ -69,7 +69,10 @@ def test_a_gauge_states_that_it_outlives_its_source(place: Place, client: Client
     [
         (["queue_size"], "publish: VALUE is missing"),
         (["queue_size", "many", "-l", "queue=q"], "publish: VALUE 'many': expected a number"),
-        (["queue_size", "nan", "-l", "queue=q"], "queue_size: a gauge takes a finite number as 'value'"),
+        (
+            ["queue_size", "nan", "-l", "queue=q"],
+            "queue_size: a gauge takes a finite number as 'value': the value, or the sum of the values, is not finite",
+        ),
         (["queue_size", "1"], "queue_size: by the catalogue its labels are [queue]"),
         (["queue_size", "1", "-l", "queue"], "publish: -l 'queue': expected KEY=VALUE"),
         (
@@ -206,7 +209,7 @@ def test_lines_are_stored_and_accounted_for(place: Place, client: Client) -> Non
     assert ran.returncode == 1
     bad, account = ran.stderr.splitlines()
     assert bad.startswith("busmon: line 1201: not JSON: ")
-    assert account == "busmon: 2,499 samples confirmed in 3 envelopes, 1 bad line"
+    assert account == "busmon: 2,499 samples confirmed in 3 envelopes, 1 invalid line"
     assert [sample["value"] for sample in samples(client, 3)] == [n for n in range(2500) if n != 1200]
 
 

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.publisher import WINDOW, ConfirmedPublisher
+from busmon.bus.publish.publisher import WINDOW, ConfirmedPublisher
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, PublishRefusedError
 
-from .proxy import Proxy
+from .proxy import Nacks, Proxy
 from .topologies import ONE_SHARD, TINY, Client, Place, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    Connect = Callable[..., ConfirmedPublisher]
 
 NAME = "test publisher"
 PERSISTENT = BasicProperties(message_id="a:1", delivery_mode=2, headers={"source": "a"})
 
 
 @pytest.fixture
-def publisher(place: Place) -> Iterator[ConfirmedPublisher]:
-    publisher = ConfirmedPublisher(place.amqp_url, NAME)
-    yield publisher
-    publisher.close()
+def connect() -> Iterator[Connect]:
+    """Publishers that are closed at the end, of a test that fails, too."""
+    with ExitStack() as opened:
+        yield lambda url, **options: opened.enter_context(closing(ConfirmedPublisher(url, NAME, **options)))
+
+
+@pytest.fixture
+def publisher(place: Place, connect: Connect) -> ConfirmedPublisher:
+    return connect(place.amqp_url)
 
 
 def publish(publisher: ConfirmedPublisher, body: bytes = b"{}") -> None:
@@ -47,9 +55,9 @@ def test_a_body_that_no_queue_takes_is_refused(vhost: Any, publisher: ConfirmedP
         publish(publisher)
 
 
-def test_a_full_queue_refuses_and_drops_nothing(vhost: Any, tmp_path: Path) -> None:
+def test_a_full_queue_refuses_and_drops_nothing(vhost: Any, tmp_path: Path, connect: Connect) -> None:
     Place.declared(vhost.amqp_url, tmp_path, ONE_SHARD, TINY)
-    publisher = ConfirmedPublisher(vhost.amqp_url, NAME)
+    publisher = connect(vhost.amqp_url)
     stored: list[bytes] = []
 
     def fill() -> None:
@@ -63,6 +71,38 @@ def test_a_full_queue_refuses_and_drops_nothing(vhost: Any, tmp_path: Path) -> N
     with Client(vhost.amqp_url) as client:
         client.until_ready("telemetry.fold.0", len(stored))
         assert [taken.body for taken in client.take("telemetry.fold.0", len(stored))] == stored
+
+
+def test_a_channel_that_goes_on_refusing_is_replaced(place: Place, node: Any, connect: Connect) -> None:
+    with Proxy(node.amqp_port) as proxy:
+        proxy.alters = nacks = Nacks()
+        publisher = connect(place.amqp_url.replace(f":{node.amqp_port}/", f":{proxy.port}/"))
+        for opened in (1, 1):
+            with pytest.raises(PublishRefusedError, match=r"^nacked: "):
+                publish(publisher)
+            assert nacks.opened == opened
+        nacks.bad = False
+        publish(publisher)
+        publish(publisher)
+        assert (nacks.opened, proxy.connections) == (2, 1)
+        publisher.close()
+
+
+def test_a_channel_that_refuses_one_of_many_is_replaced_too(place: Place, node: Any, connect: Connect) -> None:
+    with Proxy(node.amqp_port) as proxy:
+        proxy.alters = nacks = Nacks()
+        publisher = connect(place.amqp_url.replace(f":{node.amqp_port}/", f":{proxy.port}/"))
+        stored: list[int] = []
+        nacks.may_answer.clear()  # a refusal that is known earlier ends the sending
+        for number in range(WINDOW):
+            publisher.send("telemetry", "a.task", b"{}", PERSISTENT, partial(stored.append, number))
+        nacks.may_answer.set()
+        with pytest.raises(PublishRefusedError, match=r"^nacked: "):
+            publisher.settle()
+        nacks.bad = False
+        publish(publisher)
+        assert (stored, nacks.opened) == ([], 2)
+        publisher.close()
 
 
 def test_after_a_refusal_the_next_publish_goes_through(publisher: ConfirmedPublisher) -> None:
@@ -79,10 +119,10 @@ def test_a_lost_connection_is_opened_again(vhost: Any, node: Any, publisher: Con
     publish(publisher)
 
 
-def test_a_broker_that_falls_silent_is_given_up_in_time(node: Any, place: Place) -> None:
+def test_a_broker_that_falls_silent_is_given_up_in_time(node: Any, place: Place, connect: Connect) -> None:
     with Proxy(node.amqp_port) as proxy:
         url = place.amqp_url.replace(str(node.amqp_port), str(proxy.port))
-        publisher = ConfirmedPublisher(url, NAME, timeout_seconds=0.5)
+        publisher = connect(url, timeout_seconds=0.5)
         publish(publisher)
         proxy.silent = True
         started = time.monotonic()
@@ -96,9 +136,11 @@ def test_a_broker_that_falls_silent_is_given_up_in_time(node: Any, place: Place)
         assert time.monotonic() - started < 10
 
 
-def test_an_alarm_holds_no_publisher_for_longer_than_its_timeout(dedicated_node: Any, tmp_path: Path) -> None:
+def test_an_alarm_holds_no_publisher_for_longer_than_its_timeout(
+    dedicated_node: Any, tmp_path: Path, connect: Connect
+) -> None:
     Place.declared(dedicated_node.amqp_url, tmp_path, ONE_SHARD)
-    publisher = ConfirmedPublisher(dedicated_node.amqp_url, NAME, timeout_seconds=1)
+    publisher = connect(dedicated_node.amqp_url, timeout_seconds=1)
     publish(publisher)
     dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
     with pytest.raises(
@@ -107,7 +149,6 @@ def test_an_alarm_holds_no_publisher_for_longer_than_its_timeout(dedicated_node:
         publish(publisher)
     dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
     publish(publisher)
-    publisher.close()
 
 
 class TestSeveralUnderWay:
@@ -143,10 +184,10 @@ class TestSeveralUnderWay:
         assert len(stored) == 3
         publish(publisher)
 
-    def test_those_under_way_at_a_loss_are_not_called_stored(self, node: Any, place: Place) -> None:
+    def test_those_under_way_at_a_loss_are_not_called_stored(self, node: Any, place: Place, connect: Connect) -> None:
         with Proxy(node.amqp_port) as proxy:
             url = place.amqp_url.replace(str(node.amqp_port), str(proxy.port))
-            publisher = ConfirmedPublisher(url, NAME, timeout_seconds=0.5)
+            publisher = connect(url, timeout_seconds=0.5)
             publish(publisher)
             proxy.silent = True
             stored = self.send(publisher, 5)
@@ -157,9 +198,9 @@ class TestSeveralUnderWay:
             publish(publisher)
             publisher.close()
 
-    def test_a_wait_ends_when_it_is_told_to(self, node: Any, place: Place) -> None:
+    def test_a_wait_ends_when_it_is_told_to(self, node: Any, place: Place, connect: Connect) -> None:
         with Proxy(node.amqp_port) as proxy:
-            publisher = ConfirmedPublisher(place.amqp_url.replace(str(node.amqp_port), str(proxy.port)), NAME)
+            publisher = connect(place.amqp_url.replace(str(node.amqp_port), str(proxy.port)))
             publish(publisher)
             proxy.silent = True
             self.send(publisher, 1)
@@ -171,32 +212,30 @@ class TestSeveralUnderWay:
             publisher.close()
 
 
-def test_idle_keeps_a_connection_alive(place: Place) -> None:
-    publisher = ConfirmedPublisher(f"{place.amqp_url}?heartbeat=1", NAME)
+def test_idle_keeps_a_connection_alive(place: Place, connect: Connect) -> None:
+    publisher = connect(f"{place.amqp_url}?heartbeat=1")
     publish(publisher)
     for _ in range(4):
         publisher.idle(1)
     publish(publisher)
-    publisher.close()
 
 
-def test_without_a_broker_there_is_one_line() -> None:
-    publisher = ConfirmedPublisher("amqp://guest:secret@127.0.0.1:1/", NAME)
+def test_without_a_broker_there_is_one_line(connect: Connect) -> None:
+    publisher = connect("amqp://guest:secret@127.0.0.1:1/")
     with pytest.raises(BrokerUnreachableError, match=r"^RabbitMQ at 127\.0\.0\.1:1: Connection refused$"):
         publish(publisher)
     publisher.idle(0)
-    publisher.close()
 
 
-def test_wrong_credentials_are_refused_without_showing_them(vhost: Any) -> None:
-    publisher = ConfirmedPublisher(vhost.amqp_url.replace("guest:guest", "guest:hidden"), NAME)
+def test_wrong_credentials_are_refused_without_showing_them(vhost: Any, connect: Connect) -> None:
+    publisher = connect(vhost.amqp_url.replace("guest:guest", "guest:hidden"))
     with pytest.raises(BrokerRefusedError, match=r"ACCESS_REFUSED") as caught:
         publish(publisher)
     assert "hidden" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_virtual_host_that_does_not_exist_is_refused(vhost: Any) -> None:
-    publisher = ConfirmedPublisher(vhost.amqp_url.replace(vhost.name, "nowhere"), NAME)
+def test_a_virtual_host_that_does_not_exist_is_refused(vhost: Any, connect: Connect) -> None:
+    publisher = connect(vhost.amqp_url.replace(vhost.name, "nowhere"))
     with pytest.raises(BrokerRefusedError, match=r"vhost nowhere not found"):
         publish(publisher)

@@ -15,9 +15,10 @@ import pytest
 from pika import BasicProperties
 from pika.exceptions import NackError
 
-from busmon.bus import retry, ringing
-from busmon.bus.declare import declare
-from busmon.bus.topology import load
+from busmon.bus.connect import retry
+from busmon.bus.consume import ringing
+from busmon.bus.topology.declare import declare
+from busmon.bus.topology.topology import load
 from busmon.errors import TopologyError
 
 from .consuming import Running
@@ -26,6 +27,7 @@ from .topologies import Client, Place
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from busmon.bus.consume.ringing import RingMaker
     from busmon.demo.broker import PrivateNode
 
 SOURCES = 60
@@ -55,7 +57,7 @@ def shards(client: Client) -> dict[bytes, str]:
 
 
 def dealt(place: Place) -> dict[bytes, str]:
-    """Which shard each source belongs to now."""
+    """Read the shard that each source belongs to now."""
     with Client(place.amqp_url) as client:
         publish(client)
         client.until(lambda: sum(map(client.ready, FOLDS)) == SOURCES, "all in the shards' queues")
@@ -73,9 +75,12 @@ def test_a_source_keeps_its_shard_over_kills_and_stops_of_the_broker(
         dedicated_node.restart()
         with Client(place.amqp_url) as client:
             publish(client)
-            client.until_ready(WAITING, SOURCES)
+            client.until(partial(has_stored, client), "all stored")
+            # A broker on Khepri keeps the ring over a restart: nothing waits.
+            waiting = client.ready(WAITING)
+            assert waiting in {0, SOURCES}
             with working(place) as running:
-                running.until(lambda running=running: running.consumer.forwarded == SOURCES)  # type: ignore[misc]
+                running.until(partial(has_forwarded, running, waiting))
             assert shards(client) == first
         assert dealt(place) == first
 
@@ -161,8 +166,9 @@ def test_while_a_shards_queue_is_missing_no_source_moves(place: Place) -> None:
         client.channel.queue_delete(FOLDS[1])
         running.until(lambda: running.heard.states[FOLDS[1]][-1] == "missing")
         publish(client)
-        running.until(lambda: running.consumer.obstacles)
-        assert "ring_incomplete: NOT_FOUND - no queue 'telemetry.fold.1'" in running.consumer.obstacles[0]
+        # RabbitMQ 4.3 may first close the connection: it fails at a binding to an exchange that is being deleted.
+        missing = "ring_incomplete: NOT_FOUND - no queue 'telemetry.fold.1'"
+        running.until(lambda: any(missing in obstacle for obstacle in running.consumer.obstacles))
         assert not sum(client.ready(fold) for fold in FOLDS if fold != FOLDS[1])
         declare(place.topology, place.amqp_url, None, {})
         running.until(lambda: running.consumer.forwarded == SOURCES)
@@ -173,6 +179,27 @@ def test_while_a_shards_queue_is_missing_no_source_moves(place: Place) -> None:
         assert mine | others == first
         running.settle_all()
     assert dealt(place) == first
+
+
+def test_a_remnant_of_the_ring_keeps_no_worker_from_consuming(place: Place, node: PrivateNode, vhost: Any) -> None:
+    if node.rabbitmqctl("--silent", "eval", "rabbit_feature_flags:is_enabled(khepri_db).").strip() != "true":
+        pytest.skip("only a broker that keeps its exchanges in Khepri can have a remnant of one")
+    first = dealt(place)
+    path = f'[rabbitmq, vhosts, <<"{vhost.name}">>, exchanges, <<"telemetry.shards">>, consistent_hash_ring_state]'
+    ring = f'{{chx_hash_ring, rabbit_misc:r(<<"{vhost.name}">>, exchange, <<"telemetry.shards">>), #{{}}, 0}}'
+    with working(place, *FOLDS[1:2]) as running, Client(place.amqp_url) as client:
+        running.until_consuming()
+        client.channel.exchange_delete("telemetry.shards")
+        assert node.rabbitmqctl("--silent", "eval", f"rabbit_khepri:put({path}, {ring}).").strip() == "ok"
+        client.channel.queue_delete(FOLDS[1])
+        running.until(lambda: running.heard.states[FOLDS[1]][-1] == "missing")
+        declare(place.topology, place.amqp_url, None, {})
+        running.until_consuming()
+        assert running.consumer.reconnects["connection_closed"] == 0
+    with working(place) as running, Client(place.amqp_url) as client:
+        publish(client)
+        running.until(lambda: sum(map(client.ready, FOLDS)) == SOURCES)
+        assert shards(client) == first
 
 
 @pytest.mark.parametrize("permitted", [True, False])
@@ -249,8 +276,22 @@ def test_the_order_of_the_ring_holds_whoever_deletes_and_declares_while_it_is_ma
                 running.until(partial(has_passed, time.monotonic() + 0.02))
         running.until(lambda: forwarder.maker._channel is None and not breaker._broken)
         forwarder.maker._make()
-        running.until(lambda: forwarder.maker.stands)
+        running.until(partial(is_made, forwarder.maker))
     assert dealt(place) == first
+
+
+def has_stored(client: Client) -> bool:
+    return sum(map(client.ready, (WAITING, *FOLDS))) == SOURCES
+
+
+def has_forwarded(running: Running, count: int) -> bool:
+    return running.consumer.forwarded == count
+
+
+def is_made(maker: RingMaker) -> bool:
+    """Doubt the ring, as each waiting envelope does, until the ring stands: a lost connection ends a rebuild."""
+    maker.doubt()
+    return maker.stands
 
 
 def has_passed(moment: float) -> bool:
@@ -258,6 +299,6 @@ def has_passed(moment: float) -> bool:
 
 
 def declare_if_possible(place: Place) -> None:
-    """What an operator does, whose ring may be deleted while it is made."""
+    """Declare as an operator does, whose ring may be deleted while it is made."""
     with suppress(TopologyError):
         declare(place.topology, place.amqp_url, None, {})

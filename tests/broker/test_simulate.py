@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -16,10 +14,11 @@ import pytest
 from busmon.catalogue import Catalogue
 from busmon.catalogue.catalogue import PLATFORM
 from busmon.catalogue.family import GAUGE
-from busmon.demo.simulate import Plan, run
-from busmon.demo.totals import Totals
 from busmon.errors import BrokerUnreachableError, CatalogueError
 from busmon.settings import Settings
+from busmon.simulator.simulation import Plan, run
+from busmon.simulator.totals import Totals
+from tests.patience import wait_until
 
 from .topologies import QUEUE, Client, Place
 
@@ -74,13 +73,6 @@ class Command:
         return listed.stdout.split()
 
 
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_goes_on_until_it_is_stopped_and_still_accounts_for_all(
     place: Place, client: Client, tmp_path: Path, number: signal.Signals
@@ -102,11 +94,11 @@ def test_it_goes_on_until_it_is_stopped_and_still_accounts_for_all(
 
 def test_no_agent_outlives_a_simulation_that_is_killed(place: Place) -> None:
     command = Command(place, "--agents", "3")
-    until(lambda: len(command.crews()) == 3)
+    wait_until(lambda: len(command.crews()) == 3, "three crews")
     crews = command.crews()
     command.process.kill()
     command.process.communicate()
-    until(lambda: not any(Path(f"/proc/{crew}").exists() for crew in crews))
+    wait_until(lambda: not any(Path(f"/proc/{crew}").exists() for crew in crews), "the end of the crews")
 
 
 def test_a_catalogue_file_that_is_wrong_is_found_before_any_agent_starts(tmp_path: Path) -> None:
@@ -116,7 +108,7 @@ def test_a_catalogue_file_that_is_wrong_is_found_before_any_agent_starts(tmp_pat
 
 def test_a_process_of_agents_that_dies_ends_the_simulation(place: Place) -> None:
     command = Command(place, "--agents", "2")
-    until(lambda: len(command.crews()) == 2)
+    wait_until(lambda: len(command.crews()) == 2, "two crews")
     os.kill(int(command.crews()[0]), signal.SIGKILL)
     _, err = command.process.communicate(timeout=60)
     assert (command.process.returncode, err) == (1, "busmon: a process of simulated agents ended with status -9\n")

@@ -9,7 +9,8 @@ import pytest
 from pika import spec
 from pika.frame import Method
 
-from busmon.bus import consumer, outlet, queue_channel, silence
+from busmon.bus.connect import silence
+from busmon.bus.consume import consumer
 
 from .consuming import QUARANTINE, Operator, Running
 from .proxy import Proxy
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from busmon.bus.depths import Depth
     from busmon.demo.broker import PrivateNode
 
 
@@ -32,8 +32,7 @@ def proxy(node: PrivateNode) -> Iterator[Proxy]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
-    for module in (silence, outlet):
-        monkeypatch.setattr(module, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "SILENT_SECONDS", 0.5)
 
 
 def behind(proxy: Proxy, node: PrivateNode, amqp_url: str) -> str:
@@ -77,9 +76,8 @@ def test_an_idle_channel_is_asked_too(proxy: Proxy, node: PrivateNode, vhost: An
 
 
 def test_a_channel_that_never_opens_costs_the_connection(
-    proxy: Proxy, node: PrivateNode, vhost: Any, queue: str, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, node: PrivateNode, vhost: Any, queue: str
 ) -> None:
-    monkeypatch.setattr(queue_channel, "_OPEN_SECONDS", 0.5)
     first_only(proxy, 1)
     with Running(behind(proxy, node, vhost.amqp_url), queue) as running:
         running.until_consuming()
@@ -99,21 +97,15 @@ def test_depths_that_are_not_answered_cost_the_connection_and_are_unknown(
         assert running.depth() == 0
 
 
-def test_a_broker_that_stands_still_is_given_as_long_for_depths_as_for_deliveries(running: Running) -> None:
-    assert running.depth() == 0
-    asked, connection = running.consumer._depths, running.channel().connection
-    answers: list[Depth] = []
-    asked.ask(connection, running.queue, answers.append)
-    # The loop doesn't turn meanwhile, so nothing comes.
-    assert asked.watch(0.6) is None
-    silent = asked.watch(0.5)
-    assert silent is not None
-    assert silent.name == "channel_silent"
-    running.until(lambda: answers)
-    asked.ask(connection, running.queue, answers.append)
-    connection.bytes_received += 1
-    assert asked.watch(0.6) is not None
-    running.until(lambda: len(answers) > 1)
+def test_a_broker_that_stands_still_costs_the_connection(
+    proxy: Proxy, node: PrivateNode, vhost: Any, queue: str
+) -> None:
+    with Running(f"{behind(proxy, node, vhost.amqp_url)}?stack_timeout=2", queue) as running:
+        running.until_consuming()
+        proxy.silent = True
+        running.until(lambda: running.consumer.reconnects["channel_silent"])
+        proxy.silent = False
+        running.until(lambda: running.heard.states[queue].count("consuming") > 1)
 
 
 def test_a_quarantine_that_is_not_confirmed_is_published_on_another_connection(
@@ -124,10 +116,10 @@ def test_a_quarantine_that_is_not_confirmed_is_published_on_another_connection(
     with Running(behind(proxy, node, vhost.amqp_url), queue) as running:
         first, second = running.until_delivered(2)
         running.consumer.quarantine(queue, first, {})
-        running.until(lambda: not running.consumer.held(queue))
+        running.until(lambda: not running.consumer.count_held(queue))
         proxy.serves = lambda connection, channel, _: (connection, channel) != (1, 1)
         running.consumer.quarantine(queue, second, {})
-        running.until(lambda: not running.consumer.held(queue))
+        running.until(lambda: not running.consumer.count_held(queue))
         assert running.consumer.reconnects == {"channel_silent": 1}
         assert running.heard.states[queue] == ["consuming"]
     assert {operator.take(QUARANTINE)[0] for _ in range(2)} == {b"1", b"2"}

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.tap import tap
-from busmon.bus.users import grant
+from busmon.bus.operator.tap import tap
+from busmon.bus.topology.users import grant
 from busmon.errors import BrokerRefusedError
 
 from .test_publish_command import publish

@@ -35,7 +35,7 @@ def a_telemetry(amqp_url: str, interval_seconds: float = 0.05, **settings: Any) 
 
 
 def arrived(client: Client, enough: Callable[[list[Taken]], object]) -> list[Taken]:
-    """What is in the queue, as soon as it is enough."""
+    """Read the queue's messages, as soon as there are enough."""
     taken: list[Taken] = []
 
     def take() -> bool:
@@ -51,7 +51,7 @@ def tables(taken: Iterable[Taken]) -> list[dict[str, Any]]:
 
 
 def total(taken: Iterable[Taken], name: str) -> float:
-    """What a counter's rows add up to, each message id counted once, as the fleet counts."""
+    """Sum a counter's rows, each message id once, as the fleet counts."""
     once = {each.properties.message_id: each for each in taken}.values()
     return float(sum(row[-1] for table in tables(once) if table["name"] == name for row in table["rows"]))
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import pika
 from pika.exceptions import AMQPError
 
-from busmon.bus import topology as topologies
-from busmon.bus.declare import declare
+from busmon.bus.topology import topology as topologies
+from busmon.bus.topology.declare import declare
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from pika.adapters.blocking_connection import BlockingChannel
 
-    from busmon.bus.topology import Topology
+    from busmon.bus.topology.topology import Topology
     from busmon.demo.broker import PrivateNode
 
 ONE_SHARD = ("shards = 4", "shards = 1")
@@ -35,7 +36,7 @@ PASSWORDS = {"publisher": "p-secret", "consumer": "c-secret", "operator": "o-sec
 
 def topology_file(directory: Path, *replacements: tuple[str, str]) -> Path:
     """A copy of the built-in file with these texts replaced; each must be there."""
-    text = topologies.built_in().read_text()
+    text = topologies.find_built_in().read_text()
     for old, new in replacements:
         assert old in text, old
         text = text.replace(old, new)
@@ -59,7 +60,7 @@ class Place(NamedTuple):
         return cls(topology, path, amqp_url)
 
     def arguments(self) -> list[str]:
-        """What the command line needs to find it."""
+        """Return the arguments with which the command line finds it."""
         return ["--amqp-url", self.amqp_url, "--topology", str(self.path)]
 
 
@@ -71,7 +72,7 @@ def objects(node: PrivateNode, vhost: str) -> set[str]:
 
 
 def arguments(place: Any, exchange: str = "telemetry") -> list[str]:
-    """What the command line needs to reach a node or a virtual host, and the topology there."""
+    """Return the arguments with which the command line reaches a node or a virtual host, and the topology there."""
     return ["--amqp-url", place.amqp_url, "--management-url", place.management_url, "--exchange", exchange]
 
 
@@ -132,14 +133,14 @@ class Client:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"not in time: {what}"
             self._connection.process_data_events(0.02)
 
-    def take(self, queue: str, count: int = 1) -> list[Taken]:
-        """So many of the oldest bodies, which are then gone."""
-        return self._consume(queue, count, self.channel.basic_ack)
+    def take(self, queue: str, count: int = 1, *, settle: bool = True) -> list[Taken]:
+        """Take so many of the oldest bodies, which are then gone; if they aren't settled, until the connection ends."""
+        return self._consume(queue, count, self.channel.basic_ack if settle else lambda _: None)
 
     def reject(self, queue: str, *, requeue: bool = False) -> None:
         """Take the oldest body and reject it."""
@@ -150,7 +151,7 @@ class Client:
         self.channel.basic_qos(prefetch_count=count)
         taken: list[Taken] = []
         if count:
-            for method, properties, body in self.channel.consume(queue, inactivity_timeout=15):
+            for method, properties, body in self.channel.consume(queue, inactivity_timeout=PATIENCE_SECONDS):
                 assert method is not None, f"{queue} gave {len(taken)} bodies, expected {count}"
                 settle(method.delivery_tag)
                 taken.append(Taken(method.routing_key, properties, body))

@@ -1,4 +1,4 @@
-"""What every test here looks at: one fleet that a simulated platform has published to, and one browser."""
+"""The fixtures of the browser tests: one fleet that a simulated platform has published to, and one browser."""
 
 import os
 import socket
@@ -17,11 +17,12 @@ from playwright.sync_api import Browser, Page
 from busmon.catalogue import Catalogue
 from busmon.demo import audit
 from busmon.demo.broker import PrivateNode
-from busmon.demo.totals import Totals
+from busmon.simulator.totals import Totals
 from tests.browser import chromium
 from tests.browser.looked_at import opened
 from tests.fleet.publishing import properties, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 HOSTILE = '<img src="x" onerror="alert(1)">'
 LONG = "recommendation-engine-eu-central-1a-7f9c2d5b8-k3v9x-" + "replica" * 12
@@ -86,7 +87,7 @@ def greeting(agent: str) -> Iterator[tuple[bytes, pika.BasicProperties]]:
 
 
 def counted(fleet: RealFleet, published: Totals) -> bool:
-    """Whether all that was published is counted."""
+    """Tell whether all that was published is counted."""
     lines = audit.compare(published, fleet.get("/metrics")[1].decode(), Catalogue.load().families.values())
     return all(line.equal for line in lines)
 

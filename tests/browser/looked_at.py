@@ -9,14 +9,14 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 LIVE = "body[data-state=live]"
-MILLISECONDS = 20_000
+MILLISECONDS = 60_000
 
 DESKTOP = (1360, 900)
 PHONE = (360, 780)
 
 
 class Complaints:
-    """What the browser said of a page: errors, and requests to other hosts."""
+    """The browser's complaints about a page: errors, and requests to other hosts."""
 
     def __init__(self, page: Page, address: str) -> None:
         self.errors: list[str] = []
@@ -59,7 +59,7 @@ def opened(
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds wrong, each as its rule and the elements concerned (https://github.com/dequelabs/axe-core)."""
+    """List the violations that axe finds, each as its rule and the elements (https://github.com/dequelabs/axe-core)."""
     page.evaluate(AXE_SCRIPT)
     found = page.evaluate("axe.run()")["violations"]
     return [f"{rule['id']}: {', '.join(str(node['target']) for node in rule['nodes'])}" for rule in found]

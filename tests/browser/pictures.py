@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
 from busmon.demo.broker import PrivateNode
-from busmon.exporter import screen
-from busmon.exporter.client import Client
+from busmon.top import screen
+from busmon.top.client import Client
 from tests import pictured
 from tests.browser import chromium
 from tests.browser.conftest import free_address
@@ -68,7 +68,7 @@ def platform(amqp_url: str) -> Iterator[None]:
 
 
 def what_finds_no_room() -> Iterator[tuple[bytes, pika.BasicProperties]]:
-    """What an agent publishes that takes an identifier for a label, counts backwards, and sends what is no envelope."""
+    """Publish as an agent that takes an identifier for a label, counts backwards, and sends an invalid body."""
     for number in range(130):
         labels = {"endpoint": f"/users/{number}", "method": "GET", "status": "200"}
         requests = {"name": "api_requests_total", "labels": labels, "value": 1}

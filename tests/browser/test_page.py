@@ -31,6 +31,9 @@ def test_the_figures_are_those_of_the_overview(page: Page, fleet: RealFleet) -> 
     assert f"{told['totals']['samples']:,.0f} in all" in tile(page, "Samples")
     assert "2 in all" in tile(page, "Not counted")
     assert page.locator("#flow-registry .title").first.inner_text() == f"{told['series']['shown']:,} series"
+    in_shards = page.locator("#flow-registry [data-key=registry] dl [data-key='in all shards']")
+    assert in_shards.inner_text().split("\n")[-1] == f"{told['series']['used']:,}"
+    assert page.locator("#flow-registry .fill").first.inner_text() == "of 1M"
     assert sorted(column(page, "agents", 1)) == sorted(row["agent"] for row in told["agents"])
     assert page.locator("#families-count").inner_text() == f"{told['families_known']} families"
     assert sorted(column(page, "families", 1)) == sorted(row["name"] for row in told["families"])
@@ -63,9 +66,10 @@ def test_the_last_rejected_samples_are_shown_with_what_was_stated_and_why(page: 
 
 def test_the_quarantine_shows_what_is_in_it_now(page: Page) -> None:
     wait_for(page, lambda: texts(page, "#flow-registry [data-key=quarantine] dd") == ["1", "1"])
-    assert texts(page, "#flow-registry [data-key=quarantine] .words") == ["to be looked at"]
-    assert "1 body is in quarantine: `busmon quarantine list` shows why" in texts(page, "#reasons li")
-    assert page.locator("#reasons h2").inner_text() == "Worth a look"
+    assert texts(page, "#flow-registry [data-key=quarantine] .words") == ["not reviewed"]
+    assert "1 body is in quarantine: busmon quarantine list shows why" in texts(page, "#reasons li")
+    assert page.locator("#reasons h2").inner_text() == "Warnings"
+    assert texts(page, "#reasons li code") == ["busmon quarantine list"]
 
 
 def test_what_it_depends_on_is_told_in_words(page: Page) -> None:

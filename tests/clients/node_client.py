@@ -21,7 +21,8 @@ from referencing import Registry, Resource
 import busmon.wire
 from busmon.demo.broker import PrivateNode
 from busmon.errors import BusError
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 CLIENT = Path(__file__).parents[2] / "docs" / "clients" / "node"
 TRAFFIC = Path(__file__).with_name("traffic.js")
@@ -40,10 +41,10 @@ def client(tmp_path: Path) -> Path:
 
 
 def bodies(node: PrivateNode) -> Iterator[bytes]:
-    """What reached the queue beside the fleet's."""
+    """Read the bodies in the queue that mirrors the fleet's."""
     connection = pika.BlockingConnection(pika.URLParameters(node.amqp_url))
     channel = connection.channel()
-    while (got := channel.basic_get("beside", auto_ack=True))[2] is not None:
+    while (got := channel.basic_get("mirror", auto_ack=True))[2] is not None:
         yield got[2]
     connection.close()
 
@@ -51,8 +52,8 @@ def bodies(node: PrivateNode) -> Iterator[bytes]:
 def declare_beside(node: PrivateNode) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(node.amqp_url))
     channel = connection.channel()
-    channel.queue_declare("beside", durable=True)
-    channel.queue_bind("beside", "telemetry", "front-end.#")
+    channel.queue_declare("mirror", durable=True)
+    channel.queue_bind("mirror", "telemetry", "front-end.#")
     connection.close()
 
 

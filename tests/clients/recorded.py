@@ -44,7 +44,7 @@ class Recorded(NamedTuple):
         return f"{self.client}: {self.sends}"
 
 
-class RawProperties(BasicProperties):  # type: ignore[misc]  # pika isn't typed
+class RawProperties(BasicProperties):
     """Properties that are sent as they were recorded: pika has no name for some types of header."""
 
     def __init__(self, recorded: Recorded) -> None:

@@ -12,22 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from busmon.dashboards import BOARDS
-from busmon.demo.native import NativeStack
 from busmon.settings import Settings
 from tests import pictured
 from tests.browser import chromium
+from tests.celery.traffic import celery_traffic
 from tests.dashboards import drawing
 from tests.pictured import DOCS
+from tests.stack.native import NativeStack
 
 EXAMPLES = """\
 examples:
   python -m tests.dashboards                          a stack of its own, drawn after two minutes
   python -m tests.dashboards --settle 6 --minutes 10 --pictures
                                                       rates over 5 minutes are whole from the left edge on
+  python -m tests.dashboards celery --pictures        only one of them
   python -m tests.dashboards --prometheus http://localhost:9090 --minutes 30
 """
 OF_THE_MACHINE = {"HighCpuUsage", "HighMemoryUsage", "HostDiskFilling"}
 """Alerts that tell of the machine that draws, which may be busy with more."""
+
+NAMES = [board.uid.removeprefix("busmon-") for board in BOARDS]
 
 MAY_BE_EMPTY = {
     "Alerts firing",  # none does while all is well
@@ -37,6 +41,7 @@ MAY_BE_EMPTY = {
 def main() -> int:
     """Draw them all; 1 where one isn't right."""
     arguments = _arguments()
+    boards = arguments.boards or NAMES
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         drawing.bundle(directory)
@@ -47,13 +52,12 @@ def main() -> int:
         ):
             end = time.time()
             faults = _alerting(prometheus)
-            for board in BOARDS:
-                name = board.uid.removeprefix("busmon-")
+            for name in boards:
                 drawn = drawing.draw(browser, address, name, end - 60 * arguments.minutes, end)
                 faults += _report(name, drawn)
                 if arguments.pictures:
                     pictured.write(DOCS / f"dashboards/{name}.png", drawn.picture)
-    say(f"{faults} faults" if faults else f"{len(BOARDS)} dashboards drawn, no fault")
+    say(f"{faults} faults" if faults else f"{len(boards)} dashboards drawn, no fault")
     return 1 if faults else 0
 
 
@@ -61,11 +65,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "boards", nargs="*", metavar="BOARD", help=f"those to draw of {', '.join(NAMES)} (default: all)"
+    )
     parser.add_argument("--prometheus", metavar="URL", help="draw what this one has, instead of a stack's")
     parser.add_argument("--minutes", metavar="N", type=float, default=2.0, help="the time range (default: 2)")
     parser.add_argument("--settle", metavar="N", type=float, default=0.0, help="minutes before the range (default: 0)")
     parser.add_argument("--pictures", action="store_true", help="write the pictures into docs/dashboards")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if unknown := [name for name in given.boards if name not in NAMES]:
+        parser.error(f"{unknown[0]} is no dashboard; expected one of {', '.join(NAMES)}")
+    return given
 
 
 @contextmanager
@@ -73,7 +83,10 @@ def _prometheus(given: str | None, directory: Path, minutes: float) -> Iterator[
     if given:
         yield given
         return
-    with NativeStack(directory, Settings(), say, ("--agents", "12", "--rate", "20"), hasten="5s") as stack:
+    with (
+        NativeStack(directory, Settings(), say, ("--agents", "12", "--rate", "20"), hasten="5s") as stack,
+        celery_traffic(directory / "shop", stack.amqp_url),
+    ):
         say(f"waiting {minutes:g} minutes for something to draw")
         time.sleep(60 * minutes)
         yield stack.prometheus

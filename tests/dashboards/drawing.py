@@ -53,7 +53,7 @@ def bundle(directory: Path) -> None:
 
 @contextmanager
 def served(directory: Path, prometheus: str) -> Iterator[str]:
-    """The page's address, while it is served beside a Prometheus' answers."""
+    """Serve the page and a Prometheus' answers at one address, and yield it."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -12,11 +12,12 @@ from busmon.errors import DependencyError
 from busmon.exporter.checks.check import Answer
 from busmon.exporter.checks.findings import UNCHECKED, Finding
 from busmon.exporter.checks.redis import RedisCheck
-from busmon.exporter.checks.watch import Pace, Watch
+from busmon.exporter.checks.watch import Schedule, Watch
+from tests.patience import PATIENCE_SECONDS
 
 from .servers import Redis
 
-PACE = Pace(interval_seconds=0.01, timeout_seconds=5.0, failures=2, retry_seconds=0.2)
+PACE = Schedule(interval_seconds=0.01, timeout_seconds=5.0, failures=2, retry_seconds=0.2)
 
 
 class Told:
@@ -47,7 +48,7 @@ async def kept(watch: Watch) -> AsyncIterator[None]:
 
 
 async def until(watch: Watch, breaker: str, *, up: bool) -> Finding:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while (watch.finding.breaker, watch.finding.up) != (breaker, up):
         assert time.monotonic() < deadline, watch.finding
         await asyncio.sleep(0.001)
@@ -75,7 +76,7 @@ def test_an_open_breaker_leaves_the_dependency_alone_and_its_last_failure_stands
     async def story() -> None:
         check = Told()
         check.answer = DependencyError("Connection refused")
-        watch = Watch("billing", check, Pace(60.0, 5.0, failures=2, retry_seconds=3600.0), required=True)
+        watch = Watch("billing", check, Schedule(60.0, 5.0, failures=2, retry_seconds=3600.0), required=True)
         for _ in range(5):
             await watch.look()
         assert check.asked == 2
@@ -88,7 +89,7 @@ def test_a_trial_that_fails_opens_the_breaker_again() -> None:
     async def story() -> None:
         check = Told()
         check.answer = DependencyError("Connection refused")
-        watch = Watch("billing", check, Pace(60.0, 5.0, failures=1, retry_seconds=0.0), required=True)
+        watch = Watch("billing", check, Schedule(60.0, 5.0, failures=1, retry_seconds=0.0), required=True)
         await watch.look()
         assert watch.finding.breaker == "open"
         await watch.look()
@@ -104,7 +105,7 @@ def test_one_that_hangs_is_given_up_at_the_deadline_and_its_conditions_are_unkno
     async def story() -> None:
         check = Told()
         check.answer = None
-        watch = Watch("postgres", check, Pace(60.0, 0.05, failures=3, retry_seconds=60.0), required=True)
+        watch = Watch("postgres", check, Schedule(60.0, 0.05, failures=3, retry_seconds=60.0), required=True)
         await watch.look()
         assert watch.finding.cause == "no answer within 0.05 s"
         assert watch.finding.duration_seconds >= 0.05
@@ -129,7 +130,7 @@ def test_a_check_with_a_mistake_in_it_fails_alone_and_is_logged() -> None:
 def test_coming_and_going_is_logged_once_each() -> None:
     async def story() -> None:
         check = Told()
-        watch = Watch("billing", check, Pace(60.0, 5.0, failures=10, retry_seconds=60.0), required=False)
+        watch = Watch("billing", check, Schedule(60.0, 5.0, failures=10, retry_seconds=60.0), required=False)
         for answer in (Answer(met=True), DependencyError("gone"), Answer(met=True)):
             check.answer = answer
             await watch.look()

@@ -1,6 +1,6 @@
 """A Docker Engine of the tests' own, and the project's stack in it.
 
-The engine and the images that stand in for Docker Hub's are made once and kept in the user's cache directory. One run
+The engine and the images that replace Docker Hub's are made once and kept in the user's cache directory. One run
 at a time uses them. Everything ends with the block: containers, volumes, the engine.
 """
 

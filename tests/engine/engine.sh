@@ -9,16 +9,11 @@ dir=$1 what=$2
 shift 2
 packages=ca-certificates,docker.io,docker-cli,docker-compose,docker-buildx,iptables,iproute2,procps
 
-mirror() { apt-get indextargets --format '$(REPO_URI)' | grep -m 1 .; }
 inner() { pgrep -P "$(cat "$dir/pid")"; }
 
 up() {
     mkdir -p "$dir/data"
-    if [ ! -e "$dir/root/usr/sbin/dockerd" ]; then
-        rm -rf "$dir/root.new"
-        mmdebstrap --quiet --variant=minbase --include="$packages" trixie "$dir/root.new" "$(mirror)"
-        mv "$dir/root.new" "$dir/root"
-    fi
+    "$(dirname "$(readlink -f "$0")")/../debian/bootstrap.sh" trixie "$dir/root" "$packages"
     rm -f "$dir/docker.sock"
     setsid unshare --mount --uts --ipc --pid --net --cgroup --fork --kill-child --propagation private \
         "$0" "$dir" serve >"$dir/log" 2>&1 </dev/null &

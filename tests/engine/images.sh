@@ -10,11 +10,7 @@ base=$dir/base.tar context=$dir/images docker=$dir/checkout/docker
 
 engine() { "$here/engine.sh" "$dir" in "$@"; }
 
-if [ ! -e "$base" ]; then
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 .)
-    mmdebstrap --quiet --variant=minbase --include="$packages" trixie "$base.new" --format=tar "$mirror"
-    mv "$base.new" "$base"
-fi
+"$here/../debian/bootstrap.sh" trixie "$base" "$packages"
 mkdir -p "$context/wheels"
 cp "$here"/images/* "$context"
 python3 -m pip download --quiet --disable-pip-version-check --python-version 3.13 --only-binary=:all: --require-hashes \

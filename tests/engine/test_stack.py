@@ -18,9 +18,6 @@ SETTLED_SECONDS = 270
 """Longer than any alert about a missing dependency waits."""
 
 OF_THE_MACHINE = {"HighCpuUsage", "HighMemoryUsage", "HostDiskFilling"}
-NO_RECEIVER = {"AlertsNotDelivered"}
-"""The demo names no address that alerts could reach, which is what this alert is for."""
-
 PROMETHEUS = "http://prometheus:9090/api/v1"
 
 
@@ -58,7 +55,8 @@ def test_every_container_runs_and_is_healthy(demo: Stack) -> None:
 def test_the_fleet_is_ready_with_every_dependency(demo: Stack) -> None:
     ready = until(lambda: _ready(demo), "the fleet to be ready")
     assert ready["services"] == {"rabbitmq": "connected", "postgres": "connected", "redis": "connected"}
-    assert ready["degraded"] == []
+    # How busy the machine is doesn't depend on the stack.
+    assert [reason for reason in ready["degraded"] if not reason.startswith("cpu ")] == []
 
 
 def _ready(stack: Stack) -> dict[str, Any] | None:
@@ -116,11 +114,16 @@ def test_totals_are_exact_through_a_kill_of_the_whole_container(demo: Stack) -> 
     until(lambda: demo.containers()["busmon"]["State"]["Health"]["Status"] == "healthy", "the fleet to be back")
 
     demo.compose("stop", "agents")
-    lines = re.sub(r"\x1b\[\d*[A-Z]|\r", "", demo.compose("logs", "--no-log-prefix", "--no-color", "agents"))
+    lines = log(demo, "agents")
     published = dict(re.findall(r"^(\w+_total)\s+([\d,]+)$", lines, re.MULTILINE))
     assert len(published) > 20
     expected = {name: float(total.replace(",", "")) for name, total in published.items()}
     until(lambda: scraped(demo, expected) == expected, "all that was published to be scraped")
+
+
+def log(stack: Stack, service: str) -> str:
+    """Return a service's log without what moves a terminal's cursor."""
+    return re.sub(r"\x1b\[\d*[A-Z]|\r", "", stack.compose("logs", "--no-log-prefix", "--no-color", service))
 
 
 def scraped(stack: Stack, names: dict[str, float]) -> dict[str, float]:
@@ -132,7 +135,17 @@ def test_nobody_is_paged_over_a_stack_in_order(demo: Stack) -> None:
     demo.compose("--profile", "demo", "start", "agents")
     time.sleep(SETTLED_SECONDS)
     firing = ask(demo, 'ALERTS{alertstate="firing",tier=~"P1|P2"}')
-    assert {row["metric"]["alertname"] for row in firing} - OF_THE_MACHINE - NO_RECEIVER == set()
+    assert {row["metric"]["alertname"] for row in firing} - OF_THE_MACHINE == set()
+
+
+def test_alerts_reach_the_demos_inbox(demo: Stack) -> None:
+    told = until(lambda: _told(demo, "Watchdog"), "the Watchdog to be told")
+    assert told.startswith("deadman: firing Watchdog (none) ")
+    assert ask(demo, "sum(alertmanager_notifications_failed_total)")[0]["value"][1] == "0"
+
+
+def _told(stack: Stack, alert: str) -> str:
+    return next((line for line in log(stack, "inbox").splitlines() if f" {alert} " in line), "")
 
 
 def test_all_end_in_order_and_leave_no_volume_without_a_name(demo: Stack) -> None:

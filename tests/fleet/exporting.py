@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 BUSMON = (sys.executable, "-m", "busmon")
-SECONDS = 20
+SECONDS = 60
 
 
 def with_series(directory: Path, count: int = 1) -> Path:

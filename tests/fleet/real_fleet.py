@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,17 +15,7 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from busmon import status
-
-PATIENCE_SECONDS = 60.0
-
-
-def wait_until(promise: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """The first true answer; fails after a while."""
-    deadline = time.monotonic() + seconds
-    while not (answer := promise()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-    return answer
+from tests.patience import PATIENCE_SECONDS, wait_until
 
 
 class RealFleet:
@@ -63,7 +52,7 @@ class RealFleet:
         with self.log.open("ab") as log:
             self._logged_bytes = log.tell()
             self.process = subprocess.Popen(
-                [self._python, "-P", "-m", "busmon", "up", *self._arguments],
+                self.command("up", *self._arguments),
                 env=self._environment,
                 cwd=self._directory,
                 stdout=log,
@@ -72,13 +61,17 @@ class RealFleet:
         wait_until(self.is_consuming, f"every shard to be consumed; see {self.log}")
         self.address = wait_until(self._address, "the exporter")
 
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of a `busmon` command."""
+        return [self._python, "-P", "-m", "busmon", *arguments]
+
     def stop(self) -> int:
         """End it in order; its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_SECONDS)
 
     def is_consuming(self) -> bool:
-        """Whether every shard of every worker is consumed."""
+        """Tell whether every shard of every worker is consumed."""
         assert self.process.poll() is None, self.log.read_text()[-2000:]
         workers = status.read(self.registry_dir).workers
         return len(workers) > 0 and all(shard.state == "consuming" for worker in workers for shard in worker.shards)
@@ -94,6 +87,20 @@ class RealFleet:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+
+    def ready(self) -> dict[str, Any]:
+        """Return the readiness document."""
+        document: dict[str, Any] = json.loads(self.get("/ready")[1])
+        return document
+
+    def wait_until_named(self, text: str) -> dict[str, Any]:
+        """Return the readiness document once a line of it has this text; on a busy machine others may come before."""
+
+        def find() -> dict[str, Any] | None:
+            document = self.ready()
+            return document if any(text in line for line in document["degraded"]) else None
+
+        return wait_until(find, text)
 
     def totals(self) -> Mapping[str, float]:
         """The sum over all series of each sample name in a scrape."""

@@ -3,8 +3,8 @@
     small_child.py JOURNAL REGISTRY_DIR NAME BEHAVIOUR
 
 BEHAVIOUR: `good`; `dies` at once; `refuses` to run, with status 2; `refuses_later`, but for its first process, until a
-file `mended` lies beside the journal; `hangs` after one beat; `stubborn` ignores SIGTERM,
-and as an orphan ends only when a file `release` lies beside the journal.
+file `mended` lies next to the journal; `hangs` after one beat; `stubborn` ignores SIGTERM,
+and as an orphan ends only when a file `release` lies next to the journal.
 """
 
 import os
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from busmon import status
-from busmon.fleet import parent
 from busmon.fleet.signals import inbox
+from busmon.fleet.supervisor import parent
 
 ENDINGS = {"dies": 1, "refuses": 2}
 

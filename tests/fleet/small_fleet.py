@@ -7,25 +7,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from busmon import logs, status
 from busmon.errors import BusmonError
-from busmon.fleet import parent, process, supervisor
-from busmon.fleet.directory import held, prepare
-from busmon.fleet.process import Child, Inheritance
+from busmon.fleet.supervisor import parent, process, supervisor
+from busmon.fleet.supervisor.directory import hold, prepare
+from busmon.fleet.supervisor.process import FleetProcess, Inheritance
 from busmon.settings import Settings
+from tests.patience import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 CHILD = str(Path(__file__).with_name("small_child.py"))
-DEADLINE_SECONDS = 30.0
-
-Answer = TypeVar("Answer")
 
 
 class Note(NamedTuple):
@@ -76,14 +73,14 @@ class SmallFleet:
             )
 
     def notes(self, what: str, name: str | None = None) -> list[Note]:
-        """What the children noted so far."""
+        """Read the notes of the children so far."""
         lines = self._journal.read_text().splitlines() if self._journal.exists() else []
         every = (Note(float(at), name, int(pid), rest) for at, name, pid, rest in (line.split() for line in lines))
         return [note for note in every if note.what == what and name in (None, note.name)]
 
     def started(self, name: str, times: int = 1) -> Note:
         """The note of this child's start, for the n-th time, as soon as it is there."""
-        return eventually(lambda: self.notes("started", name)[times - 1 :])[0]
+        return wait_until(lambda: self.notes("started", name)[times - 1 :])[0]
 
     def all_started(self) -> None:
         """Wait until each child runs."""
@@ -91,15 +88,15 @@ class SmallFleet:
             self.started(name)
 
     def supervisor(self) -> status.SupervisorStatus:
-        """What the supervisor last said."""
-        return eventually(lambda: status.read(self.registry_dir).supervisor)
+        """Read the supervisor's last status."""
+        return wait_until(lambda: status.read(self.registry_dir).supervisor)
 
     def beaten_after(self, at: float) -> float:
         """When the supervisor beat, for the first time after that."""
-        return eventually(lambda: (beat_at := self.supervisor().beat_at) > at and beat_at)
+        return wait_until(lambda: (beat_at := self.supervisor().beat_at) > at and beat_at)
 
     def log(self) -> str:
-        """What the supervisor logged."""
+        """Read the supervisor's log."""
         return self._log.read_text()
 
     def tell(self, number: signal.Signals) -> None:
@@ -108,7 +105,7 @@ class SmallFleet:
 
     def ended(self) -> int:
         """The supervisor's exit status, as soon as it has ended."""
-        return self.process.wait(DEADLINE_SECONDS)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Kill what is left of it, children first noted included."""
@@ -118,21 +115,11 @@ class SmallFleet:
             if is_alive(note.pid):
                 with suppress(ProcessLookupError):
                     os.kill(note.pid, signal.SIGKILL)
-        eventually(lambda: not any(is_alive(note.pid) for note in self.notes("started")))
-
-
-def eventually(look: Callable[[], Answer | None]) -> Answer:
-    """What `look` gives once it gives something true."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        if answer := look():
-            return answer
-        time.sleep(0.01)
-    raise AssertionError("not in time")
+        wait_until(lambda: not any(is_alive(note.pid) for note in self.notes("started")))
 
 
 def is_alive(pid: int) -> bool:
-    """Whether one of our processes runs; a zombie doesn't."""
+    """Tell whether one of our processes runs; a zombie doesn't."""
     try:
         command, fields = (Path(f"/proc/{pid}/{name}").read_text() for name in ("cmdline", "stat"))
     except OSError:
@@ -153,15 +140,15 @@ def main(plan: str) -> int:
     supervisor.BEAT_SECONDS = 0.2
     process.PROVEN_SECONDS = 3.0
 
-    def child(name: str, behaviour: str) -> Child:
+    def child(name: str, behaviour: str) -> FleetProcess:
         if behaviour == "missing":
-            return Child(name, ["/nonexistent/busmon"])
-        return Child(name, [sys.executable, CHILD, given["journal"], given["registry_dir"], name, behaviour])
+            return FleetProcess(name, ["/nonexistent/busmon"])
+        return FleetProcess(name, [sys.executable, CHILD, given["journal"], given["registry_dir"], name, behaviour])
 
     children = [child(name, behaviour) for name, behaviour in given["behaviours"].items()]
     try:
         prepare(settings)
-        with held(settings.registry_dir) as lock, parent.lifeline() as lifeline:
+        with hold(settings.registry_dir) as lock, parent.lifeline() as lifeline:
             inheritance = Inheritance(settings.environment(), lifeline, lock)
             return supervisor.Supervisor(
                 settings, children[:-1], children[-1], inheritance, given["drain_seconds"]

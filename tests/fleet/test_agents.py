@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
-import pytest
 
 from tests.conftest import Vhost
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 UNREACHABLE = "amqp://guest:guest@127.0.0.1:1/"
 
@@ -58,7 +58,6 @@ def observations(paths: list[Path]) -> int:
     return sum(len(row[-1]) for table in tables if table["name"] == "reply_bytes" for row in table["rows"])
 
 
-@pytest.mark.timeout(180)
 def test_what_killed_agents_had_on_disk_is_counted_once(tmp_path: Path, vhost: Vhost) -> None:
     spool = tmp_path / "spool"
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:

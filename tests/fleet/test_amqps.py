@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from busmon import Telemetry
-from busmon.bus.connection import open_blocking, parameters
+from busmon.bus.connect.connection import parameters
+from busmon.bus.connect.dialling import open_blocking
 from busmon.demo.broker import PrivateNode
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
 from tests.broker.secured import Entrance, open_entrance
@@ -130,7 +131,7 @@ def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
             f"amqps://x/?certfile={certificate}&keyfile={other}",
             f"certfile={certificate}: expected PEM, with the key that",
         ),
-        (f"amqps://x/?keyfile={key}", "keyfile: expected a certfile beside it"),
+        (f"amqps://x/?keyfile={key}", "keyfile: expected a certfile too"),
         ("amqps://x/?verify=verify_none", "verify: expected verify_peer, for the server is always verified"),
         ("amqps://x/?auth_mechanism=cram", "auth_mechanism: expected plain or external"),
         (f"amqp://x/?cacertfile={authority.ca}", "expected amqps://…, where certificates are named"),

@@ -1,4 +1,4 @@
-"""Budgets and removals in a real fleet: the same in every process, through kills, and beside a running exporter."""
+"""Budgets and removals in a real fleet: the same in every process, through kills, and next to a running exporter."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pika
-import pytest
 
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 SOURCES = 24
 
@@ -40,7 +40,6 @@ def registry(fleet: RealFleet, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.mark.timeout(180)
 def test_a_budget_is_the_same_for_every_worker_and_after_kills(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url, BUSMON_MAX_LABEL_VALUES="5") as fleet:
         publish(vhost.amqp_url, visits(0, 2400))
@@ -55,7 +54,6 @@ def test_a_budget_is_the_same_for_every_worker_and_after_kills(tmp_path: Path, v
         assert fleet.totals()["busmon_label_overflow_total"] == 4800 * 35 / 40
 
 
-@pytest.mark.timeout(180)
 def test_series_are_dropped_in_a_running_fleet_and_nothing_else_changes(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:
         publish(vhost.amqp_url, visits(0, 2400))
@@ -76,7 +74,6 @@ def test_series_are_dropped_in_a_running_fleet_and_nothing_else_changes(tmp_path
         assert fleet.totals()["votes_cast_total"] == 4801
 
 
-@pytest.mark.timeout(180)
 def test_a_reload_applies_other_budgets(tmp_path: Path, vhost: Vhost) -> None:
     catalogue = tmp_path / "own.toml"
     text = '[counter.agent_starts_total]\nhelp = "Agent processes started"\nlabels = ["agent"]\nbudgets.agent = %d\n'

@@ -17,12 +17,12 @@ import pytest
 import yaml
 
 from busmon.errors import ExporterUnreachableError
-from busmon.exporter.client import Client
-from busmon.exporter.server import MAX_CONNECTIONS
+from busmon.exporter.server.server import MAX_CONNECTIONS
+from busmon.top.client import Client
 from tests.certificates import Authority
+from tests.patience import wait_until
 
 from .exporting import BUSMON, SECONDS, exporter, get, with_series
-from .real_fleet import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs" / "security.md"
 PASSWORD = secrets.token_urlsafe()

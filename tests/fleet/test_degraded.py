@@ -1,6 +1,5 @@
-"""What happens to a fleet on the broker: named in `/ready` while it lasts, and no longer."""
+"""The broker's conditions that degrade a fleet: `/ready` names each one while it lasts, and no longer."""
 
-import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +7,14 @@ from pathlib import Path
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.declare import declare
-from busmon.bus.topology import Topology, load
+from busmon.bus.topology.declare import declare
+from busmon.bus.topology.topology import Topology, load
 from busmon.demo.broker import PrivateNode
 from tests.broker.topologies import Client
 from tests.conftest import Vhost
+from tests.patience import wait_until
 
-from .real_fleet import RealFleet, wait_until
+from .real_fleet import RealFleet
 
 PROMISED_SECONDS = 10.0
 
@@ -35,7 +35,7 @@ def await_named(fleet: RealFleet, *starts: str) -> None:
     """Wait until of what the broker does exactly these are named; what the exporter checks itself doesn't matter."""
 
     def named() -> bool:
-        degraded = json.loads(fleet.get("/ready")[1])["degraded"]
+        degraded = fleet.ready()["degraded"]
         found = [line for line in degraded if line.startswith(SAID_BY_WORKERS)]
         return len(found) == len(starts) and all(map(str.startswith, found, starts))
 

@@ -1,4 +1,4 @@
-"""The program of `make demo`, from a checkout in a path with a space, which then marks all that it starts."""
+"""`busmon demo`, from a checkout in a path with a space, which then marks all that it starts."""
 
 import os
 import shutil
@@ -14,26 +14,27 @@ import pytest
 
 from busmon.demo.broker import PrivateNode
 from tests.conftest import Vhost
+from tests.patience import PATIENCE_SECONDS
 
 REPO = Path(__file__).resolve().parents[2]
 SECONDS = 150
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    directory = tmp_path / "a checkout"
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("demo") / "a checkout"
     for part in ("busmon", "topology"):
         shutil.copytree(REPO / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPO / "pyproject.toml", directory)
     return directory
 
 
-def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
+def start(checkout: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
     with socket.create_server(("127.0.0.1", 0)) as free:  # two demos at a time would race for the default port
         listen = f"127.0.0.1:{free.getsockname()[1]}"
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "busmon.demo"],
+        [sys.executable, "-P", "-m", "busmon", "demo", *arguments],
         env={**inherited, "BUSMON_LISTEN": listen, "PYTHONPATH": str(checkout), **environment},
         cwd=checkout,
         stdin=subprocess.DEVNULL,
@@ -43,9 +44,9 @@ def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
     )
 
 
-def play(checkout: Path, **environment: str) -> tuple[int, str]:
+def play(checkout: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """The exit status and what was printed."""
-    with start(checkout, **environment) as process:
+    with start(checkout, *arguments, **environment) as process:
         printed, _ = process.communicate(timeout=SECONDS)
     return process.returncode, printed
 
@@ -63,7 +64,7 @@ def processes_of(checkout: Path) -> list[str]:
 
 def assert_nothing_is_left(checkout: Path) -> None:
     # A killed process stays in /proc until the kernel has reaped it.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while processes_of(checkout) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(checkout) == []
@@ -72,7 +73,7 @@ def assert_nothing_is_left(checkout: Path) -> None:
 
 def test_unattended_it_ends_with_every_total_equal_twice_in_a_row_and_nothing_left(checkout: Path) -> None:
     for _ in range(2):
-        status, printed = play(checkout, DEMO_SECONDS="3")
+        status, printed = play(checkout, "--seconds", "3")
         assert status == 0, printed
         assert "starting a private RabbitMQ node" in printed
         assert "tasks_processed_total" in printed
@@ -88,7 +89,7 @@ def test_a_broker_that_is_named_is_used_and_left_as_it_was(checkout: Path, vhost
         ]
 
     before = objects()
-    status, printed = play(checkout, DEMO_SECONDS="3", BUSMON_AMQP_URL=vhost.amqp_url)
+    status, printed = play(checkout, "--seconds", "3", BUSMON_AMQP_URL=vhost.amqp_url)
     assert status == 0, printed
     assert "guest:***@" in printed
     assert objects() == before
@@ -98,7 +99,7 @@ def test_a_broker_that_is_named_is_used_and_left_as_it_was(checkout: Path, vhost
 def test_an_address_that_is_taken_is_said_and_another_used(checkout: Path, vhost: Vhost) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        status, printed = play(checkout, DEMO_SECONDS="1", BUSMON_AMQP_URL=vhost.amqp_url, BUSMON_LISTEN=listen)
+        status, printed = play(checkout, "--seconds", "1", BUSMON_AMQP_URL=vhost.amqp_url, BUSMON_LISTEN=listen)
     assert status == 0, printed
     assert f"{listen} is taken, so the exporter serves at 127.0.0.1:" in printed
 
@@ -130,19 +131,18 @@ def test_what_was_started_is_stopped_in_order(checkout: Path, vhost: Vhost) -> N
 
 
 @pytest.mark.parametrize(
-    ("environment", "status", "line"),
+    ("arguments", "environment", "status", "line"),
     [
-        ({"BUSMON_AMQP_URL": "amqp://127.0.0.1:1/"}, 1, "busmon demo: RabbitMQ at 127.0.0.1:1: "),
-        (
-            {"DEMO_SECONDS": "soon"},
-            2,
-            "busmon demo: DEMO_SECONDS from the environment: 'soon' is not a number of seconds",
-        ),
-        ({"BUSMON_WORKERS": "many"}, 2, "busmon demo: workers from environment BUSMON_WORKERS: 'many' is not"),
+        ((), {"BUSMON_AMQP_URL": "amqp://127.0.0.1:1/"}, 1, "busmon: RabbitMQ at 127.0.0.1:1: "),
+        (("--seconds", "soon"), {}, 2, "busmon demo: argument --seconds: 'soon' isn't a number from 1 to 86400; see"),
+        (("--seconds", "nan"), {}, 2, "busmon demo: argument --seconds: 'nan' isn't a number from 1 to 86400; see"),
+        ((), {"BUSMON_WORKERS": "many"}, 2, "busmon: workers from environment BUSMON_WORKERS: 'many' is not"),
     ],
 )
-def test_what_is_wrong_is_one_line(checkout: Path, environment: dict[str, str], status: int, line: str) -> None:
-    found, printed = play(checkout, **environment)
+def test_what_is_wrong_is_one_line(
+    checkout: Path, arguments: tuple[str, ...], environment: dict[str, str], status: int, line: str
+) -> None:
+    found, printed = play(checkout, *arguments, **environment)
     assert found == status
     assert printed.splitlines()[-1].startswith(line)
     assert "Traceback" not in printed
@@ -153,6 +153,6 @@ def test_a_fleet_that_dies_ends_the_demo_with_its_last_line(checkout: Path, vhos
     missing = checkout / "no such catalogue.toml"
     status, printed = play(checkout, BUSMON_AMQP_URL=vhost.amqp_url, BUSMON_CATALOGUE=str(missing))
     assert status == 1
-    assert "busmon demo: the fleet ended with status 2: busmon: " in printed
+    assert "busmon: the fleet ended with status 2: busmon: " in printed
     assert "no such catalogue.toml" in printed
     assert_nothing_is_left(checkout)

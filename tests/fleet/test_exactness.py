@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pika
-import pytest
 
 from tests.conftest import Vhost
 from tests.fleet.publishing import depth, envelope, properties, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 SOURCES = 40
 ENVELOPES = 20_000
@@ -38,7 +38,6 @@ def kill_a_worker(fleet: RealFleet) -> None:
     wait_until(lambda: victim not in fleet.worker_pids() and len(fleet.worker_pids()) == len(before), "a replacement")
 
 
-@pytest.mark.timeout(180)
 def test_totals_are_exact_though_workers_are_killed_five_times(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:
         step = ENVELOPES // 6
@@ -58,7 +57,6 @@ def test_totals_are_exact_though_workers_are_killed_five_times(tmp_path: Path, v
         assert depth(vhost.amqp_url, "telemetry.quarantine") == 0
 
 
-@pytest.mark.timeout(180)
 def test_counters_go_on_after_the_whole_fleet_was_killed(tmp_path: Path, vhost: Vhost) -> None:
     fleet = RealFleet(tmp_path, vhost.amqp_url)
     published = known_envelopes(4000)
@@ -75,7 +73,6 @@ def test_counters_go_on_after_the_whole_fleet_was_killed(tmp_path: Path, vhost: 
         assert fleet.totals()["tasks_processed_total"] == 4000
 
 
-@pytest.mark.timeout(180)
 def test_a_resend_is_known_after_a_restart(tmp_path: Path, vhost: Vhost) -> None:
     fleet = RealFleet(tmp_path, vhost.amqp_url)
     with fleet:
@@ -87,7 +84,6 @@ def test_a_resend_is_known_after_a_restart(tmp_path: Path, vhost: Vhost) -> None
         assert fleet.totals()["tasks_processed_total"] == 200
 
 
-@pytest.mark.timeout(180)
 def test_a_body_that_kills_its_worker_ends_in_quarantine_alone(tmp_path: Path, vhost: Vhost) -> None:
     deadly = b'{"v": 1, "source": "killer", "agent": "killer", "samples": [], "kill": true}'
     (tmp_path / "sitecustomize.py").write_text(KILLED_BY_A_WORD)

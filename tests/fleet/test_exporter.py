@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from busmon.exporter.server import MAX_CONNECTIONS
-from busmon.exporter.viewers import MAX_VIEWERS
+from busmon.exporter.overview.viewers import MAX_VIEWERS
+from busmon.exporter.server.server import MAX_CONNECTIONS
 from busmon.status import SupervisorStatus, WorkerStatus
 
 from .exporting import BUSMON, SECONDS, exporter, get, with_series

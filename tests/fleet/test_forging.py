@@ -14,13 +14,12 @@ from busmon import Telemetry
 from busmon.demo.broker import PrivateNode
 from busmon.settings import Settings
 from tests.conftest import Vhost
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
 from tests.fleet.users import Publisher, Users, users
+from tests.patience import wait_until
 
 VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
 GAUGE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 7}
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture

@@ -1,88 +1,75 @@
 """Readiness of a real fleet: what the workers do, as the exporter tells it."""
 
-import json
 import os
 import re
 import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from busmon import status
 from busmon.demo.broker import PrivateNode
 from tests.broker.proxy import Proxy, delivers
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, properties, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
-
-
-def ready(fleet: RealFleet) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(fleet.get("/ready")[1])
-    return document
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 
 def commit_ages(fleet: RealFleet) -> list[Any]:
-    return [shard["last_commit_age_seconds"] for shard in ready(fleet)["shards"]]
+    return [shard["last_commit_age_seconds"] for shard in fleet.ready()["shards"]]
 
 
-@pytest.mark.timeout(180)
 def test_a_worker_that_is_connected_and_stopped_is_named_until_it_goes_on(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:
         publish(vhost.amqp_url, [envelope(f"s-{number}", 1, []) for number in range(64)])
         wait_until(
-            lambda: ready(fleet)["status"] == "ready" and None not in commit_ages(fleet), "every shard to commit"
+            lambda: fleet.ready()["status"] == "ready" and None not in commit_ages(fleet), "every shard to commit"
         )
         before = min(commit_ages(fleet))
         wait_until(lambda: min(commit_ages(fleet)) > before, "the ages to grow")
         stopped = status.read(fleet.registry_dir).workers[1]
         os.kill(stopped.pid, signal.SIGSTOP)
         try:
-            document = wait_until(
-                lambda: (now := ready(fleet))["status"] == "not_ready" and now, "its silence to be seen"
-            )
+            document = fleet.wait_until_named(f"worker {stopped.worker} has not beaten for ")
         finally:
             os.kill(stopped.pid, signal.SIGCONT)
+        assert document["status"] == "not_ready"
         assert document["services"]["rabbitmq"] == "connected"
         assert document["checks"]["message_queue"] == "unavailable"
-        assert document["degraded"][0].startswith(f"worker {stopped.worker} has not beaten for ")
         silent = {line.partition(":")[0] for line in document["degraded"] if line.startswith("shard")}
         assert silent == {f"shard {shard.shard} is silent" for shard in stopped.shards}
-        wait_until(lambda: ready(fleet)["status"] == "ready", "the worker to go on")
+        wait_until(lambda: fleet.ready()["status"] == "ready", "the worker to go on")
 
 
-@pytest.mark.timeout(180)
 def test_a_blocked_connection_is_named_until_the_alarm_is_over(tmp_path: Path, dedicated_node: PrivateNode) -> None:
     with RealFleet(tmp_path, dedicated_node.amqp_url, "--workers", "1") as fleet:
         (worker,) = status.read(fleet.registry_dir).workers
         os.kill(worker.pid, signal.SIGSTOP)
-        # What is no envelope waits for its worker, which then wants to publish it to quarantine, under the alarm.
+        # An invalid body waits for its worker, which then wants to publish it to quarantine, under the alarm.
         publish(dedicated_node.amqp_url, [(b"no envelope", properties("s-1", "s-1:1"))])
         dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1")
         os.kill(worker.pid, signal.SIGCONT)
-        document = wait_until(lambda: (now := ready(fleet))["status"] == "not_ready" and now, "the alarm to be seen")
+        document = fleet.wait_until_named(" is blocked: connection_blocked: low on memory")
+        assert document["status"] == "not_ready"
         assert document["services"]["rabbitmq"] == "connected"
         assert document["checks"]["message_queue"] == "unavailable"
-        assert document["degraded"][0].endswith(" is blocked: connection_blocked: low on memory")
         dedicated_node.rabbitmqctl("set_vm_memory_high_watermark", "0.8")
-        wait_until(lambda: ready(fleet)["status"] == "ready", "the alarm to be over")
+        wait_until(lambda: fleet.ready()["status"] == "ready", "the alarm to be over")
 
 
-@pytest.mark.timeout(180)
 def test_a_shard_that_gets_nothing_though_envelopes_wait_is_stalled_until_it_goes_on(
     tmp_path: Path, node: PrivateNode, vhost: Vhost
 ) -> None:
     with Proxy(node.amqp_port) as proxy:
         url = vhost.amqp_url.replace(f":{node.amqp_port}/", f":{proxy.port}/")
         with RealFleet(tmp_path, url, "--workers", "1", "--prefetch", "1") as fleet:
-            wait_until(lambda: ready(fleet)["status"] == "ready", "the fleet to be ready")
+            wait_until(lambda: fleet.ready()["status"] == "ready", "the fleet to be ready")
             proxy.serves = lambda _connection, _channel, frame: not delivers(frame)
             publish(vhost.amqp_url, [envelope("s", number, []) for number in range(1, 4)])
-            document = wait_until(
-                lambda: (now := ready(fleet))["status"] == "not_ready" and now, "the stall to be seen"
-            )
-            (said,) = [line for line in document["degraded"] if line.startswith("shard ")]
-            assert "is stalled: 2 envelopes wait, and none was committed for " in said
+            stall = "is stalled: 2 envelopes wait, and none was committed for "
+            document = fleet.wait_until_named(stall)
+            assert document["status"] == "not_ready"
+            (said,) = [line for line in document["degraded"] if stall in line]
             shard = said.split()[1]
             metrics = fleet.get("/metrics")[1].decode()
             assert f'busmon_queue_depth{{queue="telemetry.fold.{shard}"}} 2.0' in metrics
@@ -92,5 +79,5 @@ def test_a_shard_that_gets_nothing_though_envelopes_wait_is_stalled_until_it_goe
             proxy.serves = lambda _connection, _channel, _frame: True
             for pid in fleet.worker_pids():
                 os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: ready(fleet)["status"] == "ready", "the fleet to go on")
+            wait_until(lambda: fleet.ready()["status"] == "ready", "the fleet to go on")
             fleet.wait_for_total("busmon_envelopes_consumed_total", 3)

@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 import pika
-import pytest
 
 from busmon import status
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
 
@@ -56,7 +56,6 @@ def restarts(fleet: RealFleet) -> int:
     return sum(supervisor.restarts.values()) if supervisor else 0
 
 
-@pytest.mark.timeout(180)
 def test_few_kilobytes_of_wide_series_cost_bounded_files_and_no_worker(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:
         publish(vhost.amqp_url, votes(0, 80))
@@ -71,7 +70,6 @@ def test_few_kilobytes_of_wide_series_cost_bounded_files_and_no_worker(tmp_path:
         assert restarts(fleet) == 0
 
 
-@pytest.mark.timeout(180)
 def test_a_pipe_in_the_directory_keeps_no_scrape_and_no_worker_waiting(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:
         publish(vhost.amqp_url, votes(0, 8))

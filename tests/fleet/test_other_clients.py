@@ -15,14 +15,14 @@ from pathlib import Path
 import orjson
 import paho.mqtt.client as mqtt
 import pika
-import pytest
 from opentelemetry.instrumentation.urllib import URLLibInstrumentor
 from paho.mqtt.enums import CallbackAPIVersion
 
 from busmon.demo.broker import PrivateNode
 from busmon.demo.rabbitmq import LOOPBACK, environment, free_ports, script
 from tests.conftest import Vhost
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 from tests.unit.wire.producers import CLOUD_EVENT, EXPOSITION, INFLUX, Sdk
 
 FORMATS = "otlp.*=otlp,otlp_metrics=otlp,statsd.*=statsd,telegraf=influx"
@@ -52,7 +52,6 @@ def kill_the_workers(fleet: RealFleet) -> None:
     wait_until(lambda: len(now := {*fleet.worker_pids()}) == len(before) and not now & before, "replacements")
 
 
-@pytest.mark.timeout(180)
 def test_totals_of_opentelemetry_are_exact_though_workers_are_killed_and_exports_come_twice(
     tmp_path: Path, vhost: Vhost
 ) -> None:
@@ -79,7 +78,6 @@ def test_totals_of_opentelemetry_are_exact_though_workers_are_killed_and_exports
         assert totals.get("busmon_envelopes_unidentified_total", 0) == 0
 
 
-@pytest.mark.timeout(180)
 def test_each_format_reaches_the_scrape(tmp_path: Path, vhost: Vhost) -> None:
     with (
         RealFleet(tmp_path, vhost.amqp_url, BUSMON_FORMATS=FORMATS) as fleet,
@@ -122,7 +120,7 @@ def spread(opened: pika.adapters.blocking_connection.BlockingChannel, sdk: Sdk) 
 
 
 def instrumented_requests() -> bytes:
-    """What OpenTelemetry's instrumentation of urllib measures of two requests, as its SDK exports it."""
+    """Export the measurements of two requests by OpenTelemetry's instrumentation of urllib, as its SDK does."""
     sdk = Sdk()
     server = http.server.HTTPServer((LOOPBACK, 0), http.server.SimpleHTTPRequestHandler)
     serving = threading.Thread(target=server.serve_forever)
@@ -141,7 +139,6 @@ def instrumented_requests() -> bytes:
     return sdk.export()
 
 
-@pytest.mark.timeout(180)
 def test_an_mqtt_device_reaches_the_scrape_through_rabbitmqs_plugin(
     tmp_path: Path, dedicated_node: PrivateNode
 ) -> None:
@@ -168,7 +165,7 @@ def test_an_mqtt_device_reaches_the_scrape_through_rabbitmqs_plugin(
 
 
 def enable_mqtt(node: PrivateNode) -> int:
-    """What `mqtt.exchange = telemetry` in rabbitmq.conf and `rabbitmq-plugins enable rabbitmq_mqtt` do; the port."""
+    """Enable MQTT as `mqtt.exchange = telemetry` and `rabbitmq-plugins enable rabbitmq_mqtt` do; return the port."""
     (port,) = free_ports(1)
     listener = f'[{{"{LOOPBACK}", {port}}}]'
     for key, value in (("exchange", '<<"telemetry">>'), ("tcp_listeners", listener)):

@@ -1,17 +1,17 @@
-"""Who is there: gauges of a source that stops or falls silent leave without any delivery, but those that outlive it."""
+"""Presence: the gauges of a source that stops or falls silent leave without a delivery; outliving gauges stay."""
 
 import time
 from pathlib import Path
 
 import orjson
 import pika
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from busmon import Telemetry
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, properties, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 SUCCESS = "batch_job_last_success_timestamp_seconds"
 
@@ -29,7 +29,6 @@ def heartbeat(source: str, agent: str, *, final: bool = False) -> tuple[bytes, p
     return orjson.dumps(document), properties(source, None)
 
 
-@pytest.mark.timeout(180)
 def test_a_silent_sources_gauges_leave_without_any_delivery(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url, BUSMON_PRESENCE_TTL_SECONDS="3") as fleet:
         reading = {"name": "active_agents", "labels": {"type": "reviewer"}, "value": 4}
@@ -43,7 +42,6 @@ def test_a_silent_sources_gauges_leave_without_any_delivery(tmp_path: Path, vhos
         assert fleet.totals()[SUCCESS] == 1000
 
 
-@pytest.mark.timeout(180)
 def test_a_source_that_stops_leaves_at_once(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url) as fleet:
         publish(vhost.amqp_url, [heartbeat("p-1", "planner")])

@@ -8,7 +8,8 @@ from typing import Any
 
 from busmon.demo.broker import PrivateNode
 from tests.fleet.publishing import properties, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 
 def test_a_replayed_body_is_there_once_and_a_purged_one_not_at_all(node: PrivateNode, tmp_path: Path) -> None:

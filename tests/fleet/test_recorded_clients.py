@@ -1,13 +1,13 @@
-"""What real clients publish is counted by a real fleet, whichever part of it decodes their properties."""
+"""Publishes of real clients are counted by a real fleet, whichever part of it decodes their properties."""
 
 from pathlib import Path
 
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.outgoing_properties import quarantine_properties
-from busmon.bus.quarantine import Quarantine
-from busmon.bus.topology import load
+from busmon.bus.operator.quarantine import Quarantine
+from busmon.bus.republish.properties import quarantine_properties
+from busmon.bus.topology.topology import load
 from tests.clients.recorded import FORMATS, RECORDED, RawProperties
 from tests.conftest import Vhost
 from tests.fleet.real_fleet import RealFleet
@@ -18,7 +18,6 @@ COUNTER = "tasks_processed_total"
 RULES = ",".join(f"{rule.pattern}={rule.format}" for rule in FORMATS)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("plain_pika", ["0", "1"])
 def test_recorded_publishes_are_counted_or_refused_as_they_should_be(
     plain_pika: str, tmp_path: Path, vhost: Vhost
@@ -41,7 +40,6 @@ def test_recorded_publishes_are_counted_or_refused_as_they_should_be(
     assert still_quarantined(vhost) == sorted((each.refused, each.body) for each in refused)
 
 
-@pytest.mark.timeout(180)
 def test_a_recorded_publish_that_was_quarantined_counts_when_it_is_replayed(tmp_path: Path, vhost: Vhost) -> None:
     good = [recorded for recorded in RECORDED if not recorded.refused]
     counted = sum(value for recorded in good for name, value in recorded.counts.items() if name.startswith(COUNTER))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pika
-import pytest
 
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, properties, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 VOTE = {"name": "votes_cast_total", "labels": {"type": "upvote"}, "value": 1}
 
@@ -40,7 +40,6 @@ def lines(source: str, body: bytes) -> tuple[bytes, pika.BasicProperties]:
     return body, stated
 
 
-@pytest.mark.timeout(180)
 def test_the_last_rejected_samples_are_seen_by_other_processes_and_survive_a_kill(tmp_path: Path, vhost: Vhost) -> None:
     formats = "analyzer.*=statsd"
     with RealFleet(tmp_path, vhost.amqp_url, "--workers", "1", BUSMON_FORMATS=formats) as fleet:
@@ -61,7 +60,6 @@ def test_the_last_rejected_samples_are_seen_by_other_processes_and_survive_a_kil
         assert shown["non_finite"]["value"] == "nan"
 
 
-@pytest.mark.timeout(180)
 def test_rejected_samples_are_logged_at_debug(tmp_path: Path, vhost: Vhost) -> None:
     with RealFleet(tmp_path, vhost.amqp_url, "--workers", "1", BUSMON_LOG_LEVEL="debug") as fleet:
         publish(vhost.amqp_url, [envelope("s-1", 1, [VOTE, {**VOTE, "labels": {"kind": "upvote"}}])])

@@ -3,16 +3,14 @@
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, publish
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
+from tests.patience import wait_until
 
 CATALOGUE = '[counter.agent_starts_total]\nhelp = "Agent processes started"\nlabels = ["agent"]\nttl_seconds = %d\n'
 
 
-@pytest.mark.timeout(180)
 def test_a_reload_has_the_scrape_go_by_another_time_to_live(tmp_path: Path, vhost: Vhost) -> None:
     catalogue = tmp_path / "own.toml"
     catalogue.write_text(CATALOGUE % 3600)

@@ -16,9 +16,10 @@ import pytest
 from busmon.demo.broker import PrivateNode
 from busmon.settings import SCHEMA
 from tests.conftest import Vhost
+from tests.patience import wait_until
 
 from .publishing import envelope, publish
-from .real_fleet import RealFleet, wait_until
+from .real_fleet import RealFleet
 
 MARK = "m4rk"
 PAGES = ("/", "/metrics", "/overview", "/health", "/ready", "/-/ready", "/nowhere")

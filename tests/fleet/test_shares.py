@@ -6,12 +6,11 @@ import sys
 from itertools import count
 from pathlib import Path
 
-import pytest
-
 from busmon.demo.broker import PrivateNode
 from tests.conftest import Vhost
-from tests.fleet.real_fleet import RealFleet, wait_until
+from tests.fleet.real_fleet import RealFleet
 from tests.fleet.users import Publisher, users
+from tests.patience import wait_until
 
 
 def shown(fleet: RealFleet, start: str) -> list[str]:
@@ -27,7 +26,6 @@ def started(name: str) -> dict[str, object]:
     return {"name": "agent_starts_total", "labels": {"agent": name}, "value": 1}
 
 
-@pytest.mark.timeout(240)
 def test_label_values_and_names_of_one_agent_keep_no_other_out(node: PrivateNode, vhost: Vhost, tmp_path: Path) -> None:
     with (
         users(node, vhost, tmp_path) as made,

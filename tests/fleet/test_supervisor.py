@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from busmon import status
+from tests.patience import wait_until
 
-from .small_fleet import SmallFleet, eventually, is_alive
+from .small_fleet import SmallFleet, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def test_a_child_that_cannot_be_started_costs_the_others_nothing(start: Start) -
     fleet = start(behaviours={"worker-0": "missing"})
     fleet.started("worker-1")
     fleet.started("exporter")
-    eventually(lambda: fleet.log().count("supervisor.child_not_started") > 1)
+    wait_until(lambda: fleet.log().count("supervisor.child_not_started") > 1)
     fleet.tell(signal.SIGTERM)
     assert fleet.ended() == 0
 
@@ -88,10 +89,10 @@ def test_a_mistake_that_is_made_later_costs_the_others_nothing_and_is_told_until
     fleet.all_started()
     os.kill(fleet.started(name).pid, signal.SIGKILL)
     fleet.started(name, times=4)
-    eventually(lambda: fleet.supervisor().refusing == [name])
+    wait_until(lambda: fleet.supervisor().refusing == [name])
     assert fleet.log().count("supervisor.child_refused") >= 2
     (tmp_path / "mended").touch()
-    eventually(lambda: fleet.supervisor().refusing == [])
+    wait_until(lambda: fleet.supervisor().refusing == [])
     assert is_alive(fleet.notes("started", name)[-1].pid)
     assert all(len(fleet.notes("started", other)) == 1 for other in {"worker-0", "worker-1", "exporter"} - {name})
     fleet.tell(signal.SIGTERM)
@@ -132,7 +133,7 @@ def test_a_second_interrupt_kills_at_once(start: Start) -> None:
     fleet = start(behaviours={"worker-0": "stubborn"}, drain_seconds=3600.0)
     fleet.all_started()
     fleet.tell(signal.SIGINT)
-    eventually(lambda: fleet.notes("SIGTERM", "worker-0"))
+    wait_until(lambda: fleet.notes("SIGTERM", "worker-0"))
     fleet.tell(signal.SIGINT)
     assert fleet.ended() == 130
     assert not any(is_alive(note.pid) for note in fleet.notes("started"))
@@ -142,9 +143,9 @@ def test_a_second_term_is_no_reason_to_hurry(start: Start) -> None:
     fleet = start(behaviours={"worker-0": "stubborn"}, drain_seconds=3600.0)
     fleet.all_started()
     fleet.tell(signal.SIGTERM)
-    eventually(lambda: fleet.notes("SIGTERM", "worker-0"))
+    wait_until(lambda: fleet.notes("SIGTERM", "worker-0"))
     fleet.tell(signal.SIGTERM)
-    eventually(lambda: not is_alive(fleet.started("worker-1").pid))
+    wait_until(lambda: not is_alive(fleet.started("worker-1").pid))
     assert is_alive(fleet.started("worker-0").pid)
     assert is_alive(fleet.started("exporter").pid)
     assert fleet.supervisor().stopping
@@ -154,8 +155,8 @@ def test_a_reload_reaches_every_worker_and_the_exporter_and_is_counted(start: St
     fleet = start()
     fleet.all_started()
     fleet.tell(signal.SIGHUP)
-    eventually(lambda: {note.name for note in fleet.notes("SIGHUP")} == {"worker-0", "worker-1", "exporter"})
-    eventually(lambda: fleet.supervisor().config_reloads == {"success": 1, "failure": 0})
+    wait_until(lambda: {note.name for note in fleet.notes("SIGHUP")} == {"worker-0", "worker-1", "exporter"})
+    wait_until(lambda: fleet.supervisor().config_reloads == {"success": 1, "failure": 0})
 
 
 def test_a_wrong_catalogue_is_refused_before_anyone_reads_it(start: Start) -> None:
@@ -163,12 +164,12 @@ def test_a_wrong_catalogue_is_refused_before_anyone_reads_it(start: Start) -> No
     fleet.all_started()
     fleet.catalogue.write_text("[counter\n")
     fleet.tell(signal.SIGHUP)
-    eventually(lambda: fleet.supervisor().config_reloads == {"success": 0, "failure": 1})
+    wait_until(lambda: fleet.supervisor().config_reloads == {"success": 0, "failure": 1})
     assert str(fleet.catalogue) in fleet.log()
     fleet.catalogue.write_text("")
     fleet.tell(signal.SIGHUP)
-    eventually(lambda: fleet.supervisor().config_reloads == {"success": 1, "failure": 1})
-    eventually(lambda: len(fleet.notes("SIGHUP")) == 3)
+    wait_until(lambda: fleet.supervisor().config_reloads == {"success": 1, "failure": 1})
+    wait_until(lambda: len(fleet.notes("SIGHUP")) == 3)
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(start: Start) -> None:
@@ -182,13 +183,13 @@ def test_a_machine_that_was_asleep_kills_nobody(start: Start) -> None:
     fleet = start(beat_timeout_seconds=3.0)
     fleet.all_started()
     workers = [fleet.started(name).pid for name in ("worker-0", "worker-1")]
-    eventually(lambda: len(status.read(fleet.registry_dir).workers) == 2)
+    wait_until(lambda: len(status.read(fleet.registry_dir).workers) == 2)
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
     # The supervisor has seen their last beats before it sleeps itself.
     asleep_at = fleet.beaten_after(time.time() + 0.2)
     fleet.tell(signal.SIGSTOP)
-    eventually(lambda: time.time() > asleep_at + 4)
+    wait_until(lambda: time.time() > asleep_at + 4)
     fleet.tell(signal.SIGCONT)
     fleet.beaten_after(asleep_at + 4)
     for pid in workers:
@@ -204,7 +205,7 @@ def test_a_full_disk_is_no_proof_that_a_worker_hangs(start: Start, tmp_path: Pat
     draft.parent.parent.chmod(0o700)
     fleet = start(behaviours={"worker-1": "hangs"}, beat_timeout_seconds=1.0)
     hung = fleet.started("worker-1")
-    eventually(lambda: time.monotonic() > hung.at + 4)
+    wait_until(lambda: time.monotonic() > hung.at + 4)
     assert is_alive(hung.pid)
     assert fleet.log().count("supervisor.status_not_written") == 1
     draft.rmdir()
@@ -216,8 +217,8 @@ def test_the_children_of_a_killed_supervisor_end_before_another_starts_its_own(s
     fleet.all_started()
     fleet.tell(signal.SIGKILL)
     another = start()
-    eventually(lambda: "directory.orphans_awaited" in another.log())
-    eventually(lambda: {note.name for note in fleet.notes("SIGTERM")} == {"worker-0", "worker-1", "exporter"})
+    wait_until(lambda: "directory.orphans_awaited" in another.log())
+    wait_until(lambda: {note.name for note in fleet.notes("SIGTERM")} == {"worker-0", "worker-1", "exporter"})
     assert len(fleet.notes("started")) == 3
     (tmp_path / "release").touch()
     another.started("worker-1", times=2)

@@ -26,7 +26,7 @@ _STEERING = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """What `busmon top` writes to, and takes keys from."""
+    """The terminal of `busmon top`: its output, and its keys."""
 
     def __init__(self, address: str, lines: int, columns: int) -> None:
         self._keyboard, self._screen = pty.openpty()
@@ -78,7 +78,7 @@ class Terminal:
 
     @property
     def is_as_before(self) -> bool:
-        """Whether its modes are what they were."""
+        """Tell whether its modes are unchanged."""
         return termios.tcgetattr(self._screen) == self._modes
 
 

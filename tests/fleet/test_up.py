@@ -1,4 +1,4 @@
-"""What `busmon up` does before and without a broker; with one, the other tests of this folder use it."""
+"""The behaviour of `busmon up` before and without a broker; with one, the other tests of this folder use it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from busmon import status
-from busmon.bus.topology import built_in
-
-from .small_fleet import eventually
+from busmon.bus.topology.topology import find_built_in
+from tests.patience import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,9 +79,12 @@ def refusal(directory: Path, **environment: str) -> str:
 
 
 def test_an_unreachable_broker_is_waited_for_and_the_password_is_never_told(up: Up) -> None:
-    eventually(lambda: len(status.read(up.registry_dir).workers) == 2)
-    eventually(lambda: "server.started" in up.log())
+    wait_until(lambda: len(status.read(up.registry_dir).workers) == 2)
+    wait_until(lambda: "server.started" in up.log())
     assert "up.topology_not_declared" in up.log()
+    third = {"attempt": 3, "cause": "unreachable"}
+    wait_until(lambda: {line["worker"] for line in up.said("consumer.attempt_failed", **third)} == {0, 1})
+    assert up.said("consumer.connection_lost") == []
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(30) == 0
     assert "secret" not in up.log()
@@ -90,7 +92,7 @@ def test_an_unreachable_broker_is_waited_for_and_the_password_is_never_told(up: 
 
 
 def test_the_registry_is_its_users_alone(up: Up) -> None:
-    eventually(lambda: status.read(up.registry_dir).workers)
+    wait_until(lambda: status.read(up.registry_dir).workers)
     beneath = [up.registry_dir, *up.registry_dir.rglob("*")]
     assert {path.stat().st_mode & 0o077 for path in beneath if path.exists()} == {0}
 
@@ -113,7 +115,7 @@ def test_a_registry_that_others_can_write_to_is_refused_in_one_line(tmp_path: Pa
 
 
 def test_an_address_that_is_taken_is_one_line_before_anything_is_started(up: Up, tmp_path: Path) -> None:
-    eventually(lambda: "server.started" in up.log())
+    wait_until(lambda: "server.started" in up.log())
     taken = up.log().split('"address": "')[1].split('"')[0]
     (tmp_path / "another").mkdir()
     said = refusal(tmp_path / "another", LISTEN=taken)
@@ -126,31 +128,31 @@ def test_an_exporter_that_cannot_be_started_again_keeps_no_worker_from_counting(
     access = tmp_path / "web.yml"
     access.write_text(right := "rate_limit: {interval: 1ms, burst: 100}\n")
     with running(tmp_path, WEB_CONFIG_FILE=str(access)) as up:
-        eventually(lambda: "server.started" in up.log())
+        wait_until(lambda: "server.started" in up.log())
         access.write_text("basic_auth_users: nobody\n")
         (started,) = up.said("supervisor.child_started", child="exporter")
         os.kill(started["pid"], signal.SIGKILL)
-        eventually(lambda: len(up.said("supervisor.child_refused")) >= 2)
+        wait_until(lambda: len(up.said("supervisor.child_refused")) >= 2)
         assert f"busmon: {access}: " in up.log()
-        assert eventually(lambda: status.read(up.registry_dir).supervisor).refusing == ["exporter"]
+        assert wait_until(lambda: status.read(up.registry_dir).supervisor).refusing == ["exporter"]
         refused_at = time.time()
-        eventually(lambda: all(worker.beat_at > refused_at for worker in status.read(up.registry_dir).workers))
+        wait_until(lambda: all(worker.beat_at > refused_at for worker in status.read(up.registry_dir).workers))
         access.write_text(right)
-        eventually(lambda: len(up.said("server.started")) == 2)
+        wait_until(lambda: len(up.said("server.started")) == 2)
         assert len(up.said("worker.started")) == 2
 
 
 def test_another_way_of_dealing_sources_to_shards_is_said_once(tmp_path: Path) -> None:
     other = tmp_path / "topology.toml"
-    other.write_text(built_in().read_text().replace('hash-header = "source"', 'hash-header = "customer"'))
-    for topology, said in ((built_in(), 0), (other, 1), (other, 0)):
+    other.write_text(find_built_in().read_text().replace('hash-header = "source"', 'hash-header = "customer"'))
+    for topology, said in ((find_built_in(), 0), (other, 1), (other, 0)):
         with running(tmp_path, TOPOLOGY=str(topology), WORKERS="1") as up:
-            eventually(lambda up=up: up.said("worker.started"))  # type: ignore[misc]
+            wait_until(lambda up=up: up.said("worker.started"))  # type: ignore[misc]
             assert len(up.said("worker.sources_dealt_otherwise", dealt_by={"hash-header": "customer"})) == said
 
 
 def test_a_second_fleet_in_one_registry_is_refused_and_names_the_first(up: Up, tmp_path: Path) -> None:
-    eventually(lambda: status.read(up.registry_dir).supervisor)
+    wait_until(lambda: status.read(up.registry_dir).supervisor)
     (tmp_path / "another").mkdir()
     said = refusal(tmp_path / "another", REGISTRY_DIR=str(up.registry_dir))
     expected = f"busmon: {up.registry_dir}: the supervisor with process id {up.process.pid} runs here; stop it first\n"

@@ -12,9 +12,9 @@ from typing import Any, Self
 import orjson
 import pika
 
-from busmon.bus import topology as topologies
-from busmon.bus.declare import declare
-from busmon.bus.users import grant
+from busmon.bus.topology import topology as topologies
+from busmon.bus.topology.declare import declare
+from busmon.bus.topology.users import grant
 from busmon.demo.broker import PrivateNode
 from tests.conftest import Vhost
 from tests.fleet.real_fleet import RealFleet

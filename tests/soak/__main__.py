@@ -51,7 +51,7 @@ def fresh_directory() -> Path:
 
 
 def table(outcome: Outcome, seconds: float) -> Table:
-    """What was done, and what was seen."""
+    """Word the faults, and their effects."""
     drawn = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     drawn.add_column(no_wrap=True)
     drawn.add_column(justify="right")

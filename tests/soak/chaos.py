@@ -26,7 +26,7 @@ MARK_SECONDS = 1.0
 
 
 class Chaos:
-    """What ends processes, and starts those that nobody else would.
+    """The source of faults: ends processes, and starts those that nobody else would.
 
     Attributes:
         done: how often which fault was done.
@@ -182,6 +182,6 @@ class Chaos:
 
 
 def _is_marked(journal: int) -> bool:
-    """Whether a commit has happened that the value files may hold in part: `marked` isn't `applied`."""
+    """Tell whether the value files may hold a part of a commit: `marked` isn't `applied`."""
     marks = os.pread(journal, 16, 8)
     return marks[:8] != marks[8:]

@@ -1,4 +1,4 @@
-"""What the publishers' records say must be counted, and where a scrape differs from it, series by series.
+"""The counts that the publishers' records demand, and the differences of a scrape from them, series by series.
 
 Amounts are multiples of a quarter, so sums are exact and compared as such. Pure, but for reading the records.
 """
@@ -27,13 +27,14 @@ STEPS = "tasks_processed_total"
 
 @dataclass(slots=True)
 class Expected:
-    """What a scrape must show once everything is folded.
+    """The figures that a scrape must show once everything is folded.
 
     Attributes:
         series: totals of counters, histograms and summaries, by sample name and labels.
         gauges: event time and value of the latest set, by sample name and labels.
         envelopes: how many different ones were confirmed.
         unconfirmed: ids that may or may not have been stored.
+        runs: how often a publisher was started.
         lost_steps: runs of an SDK publisher that ended in order, and whose bodies hold other steps than it made.
     """
 
@@ -42,11 +43,11 @@ class Expected:
     envelopes: int = 0
     unconfirmed: list[str] = field(default_factory=list)
     lost_steps: list[str] = field(default_factory=list)
+    runs: int = 0
 
 
-def read(records: Iterable[Path], catalogue: Catalogue) -> Expected:
-    """The records of all publishers, together."""
-    expected = Expected()
+def read(records: Iterable[Path], catalogue: Catalogue, expected: Expected) -> Expected:
+    """Add the records of all publishers to what was expected before."""
     for path in records:
         _read(path, catalogue, expected)
     return expected
@@ -118,7 +119,7 @@ def _cells(envelope: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Lab
 
 
 def _amounts(family: Family, labels: Labels, cell: Any) -> Iterator[tuple[tuple[str, Labels], float]]:
-    """What a value adds to which series."""
+    """List the amounts that a value adds, by series."""
     if family.type == COUNTER:
         yield (family.name, labels), cell
         return

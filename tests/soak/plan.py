@@ -1,4 +1,4 @@
-"""What happens to the fleet, when: a list of faults that a seed decides."""
+"""The faults that happen to the fleet, and their times, as a seed decides."""
 
 import random
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Fault(StrEnum):
-    """What the soak does to somebody."""
+    """One fault of the soak."""
 
     KILL_WORKER = "SIGKILL of a worker"
     KILL_COMMITTING = "SIGKILL of a worker, as its commit is marked"
@@ -40,7 +40,7 @@ OTHERS = {
     Fault.RESTART_BROKER: 0.01,
     Fault.CLOSE_CONNECTIONS: 0.02,
 }
-"""How many there are beside the kills, for each kill."""
+"""The number of other faults for each kill."""
 
 
 class Step(NamedTuple):

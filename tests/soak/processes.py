@@ -102,7 +102,7 @@ class Fleet(Process):
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for the signal; `SigCgt` in proc_pid_status(5)."""
+    """Tell whether a process has a handler for the signal; `SigCgt` in proc_pid_status(5)."""
     with suppress(OSError):
         fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return bool(int(fields["SigCgt"], 16) >> (number - 1) & 1)
@@ -110,7 +110,7 @@ def _catches(pid: int, number: signal.Signals) -> bool:
 
 
 def command(pid: int) -> list[str]:
-    """What a process was started as; empty for one that has ended."""
+    """Read the command line of a process; empty if the process has ended."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     return []
@@ -125,12 +125,13 @@ def end(pid: int, number: signal.Signals) -> None:
 def left_behind(directory: Path, seconds: float) -> dict[int, list[str]]:
     """The processes of this run that don't end within so long."""
     deadline = time.monotonic() + seconds
-    while (found := dict(_of_run(directory))) and time.monotonic() < deadline:
+    while (found := dict(of_run(directory))) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
 
-def _of_run(directory: Path) -> Iterator[tuple[int, list[str]]]:
+def of_run(directory: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the processes of this run with their command lines."""
     mark = str(directory).encode()  # the broker's processes have it as their home
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

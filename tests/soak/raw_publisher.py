@@ -20,7 +20,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.spec import Basic
 
-from busmon.fleet import parent
+from busmon.fleet.supervisor import parent
 from tests.soak.record import Intent, Record
 
 TICK_SECONDS = 0.05
@@ -75,7 +75,7 @@ class RawPublisher:
         self._pump()
 
     def _lost(self, *_: Any) -> None:
-        """What was on its way may have been stored or not: it goes out again, before what is newer."""
+        """Publish again what was in flight, which may be stored or not, before anything newer."""
         self._channel = None
         self._waiting = deque(self._record.unconfirmed.values())
         self._in_flight.clear()

@@ -26,7 +26,7 @@ class Intent(NamedTuple):
 
     @classmethod
     def of(cls, source: str, routing_key: str, body: bytes, properties: pika.BasicProperties) -> Self:
-        """What the SDK is about to publish."""
+        """Record the message that the SDK is about to publish."""
         return cls(properties.message_id, source, properties.app_id, routing_key, body.decode())
 
 

@@ -21,12 +21,12 @@ EXPORTERS_OWN = (
     "busmon_config_reloads",
     "busmon_scrape_",
 )
-"""What the exporter measures of itself and of the supervisor: it starts anew with their processes."""
+"""The families of the exporter itself and of the supervisor, which start again with their processes."""
 
 
 @dataclass(slots=True)
 class Scrape:
-    """What never goes down, and what may."""
+    """The series that never decrease, and those that may."""
 
     counters: dict[Key, float] = field(default_factory=dict)
     gauges: dict[Key, float] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Scrape:
         return fsum(value for (found, having), value in self.counters.items() if found == name and wanted <= {*having})
 
     def contradictions(self, agents: list[str]) -> Iterator[str]:
-        """What isn't of one batch: series that each envelope changes alike, and differ.
+        """Find figures of different batches: series that each envelope changes equally, and that differ.
 
         Args:
             agents: whose envelopes each add to all the series of a raw publisher's envelope.

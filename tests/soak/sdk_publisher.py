@@ -15,9 +15,9 @@ from unittest.mock import patch
 import pika
 
 from busmon import Telemetry
-from busmon.bus import publisher
+from busmon.bus.publish import publisher
 from busmon.errors import BusError
-from busmon.fleet import parent
+from busmon.fleet.supervisor import parent
 from tests.soak.raw_publisher import AMOUNTS, properties
 from tests.soak.record import Intent, Record
 
@@ -96,7 +96,7 @@ def work(telemetry: Telemetry, stopping: list[int]) -> int:
 
 
 def amounts() -> Iterator[float]:
-    """What is observed, without an end."""
+    """Yield observations without an end."""
     while True:
         yield random.choice(AMOUNTS)
 

@@ -6,22 +6,25 @@ The order is the file's. Main thread.
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from busmon.catalogue import Catalogue
 from busmon.demo.broker import PrivateNode
-from tests.soak import counted
+from tests.soak import counted, past
 from tests.soak.chaos import Chaos
 from tests.soak.counted import Expected
 from tests.soak.plan import Fault, Step, plan
 from tests.soak.processes import Fleet, Process, left_behind
+from tests.soak.samples import Sampler
 from tests.soak.scrape import Scrape
 from tests.soak.stage import RAW_PUBLISHERS, Stage, stage
 from tests.soak.watch import Watch, fetch
 
 DRAIN_SECONDS = 90.0
+SAMPLES = "samples.jsonl"
+NO_ENVIRONMENT: Mapping[str, str] = {}
 TICK_SECONDS = 6.0
 """RabbitMQ tells how much a quorum queue holds as it was at its last tick, and ticks every 5 s."""
 CONSUMED = "busmon_envelopes_consumed_total"
@@ -39,7 +42,7 @@ MUST_BE_ZERO = (
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to; `complaints` is empty if everything was right.
+    """The outcome of a run; `complaints` is empty if everything was right.
 
     Attributes:
         faults: how often what was done.
@@ -51,10 +54,15 @@ class Outcome:
     complaints: list[str] = field(default_factory=list)
 
 
-def run(directory: Path, seed: int, kills: int, seconds: float) -> Outcome:
-    """Soak for so many kills, spread over so many seconds, in this directory."""
+def run(
+    directory: Path, seed: int, kills: int, seconds: float, environment: Mapping[str, str] = NO_ENVIRONMENT
+) -> Outcome:
+    """Soak for so many kills, spread over so many seconds, in this directory.
+
+    A directory in which a soak ended without a complaint is taken on: broker, registry and totals are what they were.
+    """
     directory, outcome = directory.absolute(), Outcome()
-    with stage(directory, seed) as played:
+    with stage(directory, seed, environment) as played, Sampler(directory, directory / SAMPLES):
         expected = play(played, plan(seed, kills, seconds), seed, outcome)
         page = fetch(played.url)
         (directory / "final.txt").write_text(page)
@@ -65,6 +73,8 @@ def run(directory: Path, seed: int, kills: int, seconds: float) -> Outcome:
         if (status := played.fleet.wait()) != 0:
             outcome.complaints.append(f"`busmon up` ended with status {status} at SIGTERM")
     outcome.complaints += [f"process {pid} is left: {argv}" for pid, argv in left_behind(directory, 10).items()]
+    if not outcome.complaints:
+        past.write(directory, expected, played.records)
     return outcome
 
 
@@ -74,7 +84,8 @@ def play(played: Stage, steps: Sequence[Step], seed: int, outcome: Outcome) -> E
         chaos = Chaos(played, watch, seed)
         chaos.run(steps)
         drain(played.publishers, watch)
-        expected = counted.read(played.records, Catalogue.load(()))
+        expected = counted.read(played.records, Catalogue.load(()), past.read(played.directory))
+        expected.runs += starts(played.publishers)
         played.await_exporter()
         await_fold(expected.envelopes, played, watch)
     outcome.faults = chaos.done
@@ -107,26 +118,26 @@ def await_fold(envelopes: int, played: Stage, watch: Watch) -> None:
 
 
 def depths(node: PrivateNode, *parts: str) -> dict[str, int]:
-    """What the queues hold that have one of these in their names, unsettled deliveries included."""
+    """Count the messages of the queues with one of these names in theirs, unsettled deliveries included."""
     lines = node.rabbitmqctl("list_queues", "--quiet", "--no-table-headers", "name", "messages").splitlines()
     return {name: int(messages) for name, messages in map(str.split, lines) if any(part in name for part in parts)}
 
 
 def audit(expected: Expected, scrape: Scrape, played: Stage) -> list[str]:
-    """What the last scrape has that the records haven't, or the other way round."""
+    """List the differences between the last scrape and the records."""
     found = [*counted.differences(expected, scrape, Catalogue.load(())), *expected.lost_steps]
     found += [f"{message_id} was never confirmed" for message_id in expected.unconfirmed]
     if (consumed := scrape.total(CONSUMED)) != expected.envelopes:
         found.append(f"envelopes: published {expected.envelopes}, consumed {consumed}")
     found += [f"{name} is {total}" for name in MUST_BE_ZERO if (total := scrape.total(name))]
     # A source that begins while the ring is missing is first seen in its middle; it can't be told from a forgotten one.
-    if (unverifiable := scrape.total(UNVERIFIABLE)) > (runs := starts(played.publishers)):
-        found.append(f"{UNVERIFIABLE} is {unverifiable}, for {runs} sources at most")
+    if (unverifiable := scrape.total(UNVERIFIABLE)) > expected.runs:
+        found.append(f"{UNVERIFIABLE} is {unverifiable}, for {expected.runs} sources at most")
     return found + [f"{name} holds {depth}" for name, depth in depths(played.node, "quarantine").items() if depth]
 
 
 def seen(expected: Expected, scrape: Scrape) -> dict[str, int]:
-    """What was counted, for a person."""
+    """Word the counts for a person."""
     return {
         "envelopes, each counted once": expected.envelopes,
         "envelopes that came again and were known": int(scrape.total("busmon_envelopes_deduplicated_total")),
@@ -141,7 +152,7 @@ def starts(publishers: Sequence[Process]) -> int:
 
 
 def told(fleet: Fleet, publishers: Sequence[Process]) -> dict[str, int]:
-    """What the fleet's log says that the faults led to."""
+    """Read the effects of the faults from the fleet's log."""
     events: Counter[str] = Counter()
     for line in fleet.log.read_bytes().splitlines():
         if line.startswith(b"{"):

@@ -1,4 +1,4 @@
-"""What a soak plays on: a broker, a fleet and publishers, in one directory; none of their processes outlives the block.
+"""The stage of a soak: a broker, a fleet and publishers, in one directory; none of their processes outlives the block.
 
 Main thread.
 """
@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from busmon.bus import topology
-from busmon.bus.declare import declare
+from busmon.bus.topology import topology
+from busmon.bus.topology.declare import declare
 from busmon.demo.broker import PrivateNode
-from busmon.fleet import parent
+from busmon.demo.rabbitmq import Address
+from busmon.fleet.supervisor import parent
 from tests.soak.processes import Fleet, Process
 from tests.soak.watch import fetch
 
@@ -21,7 +22,7 @@ RAW_PUBLISHERS = {"raw-0": "sequence", "raw-1": "sequence", "raw-2": "token"}
 SDK_PUBLISHERS = ("sdk-0", "sdk-1")
 HEARTBEAT_SECONDS = 3
 ELECTION_SECONDS = 2.0
-"""A quorum queue of RabbitMQ 3.10 that the broker is killed just after declaring can stay without a leader for ever."""
+"""A quorum queue of RabbitMQ 3.10 can stay without a leader, if the broker is killed just after its declaration."""
 START_SECONDS = 60.0
 ENVIRONMENT = {
     "BUSMON_WORKERS": "2",
@@ -77,9 +78,17 @@ class Stage:
 
 
 @contextmanager
-def stage(directory: Path, seed: int) -> Iterator[Stage]:
-    """Start everything, and wait for the exporter."""
-    with parent.lifeline() as lifeline, PrivateNode(directory / "broker") as node:
+def stage(directory: Path, seed: int, environment: Mapping[str, str]) -> Iterator[Stage]:
+    """Start everything, on what an earlier stage left in the directory, and wait for the exporter.
+
+    Args:
+        directory: of the run.
+        seed: of the raw publishers.
+        environment: settings of the fleet and the publishers in addition to the stage's own.
+    """
+    for log in directory.glob("*.log"):
+        log.unlink()
+    with parent.lifeline() as lifeline, _node(directory / "broker") as node:
         amqp_url = f"{node.amqp_url}?heartbeat={HEARTBEAT_SECONDS}"
         declare(topology.load(None, "telemetry"), amqp_url, None, {})
         time.sleep(ELECTION_SECONDS)
@@ -90,6 +99,7 @@ def stage(directory: Path, seed: int) -> Iterator[Stage]:
             "BUSMON_REGISTRY_DIR": str(directory / "registry"),
             "BUSMON_SPOOL_DIR": str(directory / "spool"),
             **ENVIRONMENT,
+            **environment,
         }
         fleet = Fleet(directory, lifeline, given)
         publishers = [*_publishers(directory, lifeline, given, amqp_url, seed)]
@@ -97,6 +107,14 @@ def stage(directory: Path, seed: int) -> Iterator[Stage]:
         with _running([fleet, *publishers]):
             made.await_exporter()
             yield made
+
+
+def _node(directory: Path) -> PrivateNode:
+    """Return a node, which has the queues of the node that an earlier stage ran in the directory."""
+    node = PrivateNode(directory)
+    if (directory / "address.json").exists():
+        node._address = Address.read(directory)
+    return node
 
 
 def _publishers(

@@ -7,7 +7,7 @@ replacements grow; the soak kills so often that most places would be empty most 
 import sys
 
 from busmon.cli import main
-from busmon.fleet import parent, process
+from busmon.fleet.supervisor import parent, process
 
 if __name__ == "__main__":
     parent.watch()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from busmon import rules
-from busmon.dashboards import BOARDS, promql
+from busmon.dashboards import BOARDS
+from busmon.dashboards.parts import promql
 
 PAGE = Path(__file__).parents[2] / "docs/coverage.md"
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -75,7 +76,7 @@ def watched() -> list[Watched]:
     recorded = {rule.name: rule.expr for rule in every if isinstance(rule, rules.Recording)}
     alerts = {rule.name: names(rule.expr, recorded) for rule in every if isinstance(rule, rules.Alert)}
     panels = {
-        panel.title: names(promql.filled(" ".join(panel.queries.values()), is_hourly=False), recorded)
+        panel.title: names(promql.fill(" ".join(panel.queries.values()), is_hourly=False), recorded)
         for board in BOARDS
         for row in board.rows.values()
         for panel in row

@@ -1,4 +1,4 @@
-"""What series there are: the catalogue's, the exporter's own, the recorded ones, and those of the programs beside it.
+"""The known series: the catalogue's, the exporter's own, the recorded ones, and those of the other programs.
 
 The lists under known/ were taken from the programs themselves, as Debian packages them.
 """

@@ -72,7 +72,7 @@ class Lint:
         shapes = self._look(expression)
         found = self._found
         if re.search(r"\b(topk|bottomk)\b", expression):
-            found.append("topk: its series come and go, and an alert starts anew with each")
+            found.append("topk: its series come and go, and an alert starts again with each")
         if has_for and "_over_time" in expression:
             found.append("*_over_time with `for`: waits twice")
         if not re.search(r"==|!=|<|>|\babsent\(|\bvector\(", expression):

@@ -15,7 +15,7 @@ from typing import Any
 
 from busmon import rules
 from busmon.rules.build import text
-from busmon.rules.reach import only, reached
+from tests.stack.reach import only, reach
 
 CASES = Path(__file__).with_name("alert_cases")
 RULES = Path("docker/prometheus/rules").absolute()
@@ -37,7 +37,7 @@ class AlertCase:
         over: one at which it doesn't any more.
         end: until when it never fires.
         count: how many of its alerts fire.
-        beside: other alerts that it is made of.
+        together_with: other alerts that it is made of.
     """
 
     alert: str
@@ -49,11 +49,11 @@ class AlertCase:
     over: str = ""
     end: str = ""
     count: int = 1
-    beside: Sequence[str] = ()
+    together_with: Sequence[str] = ()
 
     def names(self) -> list[str]:
         """The rules that it takes."""
-        return [self.alert, *self.beside]
+        return [self.alert, *self.together_with]
 
     def test(self) -> dict[str, Any]:
         """It as promtool takes it."""
@@ -74,7 +74,7 @@ class AlertCase:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCase:
-    """What recorded series are made of, and what they must be."""
+    """The input of recorded series, and their expected values."""
 
     promise: str
     at: str
@@ -136,7 +136,7 @@ def promtool(directory: Path, groups: Sequence[rules.Group], cases: Sequence[Ale
     paths = []
     for number, ((step, names), tests) in enumerate(together.items()):
         rule_file, path = directory / f"{number}-rules.yml", directory / f"{number}.yml"
-        rule_file.write_text(text(only(groups, reached(groups, names))))
+        rule_file.write_text(text(only(groups, reach(groups, names))))
         path.write_text(
             json.dumps({"rule_files": [str(rule_file)], "evaluation_interval": step, "tests": tests}), encoding="utf-8"
         )

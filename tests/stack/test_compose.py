@@ -1,4 +1,5 @@
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from packaging.requirements import Requirement
 from busmon.cli import parser
 from busmon.demo.rabbitmq import script
 from busmon.settings.schema import SCHEMA
+from tests.stack import inbox
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -36,6 +38,7 @@ PORTS = {
     "redis": {6379},
     "prometheus": {9090},
     "prometheus-b": {9090},
+    "inbox": {9095},
     "alertmanager": {9093, 9094},
     "alertmanager-b": {9093, 9094},
     "host.docker.internal": {9100},
@@ -135,7 +138,7 @@ def test_every_flag_is_one_of_its_program(name: str) -> None:
     assert {re.match(r"--?([\w.-]+)", flag)[1] for flag in command(name)} <= known  # type: ignore[index]
 
 
-@pytest.mark.parametrize("name", OF_BUSMON)
+@pytest.mark.parametrize("name", [name for name in OF_BUSMON if "entrypoint" not in SERVICES[name]])
 def test_busmon_takes_its_command_and_settings(name: str) -> None:
     assert parser().parse_args(command(name))
     assert set(SERVICES[name].get("environment", {})) <= {row.variable for row in SCHEMA}
@@ -147,7 +150,7 @@ def test_no_password_has_a_default() -> None:
 
     assert re.findall(r"\$\{\w*PASSWORD:?-", text) == []
     assert named == set(re.findall(r"\$\{(\w+_PASSWORD):\?", text))
-    assert named == set(re.findall(r"^(\w+)=", (DOCKER / "demo.env").read_text(), re.MULTILINE))
+    assert named == set(re.findall(r"^(\w+_PASSWORD)=", (DOCKER / "demo.env").read_text(), re.MULTILINE))
 
 
 def test_every_address_is_a_services() -> None:
@@ -195,6 +198,27 @@ def test_the_shards_are_alike_but_for_their_number() -> None:
     )
 
     assert first == same
+
+
+def test_the_demos_alertmanager_is_the_shipped_one_with_the_inbox_for_every_receiver(tmp_path: Path) -> None:
+    addressed = Path(shutil.copy(DOCKER / "alertmanager/alertmanager.yml", tmp_path))
+    inbox.address(addressed, "http://inbox:9095")
+    demo = (DOCKER / "alertmanager/demo.yml").read_text()
+    assert yaml.safe_load(demo) == yaml.safe_load(addressed.read_text())
+    assert "ALERTMANAGER_CONFIG=demo" in (DOCKER / "demo.env").read_text().splitlines()
+
+
+def test_the_demos_inbox_has_a_line_for_each_alert() -> None:
+    lines = runpy.run_path(str(DOCKER / "inbox.py"))["lines"]
+    body = (
+        b'{"receiver": "team", "alerts": ['
+        b'{"status": "firing", "labels": {"alertname": "QueueBackup", "tier": "P2"},'
+        b' "annotations": {"summary": "full"}},'
+        b'{"status": "resolved", "labels": {"alertname": "Somebodys"}, "annotations": {}}]}'
+    )
+    assert list(lines(body)) == ["team: firing QueueBackup (P2) full", "team: resolved Somebodys (-) "]
+    for other in (b"", b"[]", b'{"receiver": "team"}', b'{"alerts": [1], "receiver": "x"}'):
+        assert list(lines(other)) == [f"invalid notification of {len(other)} bytes"]
 
 
 def test_what_was_never_run_says_so() -> None:

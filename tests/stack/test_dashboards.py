@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from busmon import dashboards, rules
-from busmon.dashboards import BOARDS, Board, promql
+from busmon.dashboards import BOARDS, Board
+from busmon.dashboards.parts import promql
 from tests.stack.known_rules import ALERTS, taught
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -27,15 +28,15 @@ STRATEGY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "agents": {
         "Active Agents": ("Active agents by type",),
-        "Task Processing Rate": ("Tasks a minute by agent",),
-        "Success/Failure Ratio": ("Successes and failures a minute", "Failure ratio by agent"),
+        "Task Processing Rate": ("Tasks per minute by agent",),
+        "Success/Failure Ratio": ("Successes and failures per minute", "Failure ratio by agent"),
         "Agent Lifecycle": ("Starts, stops and restarts", "Restarts by agent"),
         "Resource Usage per Agent": ("CPU by agent", "Memory by agent", "Network by agent"),
     },
     "tasks": {
-        "Task Queue Depth": ("Tasks that wait, by priority",),
+        "Task Queue Depth": ("Tasks waiting, by priority",),
         "Processing Time Distribution": ("Processing time: p50, p95, p99", "Processing time distribution"),
-        "Task Throughput": ("Tasks a minute", "Tasks an hour"),
+        "Task Throughput": ("Tasks per minute", "Tasks per hour"),
         "Error Rate": ("Error rate", "Failed attempts by category"),
         "Task Types Distribution": ("Task types",),
     },
@@ -47,9 +48,9 @@ STRATEGY: dict[str, dict[str, tuple[str, ...]]] = {
         "Error Recovery Time": ("Error recovery time",),
     },
     "business": {
-        "Voting Activity": ("Votes a minute", "Vote distribution"),
-        "Achievement Progress": ("Achievements unlocked an hour", "Progress to the next achievement"),
-        "Points Economy": ("Points earned and spent a minute", "User ranking"),
+        "Voting Activity": ("Votes per minute", "Vote distribution"),
+        "Achievement Progress": ("Achievements unlocked per hour", "Progress to the next achievement"),
+        "Points Economy": ("Points earned and spent per minute", "User ranking"),
         "User Engagement": ("Users online", "Session duration"),
         "Content Metrics": ("Popular tasks and trending topics",),
     },
@@ -120,7 +121,7 @@ def test_every_query_asks_for_what_there_is(board: Board) -> None:
     lint = taught()
     expressions = [query for row in board.rows.values() for panel in row for query in panel.queries.values()]
 
-    filled = [promql.filled(query, is_hourly=is_hourly) for query in expressions for is_hourly in (False, True)]
+    filled = [promql.fill(query, is_hourly=is_hourly) for query in expressions for is_hourly in (False, True)]
 
     found = [(query, lint.findings(query)) for query in filled]
 
@@ -230,7 +231,7 @@ def test_what_is_known_by_name_has_one_colour_on_all_dashboards() -> None:
 
 
 def test_lines_that_may_lie_on_each_other_are_told_apart_by_dashes() -> None:
-    panel = next(panel for panel in panels(document("tasks")) if panel["title"] == "Submitted and finished a minute")
+    panel = next(panel for panel in panels(document("tasks")) if panel["title"] == "Submitted and finished per minute")
     dashed = [override for override in panel["fieldConfig"]["overrides"] if override["properties"][0]["id"] != "color"]
 
     assert [override["matcher"]["options"] for override in dashed] == ["finished"]

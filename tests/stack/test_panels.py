@@ -8,20 +8,22 @@ from typing import Any
 
 import pytest
 
-from busmon.dashboards import BOARDS, promql
-from busmon.dashboards.panels import Panel
-from busmon.dashboards.promql import PROCESSED, chosen
-from busmon.demo.native import NativeStack
-from busmon.demo.roles import ROLES
+from busmon.dashboards import BOARDS
+from busmon.dashboards.parts import promql
+from busmon.dashboards.parts.panels import Panel
+from busmon.dashboards.parts.promql import PROCESSED
 from busmon.settings import Settings
+from busmon.simulator.roles import ROLES
+from tests.celery.traffic import celery_traffic
+from tests.patience import PATIENCE_SECONDS
+from tests.stack.native import NativeStack
 
-PATIENCE_SECONDS = 90.0
 RANGE_SECONDS = 30
 
 # Series that only something going wrong, or an end, brings about; that their panels' other queries have data is tested.
 WITHOUT_DATA = {
     ("Starts, stops and restarts", "stopped"): "no agent of the simulation stops in the time of the test",
-    ("Workers replaced, connections opened again", "worker {{worker}}: {{cause}}"): "no connection is lost",
+    ("Worker restarts and reconnects", "worker {{worker}}: {{cause}}"): "no connection is lost",
     ("Alerts firing", ""): "no alert fires while all is well",
 }
 
@@ -40,7 +42,7 @@ class Prometheus:
 
     def series(self, panel: Panel, query: str) -> int:
         """How many series have at least one number: a quantile of nothing is NaN."""
-        filled = promql.filled(query, is_hourly=False)
+        filled = promql.fill(query, is_hourly=False)
         filled = filled.replace("$__rate_interval", "10s").replace("$__range", f"{RANGE_SECONDS}s")
         filled = filled.replace("$job", ".+").replace("$agent", ".*")
         now = time.time()
@@ -51,11 +53,17 @@ class Prometheus:
 
     def tasks_processed(self, agents: str, at: float) -> float:
         """A second, as the panels ask for it where these agents are chosen."""
-        query = chosen(*PROCESSED).replace("$job", ".+").replace("$agent", agents)
+        query = promql.choose(*PROCESSED).replace("$job", ".+").replace("$agent", agents)
         return sum(float(row["value"][1]) for row in self._ask("query", query=query, time=str(at)))
 
     def agents_heard(self) -> set[str]:
         return {row["metric"]["agent"] for row in self._ask("query", query="agent:last_envelope:age_seconds")}
+
+    def labels(self, query: str, kept: set[str]) -> list[dict[str, str]]:
+        """These labels of each series that an instant query finds, sorted."""
+        rows = [row["metric"] for row in self._ask("query", query=query)]
+        found = [{label: text for label, text in row.items() if label in kept} for row in rows]
+        return sorted(found, key=lambda labels: sorted(labels.items()))
 
     def active_agents(self) -> float:
         (row,) = self._ask("query", query="sum(type:active_agents:sum)")
@@ -72,7 +80,10 @@ class Prometheus:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeStack]:
     directory = tmp_path_factory.mktemp("stack")
     agents = ("--agents", "6", "--rate", "40")
-    with NativeStack(directory, Settings(), lambda _: None, agents, hasten="1s") as running:
+    with (
+        NativeStack(directory, Settings(), lambda _: None, agents, hasten="1s") as running,
+        celery_traffic(directory / "shop", running.amqp_url),
+    ):
         yield running
 
 
@@ -90,8 +101,8 @@ def test_every_panels_query_returns_data_of_a_real_fleet(stack: NativeStack) -> 
 def test_a_simulation_shows_its_agents_and_nobody_else(stack: NativeStack) -> None:
     prometheus = Prometheus(stack.prometheus)
 
-    assert prometheus.agents_heard() == {role.name for role in ROLES}
-    assert prometheus.active_agents() == len(ROLES)
+    assert prometheus.agents_heard() == {"celery", *(role.name for role in ROLES)}
+    assert prometheus.active_agents() == 1 + len(ROLES)
 
 
 def test_what_the_chosen_agents_do_adds_up_to_what_all_do(stack: NativeStack) -> None:
@@ -107,6 +118,70 @@ def test_what_the_chosen_agents_do_adds_up_to_what_all_do(stack: NativeStack) ->
         parts = [prometheus.tasks_processed(agents, recorded) for agents in (first, f"({'|'.join(others)})")]
 
     assert sum(parts) == pytest.approx(prometheus.tasks_processed(".*", recorded))
+
+
+# As the dashboards and alerts of celery-exporter's mixin ask, of a fleet without the labels `cluster` and `namespace`.
+OF_MIXIN = 'cluster="", namespace="", job=~"busmon", queue_name!~"None"'
+_MIXIN_ENDS = " + ".join(
+    f'sum(increase(celery_task_{kind}_total{{{OF_MIXIN}, name!~"None"}}[1m])) by (job, namespace, queue_name, name)'
+    for kind in ("failed", "succeeded")
+)
+MIXIN: dict[str, list[dict[str, str]]] = {
+    f"count(celery_worker_up{{{OF_MIXIN}}} == 1)": [{}],
+    f"sum(celery_worker_tasks_active{{{OF_MIXIN}}})": [{}],
+    'celery_worker_up{job=~"busmon"} == 1': [
+        {"hostname": "shop-1", "job": "busmon"},
+        {"hostname": "shop-2", "job": "busmon"},
+    ],
+    f"count(group by (queue_name) (celery_queue_length{{{OF_MIXIN}}})) == 2": [{}],
+    f"sum(celery_queue_length{{{OF_MIXIN}}}) by (job, namespace, queue_name)": [
+        {"job": "busmon", "queue_name": "mails"},
+        {"job": "busmon", "queue_name": "orders"},
+    ],
+    **{
+        f"sum(round(increase(celery_task_{kind}_total{{{OF_MIXIN}}}[1m]))) by (name, queue_name)": [
+            {"name": "shop.mail", "queue_name": "mails"},
+            {"name": "shop.pay", "queue_name": "orders"},
+            {"name": "shop.ship", "queue_name": "orders"},
+        ]
+        for kind in ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected")
+    },
+    f"(sum(increase(celery_task_failed_total{{{OF_MIXIN}}}[1m])) by (job, namespace, queue_name, name)) / "
+    f"({_MIXIN_ENDS}) * 100 < 50": [
+        {"job": "busmon", "name": "shop.mail", "queue_name": "mails"},
+        {"job": "busmon", "name": "shop.pay", "queue_name": "orders"},
+        {"job": "busmon", "name": "shop.ship", "queue_name": "orders"},
+    ],
+    f"sum(rate(celery_task_runtime_sum{{{OF_MIXIN}}}[1m])) by (queue_name)"
+    f" / sum(rate(celery_task_runtime_count{{{OF_MIXIN}}}[1m])) by (queue_name) > 0": [
+        {"queue_name": "mails"},
+        {"queue_name": "orders"},
+    ],
+    **{
+        f"histogram_quantile(0.95, sum(irate({histogram}_bucket{{{OF_MIXIN}}}[1m])) by (job, le)) >= 0": [
+            {"job": "busmon"}
+        ]
+        for histogram in ("celery_task_runtime", "celery_task_queue_wait_time")
+    },
+    f"sum(celery_active_consumer_count{{{OF_MIXIN}}}) by (queue_name) > 0": [
+        {"queue_name": "mails"},
+        {"queue_name": "orders"},
+    ],
+    f"sum(celery_active_worker_count{{{OF_MIXIN}}}) by (queue_name) > 0": [
+        {"queue_name": "mails"},
+        {"queue_name": "orders"},
+    ],
+}
+
+
+def test_the_queries_of_celery_exporters_dashboards_and_alerts_find_the_same_labels(stack: NativeStack) -> None:
+    prometheus = Prometheus(stack.prometheus)
+    kept = {"name", "queue_name"} | {label for found in MIXIN.values() for each in found for label in each}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for query, expected in MIXIN.items():
+        while (found := prometheus.labels(query, kept)) != expected:
+            assert time.monotonic() < deadline, (query, found)
+            time.sleep(0.5)
 
 
 def test_what_is_said_to_have_no_data_is_asked_for() -> None:

@@ -10,10 +10,10 @@ import yaml
 
 from busmon import rules
 from busmon.cli import main
-from busmon.rules.reach import reached
 from tests.stack import known_rules
 from tests.stack.known_metrics import known
 from tests.stack.known_rules import GROUPS, LOOK_BACK_SECONDS, seconds, taught
+from tests.stack.reach import reach
 from tests.stack.rule_cases import RULES, AlertCase, alert_cases, left_open, promtool, recorded_cases
 from tests.stack.twofold import expected, twofold
 
@@ -128,7 +128,7 @@ def test_every_alert_has_a_case_in_which_it_stays_quiet() -> None:
 def test_every_recorded_series_is_part_of_a_case() -> None:
     named = {name for case in recorded_cases() for name in case.expected}
 
-    assert RECORDED - reached(GROUPS, named | set(ALERTS)) == set()
+    assert RECORDED - reach(GROUPS, named | set(ALERTS)) == set()
 
 
 def test_the_committed_rules_are_what_would_be_built(capsys: pytest.CaptureFixture[str]) -> None:

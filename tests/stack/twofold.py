@@ -15,9 +15,9 @@ from itertools import product
 import promql_parser as promql
 
 from busmon import rules
-from busmon.rules.reach import reached
 from tests.stack.known_metrics import TARGET_LABELS, Series
 from tests.stack.promql_shapes import VARIES, Shape, Shapes
+from tests.stack.reach import reach
 from tests.stack.rule_cases import TARGET, AlertCase, parts, written
 
 NAMES = ("one", "two", "three", "four", "five", "six")
@@ -57,8 +57,8 @@ def _metrics(case: AlertCase) -> set[str]:
 
 def _together(case: AlertCase, other: AlertCase) -> AlertCase:
     last = max(case.fires, other.fires, key=_moment)
-    beside = sorted({*case.beside, *other.beside})
-    return replace(case, series={**case.series, **other.series}, fires=last, beside=beside)
+    together_with = sorted({*case.together_with, *other.together_with})
+    return replace(case, series={**case.series, **other.series}, fires=last, together_with=together_with)
 
 
 def _moment(text: str) -> int:
@@ -83,7 +83,7 @@ def _more(known: Mapping[str, Series], name: str, given: Labels) -> set[str]:
 
 def _asked(groups: Sequence[rules.Group], names: Iterable[str]) -> Mapping[str, list[promql.Matcher]]:
     """Find what the rules ask of each label."""
-    kept = reached(groups, names)
+    kept = reach(groups, names)
     found: dict[str, list[promql.Matcher]] = defaultdict(list)
     for rule in (rule for group in groups for rule in group.rules if rule.name in kept):
         for matcher in _matchers(promql.parse(rule.expr)):

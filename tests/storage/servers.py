@@ -7,15 +7,15 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from busmon.demo.rabbitmq import free_ports
+from tests.patience import wait_until
 
 DOCKER = Path(__file__).parents[2] / "docker"
-PATIENCE_SECONDS = 60.0
 DAY_SECONDS = 86_400
 
 
@@ -38,24 +38,15 @@ class Server:
         return series
 
     def has_notified(self) -> bool:
-        """Whether a Prometheus has sent an alert, in this very moment's metrics."""
+        """Tell whether a Prometheus has sent an alert, by its metrics of this moment."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310 - of this machine
             return bool(re.search(rb"^prometheus_notifications_sent_total\S* [1-9]", answer.read(), re.MULTILINE))
 
     def targets(self) -> tuple[list[str], int] | None:
-        """Which targets a Prometheus scrapes, and how many it leaves to others; None until it has found some."""
+        """List the targets of a Prometheus, and count those it leaves to others; None until it has found some."""
         found = self.get("/api/v1/targets")["data"]
         active, dropped = found["activeTargets"], found["droppedTargets"]
         return ([target["labels"]["instance"] for target in active], len(dropped)) if active or dropped else None
-
-
-def wait_until(promise: Callable[[], Any], what: str) -> Any:
-    """The first true answer; fails after a while."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := promise()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
-    return answer
 
 
 def address() -> str:

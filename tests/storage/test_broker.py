@@ -11,7 +11,8 @@ import pytest
 from pika.exceptions import AMQPConnectionError
 
 from busmon.demo.rabbitmq import Address, environment, epmd, free_ports, script, write_files
-from tests.storage.servers import DOCKER, wait_until
+from tests.patience import wait_until
+from tests.storage.servers import DOCKER
 
 PASSWORDS = {f"BUSMON_{user}_PASSWORD": user.lower() for user in ("PUBLISHER", "CONSUMER", "OPERATOR")}
 
@@ -28,7 +29,7 @@ def can_open(port: int, user: str, password: str) -> bool:
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """A RabbitMQ with the shipped configuration, plugins and exported definitions; its AMQP port."""
-    address = Address.unused()
+    address = Address.choose()
     (metrics,) = free_ports(1)
     write_files(tmp_path, address)
     shutil.copy(DOCKER / "rabbitmq/enabled_plugins", tmp_path)

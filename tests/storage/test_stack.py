@@ -4,16 +4,19 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
-from tests.storage.servers import wait_until
+from tests.patience import wait_until
 
 UNFLUSHED = 120
 """Python's status where the last words found no listener."""
 
 
 def test_the_stack_starts_with_every_target_up_and_ends_with_ctrl_c_though_nobody_listens() -> None:
-    command = [sys.executable, "-P", "-m", "busmon.demo.stack"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as stack:
+    command = [sys.executable, "-m", "tests.stack"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=Path(__file__).parents[2]
+    ) as stack:
         assert stack.stdout
         said = ""
         while "Ctrl-C ends all" not in said:

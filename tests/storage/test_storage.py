@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import wait_until
 from tests.storage.servers import (
     DAY_SECONDS,
     DOCKER,
@@ -19,7 +20,6 @@ from tests.storage.servers import (
     prometheus,
     running,
     victoriametrics,
-    wait_until,
 )
 
 NOTHING = "global: {}\n"

@@ -28,6 +28,7 @@ CONTRACT = {
     "quarantine",
     "catalogue",
     "simulate",
+    "demo",
     "settings",
     "schema",
 }
@@ -76,6 +77,15 @@ def test_every_commands_help_says_what_it_is_for_and_shows_examples(command: arg
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_a_help_text_is_the_same_in_every_terminal_wider_than_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def texts(columns: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return [command.format_help() for command in commands(cli.parser())]
+
+    assert texts(60) != texts(102)
+    assert texts(102) == texts(121) == texts(200) == texts(500)
+
+
 def test_help_is_quick_since_it_loads_nothing_heavy() -> None:
     program = "import sys, busmon.cli; busmon.cli.parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -113,7 +123,10 @@ def test_a_wrong_setting_is_one_line_and_exits_with_2(command: str) -> None:
 
 def test_a_misspelt_variable_is_told_once_and_costs_nothing() -> None:
     done = run("settings", env=os.environ | {"BUSMON_WORKER": "4"})
-    assert (done.returncode, done.stderr) == (0, "busmon: BUSMON_WORKER is no setting; did you mean BUSMON_WORKERS?\n")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "busmon: BUSMON_WORKER isn't a setting; did you mean BUSMON_WORKERS?\n",
+    )
 
 
 def outcome(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> Callable[[], int]:

@@ -13,7 +13,7 @@ import logging, sys, threading, structlog
 from busmon import logs
 from busmon.settings import Settings
 logs.configure(Settings(log_format=sys.argv[1], log_level=sys.argv[2]), "worker", worker=3)
-log = structlog.get_logger("busmon.fleet.worker")
+log = structlog.get_logger("busmon.fleet.worker.worker")
 """
 
 
@@ -43,6 +43,12 @@ logging.getLogger("busmon").warning("dropped %s", 5)
 
 def test_a_line_below_the_level_is_not_written() -> None:
     assert len(logged('log.debug("a.b"); log.info("c.d"); log.warning("e.f")', log_level="warning")) == 1
+
+
+def test_a_level_that_is_off_can_be_asked_for() -> None:
+    body = "print(log.is_enabled_for(logging.DEBUG), log.is_enabled_for(logging.INFO), file=sys.stderr)"
+    assert logged(body) == ["False True"]
+    assert logged(body, log_level="debug") == ["True True"]
 
 
 def test_a_traceback_shows_no_values_of_variables() -> None:

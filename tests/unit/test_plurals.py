@@ -1,6 +1,6 @@
 import pytest
 
-from busmon.plurals import age, ago, counted
+from busmon.plurals import age, ago, format_count
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from busmon.plurals import age, ago, counted
     ],
 )
 def test_one_is_not_many(number: int, noun: str, said: str) -> None:
-    assert counted(number, noun) == said
+    assert format_count(number, noun) == said
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from busmon import settings
 from busmon.cli.settings import page
 from busmon.errors import SettingsError
-from busmon.settings import SCHEMA, Settings, address, load, mask
+from busmon.settings import SCHEMA, Settings, address, load, mask, split_urls
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +99,15 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("amqp_url", "amqp://[::1"),
         ("amqp_url", "amqp://ho st"),
         ("amqp_url", "amqp://host/\nvhost"),
+        ("amqp_url", "amqp://one,two"),
+        ("amqp_url", "amqp://one:5672,two:5672/"),
+        ("amqp_url", "amqp://one,http://two"),
+        ("amqp_url", "amqp://one,redis://two"),
+        ("amqp_url", "amqp://one/a,amqp://two/b"),
+        ("amqp_url", "amqp://one/,amqp://two"),
+        ("amqp_url", "amqp://u@one,amqp://w@two"),
+        ("amqp_url", ","),
+        ("management_url", "http://u:p@one,http://w:p@two"),
         ("management_url", "amqp://localhost"),
     ],
 )
@@ -127,7 +136,7 @@ def test_a_wrong_value_is_one_line_with_setting_origin_and_what_is_accepted(name
         ("registry_dir", "false", "false"),
         ("registry_dir", '"a\\u0000b"', r"'a\x00b'"),
         ("catalogue", "[1, 2]", "an array"),
-        ("amqp_url", '["amqp://user:secret@host"]', "an array"),
+        ("amqp_url", '["amqp://user:secret@host", "amqp://other:secret@host"]', "an array"),
     ],
 )
 def test_a_value_of_another_toml_type_is_refused(name: str, toml: str, shown: str) -> None:
@@ -226,6 +235,8 @@ def _no_home() -> Path:
             "amqps://host?ssl_options=%7B%27password%27:%27secret%27%7D&heartbeat=5",
             "amqps://host?ssl_options=***&heartbeat=5",
         ),
+        ("amqp://u:one@a,amqps://u:two@b:5/%2F", "amqp://u:***@a,amqps://u:***@b:5/%2F"),
+        ("amqp://u:one@a, amqp://u:two", "amqp://u:***@a,amqp://u:***"),
         ("amqp://host", "amqp://host"),
         ("amqp://user@host", "amqp://user@host"),
         ("http://host:15672/api", "http://host:15672/api"),
@@ -291,3 +302,30 @@ def test_a_child_gets_these_very_settings_whatever_the_file_says_by_then(monkeyp
 
 def test_the_page_of_all_settings_is_in_step_with_the_schema() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == page(), "busmon settings --markdown > docs/settings.md"
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("amqp://host", ["amqp://host"]),
+        ("amqp://u:a,b@host/v,h", ["amqp://u:a,b@host/v,h"]),
+        ("amqp://one,amqps://two:5,amqp://[::1]:6/%2F", ["amqp://one", "amqps://two:5", "amqp://[::1]:6/%2F"]),
+        (" amqp://u:p@one/v , amqp://u:q@two/v,\n", ["amqp://u:p@one/v", "amqp://u:q@two/v"]),
+        ("amqp://one\namqp://guest@two\n", ["amqp://one", "amqp://guest@two"]),
+        (
+            "amqp://u%20@one/%76,amqp://u%20:p@two/v?heartbeat=9",
+            ["amqp://u%20@one/%76", "amqp://u%20:p@two/v?heartbeat=9"],
+        ),
+    ],
+)
+def test_the_urls_of_a_cluster_are_a_list(text: str, urls: list[str]) -> None:
+    found = load({"amqp_url": text}, {"BUSMON_CONFIG": "/dev/null"})
+    assert split_urls(found.amqp_url) == urls
+    again = load({"amqp_url": found.amqp_url}, {"BUSMON_CONFIG": "/dev/null"})
+    assert again.amqp_url == found.amqp_url
+
+
+def test_a_toml_file_may_list_the_urls_of_a_cluster() -> None:
+    found = load({}, in_file('amqp_url = ["amqp://one", "amqp://two"]\n'))
+    assert found.amqp_url == "amqp://one,amqp://two"
+    assert found.environment()["BUSMON_AMQP_URL"] == "amqp://one,amqp://two"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 PROJECT = Path(__file__).parents[2]
 FOR_TESTS = "prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics postgresql redis-server"
 
@@ -82,12 +84,12 @@ def start(root: Path) -> subprocess.Popen[str]:
 
 def install(root: Path) -> subprocess.CompletedProcess[str]:
     with start(root) as running:
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=PATIENCE_SECONDS)
     return subprocess.CompletedProcess([], running.returncode, out, err)
 
 
 def await_file(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.02)
@@ -153,7 +155,7 @@ def test_a_signal_waits_for_apt_and_the_policy_returns(root: Path, policy: Path,
         # The packages are still being installed: a policy restored now would let their services start.
         assert policy.read_text() != POLICY
         (root / "wait").unlink()
-        running.communicate(timeout=60)
+        running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 128 + number
     assert not list(root.glob("busmon-apt.*"))
     assert_restored(policy)
@@ -166,7 +168,7 @@ def test_a_run_that_was_killed_outright_is_mended_by_the_next(root: Path, policy
         await_file(root / "installing")
         running.kill()
         (root / "wait").unlink()
-        running.communicate(timeout=60)
+        running.communicate(timeout=PATIENCE_SECONDS)
     assert policy.read_text() != POLICY
     program(root / "bin/apt-get", "#!/bin/sh\n")
     assert install(root).returncode == 0

@@ -1,1 +1,1 @@
-"""Who may read the exporter: TLS, passwords and tokens, from the web configuration file of Prometheus' exporters."""
+"""Access to the exporter: TLS, passwords and tokens, from the web configuration file of Prometheus' exporters."""

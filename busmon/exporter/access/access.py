@@ -1,4 +1,4 @@
-"""What holds for a connection or a request that comes now: the web configuration file, as it stands on the disk.
+"""The terms of a new connection or request: the web configuration file, as it is on the disk now.
 
 Its files are looked at once a second, while somebody asks; whatever changed is read as a whole. What can't be read, or
 would take away TLS, a client's certificate or a password that was asked for, is logged and counted, and what held
@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 import structlog
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from busmon.errors import WebFileError
 from busmon.exporter.access import tls, web_file
@@ -23,6 +23,7 @@ from busmon.exporter.access.authentication import Authentication
 from busmon.exporter.access.certificates import INLINE, Expiry, expiries, expiry
 from busmon.exporter.access.rate import Bucket
 from busmon.exporter.access.web_file import WebFile
+from busmon.exporter.families import counter, gauge
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ _Marks = dict[Path, tuple[int, int, int] | None]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a connection and its requests have to meet.
+    """The terms that a connection and its requests have to meet.
 
     Attributes:
         context: of TLS; None without.
@@ -63,7 +64,7 @@ class Terms:
 
     @property
     def closed(self) -> bool:
-        """Whether strangers learn no figure."""
+        """True where a client without a certificate, password or token reads no figure."""
         verified = self.context is not None and self.context.verify_mode == ssl.CERT_REQUIRED
         return verified or self.authentication is not None
 
@@ -104,7 +105,7 @@ class Access:
 
     @property
     def terms(self) -> Terms:
-        """What holds now."""
+        """The current terms."""
         now = time.monotonic()
         if self._path and now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
@@ -118,34 +119,30 @@ class Access:
         return "https" if self.terms.context else "http"
 
     def families(self) -> Iterator[Metric]:
-        """The metric families that tell of it."""
-        yield _family(
-            GaugeMetricFamily(
-                "busmon_certificate_expiry_timestamp_seconds",
-                "When the first of the file's certificates ends to be good.",
-                labels=["use", "file"],
-            ),
+        """Yield the metric families of certificates, reloads and refusals."""
+        yield gauge(
+            "busmon_certificate_expiry_timestamp_seconds",
+            "When the first of the file's certificates ends to be good.",
+            ("use", "file"),
             {(found.use, found.file): found.at for found in chain(self._expiries, expiries(self._others))},
         )
         if self._path:
-            yield _family(
-                CounterMetricFamily(
-                    "busmon_web_config_reloads",
-                    "Times that the web configuration file or a certificate had changed, and was taken or refused.",
-                    labels=["result"],
-                ),
+            yield counter(
+                "busmon_web_config_reloads",
+                "Times that the web configuration file or a certificate had changed, and was taken or refused.",
+                ("result",),
                 {(result,): count for result, count in self._reloads.items()},
             )
-        yield _family(
-            CounterMetricFamily(
-                "busmon_http_requests_refused", "HTTP requests that were refused, by reason.", labels=["reason"]
-            ),
+        yield counter(
+            "busmon_http_requests_refused",
+            "HTTP requests that were refused, by reason.",
+            ("reason",),
             {(reason,): count for reason, count in self.refused.items()},
         )
-        yield _family(
-            CounterMetricFamily(
-                "busmon_http_connections_cut", "HTTP connections that were cut off, by reason.", labels=["reason"]
-            ),
+        yield counter(
+            "busmon_http_connections_cut",
+            "HTTP connections that were cut off, by reason.",
+            ("reason",),
             {(reason,): count for reason, count in self.cut.items()},
         )
 
@@ -163,7 +160,7 @@ class Access:
             log.info("access.reloaded", path=str(path))
 
     def _take(self, web: WebFile) -> None:
-        """Have this configuration hold.
+        """Put this configuration into force.
 
         Raises:
             WebFileError: a file that it names is wrong.
@@ -171,7 +168,7 @@ class Access:
         # Marked before they are read, so that what is written meanwhile is seen as a change.
         marks = _marks([web.path, *(tls.files(web.tls) if web.tls else [])])
         context = tls.context(web, web.tls) if web.tls else None
-        self._expiries = tuple(_served(web))
+        self._expiries = tuple(_read_expiries(web))
         self._terms = Terms(
             context,
             web.tls.client_names if web.tls else frozenset(),
@@ -184,7 +181,7 @@ class Access:
         self._web = web
 
     def _authentication(self, web: WebFile) -> Authentication | None:
-        """The one that holds where users and tokens are the same: it knows its scrapers by now."""
+        """Return the current one where users and tokens are the same, for it remembers its scrapers; else make one."""
         if self._web and (self._web.users, self._web.tokens) == (web.users, web.tokens):
             return self._terms.authentication
         return Authentication(web.users, web.tokens) if web.authenticates else None
@@ -196,7 +193,7 @@ class Access:
 
 
 def _refuse_opening(before: WebFile | None, web: WebFile) -> None:
-    """Refuse what would open what is closed, as a file does that was cut short.
+    """Refuse a file that would open a closed exporter, as a truncated file does.
 
     Raises:
         WebFileError: it would.
@@ -210,10 +207,10 @@ def _refuse_opening(before: WebFile | None, web: WebFile) -> None:
         "basic_auth_users": before.authenticates and not web.authenticates,
     }
     for key in (key for key, is_lost in lost.items() if is_lost):
-        raise WebFileError(f"{web.path}: {key}: expected to stay; start the exporter anew to open what it closes")
+        raise WebFileError(f"{web.path}: {key}: expected to stay; to remove it, restart the exporter")
 
 
-def _served(web: WebFile) -> Iterator[Expiry]:
+def _read_expiries(web: WebFile) -> Iterator[Expiry]:
     if not web.tls:
         return
     for use, part in (("server", web.tls.certificate), ("client_ca", web.tls.client_ca)):
@@ -226,15 +223,9 @@ def _marks(paths: Iterable[Path]) -> _Marks:
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
-    """What a file's change changes; None where there is none. A link is followed, as a mounted secret is one."""
+    """Return the marks of a file's state; None if it is missing. Links are followed: mounted secrets are links."""
     try:
         found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _family(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[tuple[str, ...], float]) -> Metric:
-    for labels, value in values.items():
-        family.add_metric(labels, value)
-    return family

@@ -1,4 +1,4 @@
-"""Who a request comes from: a user with a password, or the bearer of a token.
+"""Authentication of a request: a user with a password, or the bearer of a token.
 
 A password costs its bcrypt hash once; what was right or wrong is then remembered by a keyed digest, as exporter-toolkit
 does it, so that fifty scrapers cost what one does. An unknown user costs a hash, too. Hashes are computed in a thread,
@@ -55,7 +55,7 @@ class Authentication:
         return ", ".join([*schemes, *(['Bearer realm="busmon"'] if self._tokens else [])])
 
     async def knows(self, authorization: bytes) -> bool:
-        """Whether an `Authorization` header is a known user's or token's.
+        """Return True if an `Authorization` header is a known user's or token's.
 
         Raises:
             BusyError: that would take a hash, and too many wait for one.

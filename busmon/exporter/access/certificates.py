@@ -1,4 +1,4 @@
-"""How long certificates are still good: the exporter's own, its clients' CA, and those by which it reaches RabbitMQ.
+"""Expiry of certificates: the exporter's own, its clients' CA, and those by which it reaches RabbitMQ.
 
 Read by `cryptography`, since Python's `ssl` tells it of a peer's alone. Pure, but for reading those files.
 """
@@ -14,7 +14,7 @@ INLINE = "inline"
 
 
 class Expiry(NamedTuple):
-    """When the first of a file's certificates ends to be good, in seconds since the epoch.
+    """The time at which the first of a file's certificates expires, in seconds since the epoch.
 
     Attributes:
         use: `server`, `client_ca`, `amqp_ca` or `amqp_client`.
@@ -26,7 +26,7 @@ class Expiry(NamedTuple):
 
 
 def expiry(use: str, file: str, pem: bytes) -> Expiry | None:
-    """The expiry of what ends first in a PEM file; None where there is no certificate that can be read."""
+    """Read the earliest expiry in a PEM file; None where it holds no readable certificate."""
     try:
         ends = [certificate.not_valid_after_utc.timestamp() for certificate in x509.load_pem_x509_certificates(pem)]
     except ValueError:
@@ -35,7 +35,7 @@ def expiry(use: str, file: str, pem: bytes) -> Expiry | None:
 
 
 def expiries(files: Iterable[tuple[str, Path]]) -> Iterator[Expiry]:
-    """The expiries of the files that can be read, each with its use."""
+    """Read the expiries of all readable files, each with its use."""
     for use, path in files:
         try:
             found = expiry(use, str(path), path.read_bytes())

@@ -34,7 +34,7 @@ class Gate:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request.
+        """Answer one request, or refuse it.
 
         Raises:
             TimeoutError: the answer began and wasn't read in time; the server cuts the connection off.
@@ -48,35 +48,35 @@ class Gate:
         except TimeoutError:
             if answer.begun:
                 raise
-            await _said(503, "busmon can't answer this in time\n")(scope, receive, answer)
+            await _add_headers(503, "busmon can't answer this in time\n")(scope, receive, answer)
 
     async def _refusal(self, headers: Headers, path: str, terms: Terms) -> Response | None:
-        """The answer to a request that isn't let through."""
-        reason, refusal = await _judged(headers, path, terms)
+        """Build the answer to a refused request."""
+        reason, refusal = await _judge(headers, path, terms)
         if reason:
             self._access.refused[reason] += 1
         return refusal
 
 
-async def _judged(headers: Headers, path: str, terms: Terms) -> tuple[str, Response | None]:
+async def _judge(headers: Headers, path: str, terms: Terms) -> tuple[str, Response | None]:
     if terms.bucket and not terms.bucket.allows(time.monotonic()):
-        return "rate_limited", _said(429, "Too Many Requests\n", **{"Retry-After": "1"})
+        return "rate_limited", _add_headers(429, "Too Many Requests\n", **{"Retry-After": "1"})
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        return "body", _said(413, "busmon takes no request with a body\n", Connection="close")
+        return "body", _add_headers(413, "busmon takes no request with a body\n", Connection="close")
     if terms.authentication is None or path in terms.open_paths:
         return "", None
     try:
         known = await terms.authentication.knows(headers.get("authorization", "").encode("latin-1"))
     except BusyError:
-        return "busy", _said(503, "too many passwords are being checked; try again\n", **{"Retry-After": "5"})
+        return "busy", _add_headers(503, "too many passwords are being checked; try again\n", **{"Retry-After": "5"})
     if known:
         return "", None
     challenge = {"WWW-Authenticate": terms.authentication.challenge}
-    return "unauthenticated", _said(401, "Unauthorized\n", **challenge)
+    return "unauthenticated", _add_headers(401, "Unauthorized\n", **challenge)
 
 
 class _Answer:
-    """What the app sends, on its way to the server."""
+    """The app's answer on its way to the server."""
 
     def __init__(self, send: Send, terms: Terms) -> None:
         self.begun = False
@@ -105,5 +105,5 @@ class _Answer:
         await self._send({**message, "headers": [*message["headers"], *added]})
 
 
-def _said(status: int, line: str, **headers: str) -> Response:
+def _add_headers(status: int, line: str, **headers: str) -> Response:
     return PlainTextResponse(line, status, headers={"Cache-Control": "no-store", **headers})

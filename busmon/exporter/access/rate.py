@@ -17,7 +17,7 @@ class Bucket:
         self._filled_at = now
 
     def allows(self, now: float) -> bool:
-        """Whether one more request may be answered; it is then counted."""
+        """Return True and count the request if one more may be answered."""
         grown = (now - self._filled_at) / self.limit.interval_seconds
         self._left = min(float(self.limit.burst), self._left + grown)
         self._filled_at = now

@@ -25,7 +25,7 @@ _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
 def context(web: WebFile, keys: TlsKeys) -> ssl.SSLContext:
-    """A server's context.
+    """Make a server's context.
 
     Raises:
         WebFileError: a certificate or key can't be read, or doesn't fit; the line names the file and the key.
@@ -47,13 +47,13 @@ def context(web: WebFile, keys: TlsKeys) -> ssl.SSLContext:
 
 
 def files(keys: TlsKeys) -> list[Path]:
-    """The files that a context is made from."""
+    """List the files that a context is made from."""
     parts = (keys.certificate, keys.private_key, keys.client_ca)
     return [part.path for part in parts if part and part.path]
 
 
 def read(web: WebFile, part: Pem) -> bytes:
-    """The text of certificates or of a key.
+    """Read the text of certificates or of a key.
 
     Raises:
         WebFileError: its file can't be read.
@@ -67,7 +67,7 @@ def read(web: WebFile, part: Pem) -> bytes:
 
 
 def names(certificate: Mapping[str, Any]) -> frozenset[str]:
-    """What a certificate is for: DNS names, addresses, e-mail addresses and URIs, as `client_allowed_sans` lists them.
+    """List a certificate's names: DNS names, addresses, e-mail addresses and URIs, as `client_allowed_sans` lists them.
 
     Args:
         certificate: as `SSLObject.getpeercert` gives it.
@@ -110,7 +110,7 @@ def _trust(made: ssl.SSLContext, web: WebFile, client_ca: Pem) -> None:
 
 @contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """A path that reads as this content, of a file that is in no directory."""
+    """Provide a path that reads as this content, of a file that is in no directory."""
     descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as stream:

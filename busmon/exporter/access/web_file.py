@@ -113,12 +113,12 @@ class WebFile:
 
     @property
     def authenticates(self) -> bool:
-        """Whether a password or a token is asked for."""
+        """True if the file asks for a password or a token."""
         return bool(self.users or self.tokens)
 
 
 def read(path: Path) -> WebFile:
-    """The file's configuration.
+    """Read a web configuration file.
 
     Raises:
         WebFileError: it can't be read, or a key or a value isn't accepted.
@@ -134,7 +134,7 @@ def read(path: Path) -> WebFile:
 
 
 def parse(text: bytes, path: Path) -> WebFile:
-    """The configuration in a file's text.
+    """Parse the text of a web configuration file.
 
     Raises:
         WebFileError: a key or a value isn't accepted.
@@ -146,7 +146,7 @@ def parse(text: bytes, path: Path) -> WebFile:
     top = _Table(path, "", document if document is not None else {})
     http, own = top.table("http_server_config"), top.table("busmon")
     if http.take("http2", default=False, accepts=_is_bool, expected="false"):
-        raise http.refused("http2", "false, for busmon answers HTTP/1.1 only")
+        raise http.refuse("http2", "false, for busmon answers HTTP/1.1 only")
     found = WebFile(
         path=path,
         tls=_tls(top.table("tls_server_config")) if "tls_server_config" in top else None,
@@ -167,7 +167,7 @@ def parse(text: bytes, path: Path) -> WebFile:
     if not top.given:
         raise WebFileError(f"{path}: closes nothing; expected tls_server_config, basic_auth_users or another key")
     if found.open_paths and not found.authenticates:
-        raise own.refused("open_paths", "basic_auth_users or bearer_tokens beside it, for everything is open")
+        raise own.refuse("open_paths", "basic_auth_users or bearer_tokens, too: without them everything is open")
     return found
 
 
@@ -182,16 +182,16 @@ def _tls(table: "_Table") -> TlsKeys:
     # Before what is missing: a key that was misspelt is why.
     table.finish()
     if certificate is None or private_key is None:
-        raise table.refused("cert_file" if certificate is None else "key_file", "a path")
+        raise table.refuse("cert_file" if certificate is None else "key_file", "a path")
     if (client_ca is None) != (client_auth == CLIENT_AUTH[0]):
         expected = f"{' or '.join(CLIENT_AUTH[1:])} with a client_ca_file, or neither"
-        raise table.refused("client_auth_type", expected)
+        raise table.refuse("client_auth_type", expected)
     if names and client_auth != "RequireAndVerifyClientCert":
-        raise table.refused("client_allowed_sans", "client_auth_type RequireAndVerifyClientCert beside it")
+        raise table.refuse("client_allowed_sans", "client_auth_type RequireAndVerifyClientCert, too")
     if versions[0] > versions[1]:
-        raise table.refused("max_version", "no older than min_version")
+        raise table.refuse("max_version", "no older than min_version")
     if len(curves) > 1:
-        raise table.refused("curve_preferences", "at most one curve, for OpenSSL is told one through Python")
+        raise table.refuse("curve_preferences", "at most one curve, for OpenSSL is told one through Python")
     curve = CURVES[curves[0]] if curves else None
     return TlsKeys(certificate, private_key, client_auth, client_ca, names, versions, ciphers, prefer, curve)
 
@@ -202,7 +202,7 @@ def _rate_limit(table: "_Table") -> RateLimit | None:
     burst = table.take("burst", default=0, accepts=lambda value: type(value) is int, expected="a whole number")
     table.finish()
     if interval and burst < 1:
-        raise table.refused("burst", "at least 1, or nothing would be answered")
+        raise table.refuse("burst", "at least 1, or nothing would be answered")
     return RateLimit(interval, burst) if interval else None
 
 
@@ -236,57 +236,57 @@ class _Table:
     def __contains__(self, key: str) -> bool:
         return key in self.given
 
-    def refused(self, key: str, expected: str) -> WebFileError:
-        """The error of a key whose value isn't accepted; the value may be secret, and isn't told."""
+    def refuse(self, key: str, expected: str) -> WebFileError:
+        """Make the error of a key whose value isn't accepted, without the value, which may be secret."""
         return WebFileError(f"{self._path}: {self._full(key)}: expected {expected}")
 
     def take(self, key: str, *, default: Value, accepts: Callable[[Any], bool], expected: str) -> Value:
-        """The key's value, or the default where it isn't given."""
+        """Take the key's value, or the default where the key isn't given."""
         self._known.append(key)
         if key not in self._left:
             return default
         if not accepts(value := self._left.pop(key)):
-            raise self.refused(key, expected)
+            raise self.refuse(key, expected)
         return value  # type: ignore[no-any-return]  # which `accepts` has made sure of
 
     def table(self, key: str) -> "_Table":
-        """The table below this key, empty where there is none."""
+        """Take the table below this key; it is empty where the key isn't given."""
         self._known.append(key)
         content = self._left.pop(key, None)
         return _Table(self._path, self._full(key), {} if content is None else content)
 
     def mapping(self, key: str, accepts: Callable[[str, str], bool], expected: str) -> dict[str, str]:
-        """Texts by name."""
+        """Take a table of texts by name."""
         table = self.table(key)
         for name, value in table.given.items():
             if not (isinstance(name, str) and isinstance(value, str) and accepts(name, value)):
-                raise table.refused(str(name), expected)
+                raise table.refuse(str(name), expected)
         return table.given
 
     def words(self, key: str, known: Iterable[str] = ()) -> list[str]:
-        """A list of texts, of those known if some are named."""
+        """Take a list of texts, each of which must be known if known ones are named."""
         expected = f"a list of {', '.join(known) or 'texts'}"
         found: list[str] = self.take(key, default=[], accepts=lambda value: isinstance(value, list), expected=expected)
         if not all(isinstance(word, str) and (word in known or not known) for word in found):
-            raise self.refused(key, expected)
+            raise self.refuse(key, expected)
         return found
 
     def word(self, key: str, known: tuple[str, ...], default: str) -> str:
-        """One text, of those known."""
+        """Take one text, which must be known."""
         return self.take(key, default=default, accepts=lambda value: value in known, expected=" or ".join(known))
 
     def pem(self, key: str) -> Pem | None:
-        """What stands under `key`, or in the file under `key_file`; a relative path begins where this file is."""
+        """Take the text under `key`, or the path under `key_file`; a relative path begins at this file's directory."""
         text = self.take(key, default="", accepts=_is_pem, expected="PEM text")
         name = self.take(f"{key}_file", default="", accepts=_is_path, expected="a path")
         if text and name:
-            raise self.refused(f"{key}_file", f"it or {key}, not both")
+            raise self.refuse(f"{key}_file", f"it or {key}, not both")
         if text:
             return Pem(self._full(key), None, text)
         return Pem(self._full(f"{key}_file"), self._path.parent / name) if name else None
 
     def finish(self) -> None:
-        """Refuse what nobody took."""
+        """Refuse each key that was not taken."""
         if self._left:
             key = str(next(iter(self._left)))
             hint = suggestion(key, self._known, "see docs/security.md")
@@ -297,14 +297,14 @@ class _Table:
 
 
 def _where(error: Exception) -> str:
-    """What is wrong with the YAML and where, without the line itself, on which a secret may stand."""
+    """Describe the YAML error and its line number, without the line's text, which may hold a secret."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return "expected a web configuration file"
 
 
 def _seconds(duration: str) -> float:
-    """Go's form of a duration, such as `1m30s`, in seconds."""
+    """Convert a duration in Go's form, such as `1m30s`, to seconds."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)", duration)
     return sum(float(amount) * _UNIT_SECONDS[unit] for amount, unit in parts)
 

@@ -1,4 +1,4 @@
-"""What every check is: one question to one dependency, and what is said of the errors that it meets.
+"""The interface of checks: one question to one dependency, and the wording of its errors.
 
 A check keeps nothing between two questions. It opens a connection of its own each time, since that is what a service
 that starts now would have to do: names are looked up, certificates and passwords tried, a server at its limit refuses.
@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 
 class Answer(NamedTuple):
-    """How a condition stands; the cause says in words why it isn't met, and is empty if it is."""
+    """The state of a condition; the cause says in words why it isn't met, and is empty if it is."""
 
     met: bool
     cause: str = ""
@@ -27,7 +27,7 @@ class Check(Protocol):
     conditions: tuple[str, ...]
 
     async def look(self) -> dict[str, Answer]:
-        """How each condition stands, now that the dependency has answered as it should.
+        """Ask the dependency, and return the state of each condition once it has answered.
 
         Whatever it leaves open is closed without waiting, so that a cancelled look ends at once.
 
@@ -38,7 +38,7 @@ class Check(Protocol):
 
 
 def in_words(error: BaseException) -> str:
-    """What went wrong, on one line: the system's own word where there is one."""
+    """Describe an error on one line, in the system's own words where it has some."""
     root = _root(error)
     if isinstance(root, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {root.verify_message}"
@@ -50,7 +50,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The system's error, where a library's was made of one."""
+    """Find the system's error that a library's error was made of."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and (found.errno is not None or isinstance(found, ssl.SSLError)):

@@ -1,4 +1,4 @@
-"""What the checks found, as of one moment: plain values that the readiness document and the own metrics are made of.
+"""Findings of the checks at one moment: plain values for the readiness document and the own metrics.
 
 Pure. A finding that has grown older than it may is not believed any more, whatever it says.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from busmon.plurals import ago
 
 UNCHECKED = "it has not been checked yet"
+BREAKER_STATES = ("closed", "half_open", "open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check last found of one dependency.
+    """The last finding of one dependency's check.
 
     Attributes:
         up: it answered as it should.
@@ -52,11 +53,11 @@ class Finding:
     valid_seconds: float
 
     def age_seconds(self, now: float) -> float | None:
-        """How long ago it was found; None before the first time."""
+        """Return the age of the finding at `now`; None before the first check."""
         return None if self.checked_at is None else max(0.0, now - self.checked_at)
 
     def fault(self, now: float) -> str:
-        """Why the dependency can't be counted on now, in words; empty if it can."""
+        """Return the reason why the dependency isn't available at `now`, in words; empty if it is."""
         age = self.age_seconds(now)
         if self.cause or age is None or age <= self.valid_seconds:
             return self.cause
@@ -65,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much of one resource is in use.
+    """The use of one resource.
 
     Attributes:
         resource: `memory`, `disk` or `cpu`.
@@ -81,7 +82,7 @@ class Usage:
 
     @property
     def high(self) -> bool:
-        """Whether it is too much."""
+        """True if the use is above the threshold."""
         return self.ratio > self.threshold
 
 

@@ -1,6 +1,5 @@
 """The check of whatever speaks HTTP: a GET that is answered with a status of success. Redirects aren't followed."""
 
-from base64 import b64encode
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -8,7 +7,8 @@ import h11
 from busmon import __version__
 from busmon.errors import DependencyError
 from busmon.exporter.checks.check import Answer
-from busmon.exporter.checks.tcp import Streams, connected
+from busmon.exporter.checks.tcp import Streams, connect
+from busmon.http import basic_authorization
 
 _READ_BYTES = 4096
 _SUCCESS = range(200, 300)
@@ -28,8 +28,8 @@ class HttpCheck:
         self._request = _request(url)
 
     async def look(self) -> dict[str, Answer]:
-        """Ask, and leave once the status is known."""
-        async with connected(self._url) as streams:
+        """Request the page, and close once the status is known."""
+        async with connect(self._url) as streams:
             try:
                 status = await _status(streams, self._request)
             except h11.RemoteProtocolError as error:
@@ -58,7 +58,6 @@ def _request(url: str) -> h11.Request:
         ("Connection", "close"),
     ]
     if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers.append(("Authorization", f"Basic {b64encode(login.encode()).decode()}"))
+        headers += basic_authorization(unquote(parts.username), unquote(parts.password or "")).items()
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return h11.Request(method="GET", target=target, headers=headers)

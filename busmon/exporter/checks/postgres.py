@@ -56,11 +56,11 @@ class PostgresCheck:
             return Answer(met=False, cause=f"the query fails: {in_words(error)}")
         revisions = (row[0] for row in rows if row)
         applied = frozenset(str(each) for each in revisions if each is not None and each is not False)
-        return judged(applied, self._head)
+        return compare_revisions(applied, self._head)
 
 
-def judged(applied: frozenset[str], head: frozenset[str]) -> Answer:
-    """Whether these revisions are all: exactly the head's, or any where no head is given."""
+def compare_revisions(applied: frozenset[str], head: frozenset[str]) -> Answer:
+    """Compare the applied revisions with the head's; without a head, any revision will do."""
     if not head:
         return Answer(met=bool(applied), cause="" if applied else "the query gives no revision")
     if applied == head:

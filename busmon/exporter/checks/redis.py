@@ -1,4 +1,4 @@
-"""The check of Redis: `PING`, and whether the key is there that stands for a warm cache."""
+"""The check of Redis: `PING`, and the existence of a key that means a warm cache."""
 
 from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry

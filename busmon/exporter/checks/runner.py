@@ -6,16 +6,19 @@ arithmetic (a password costs 4,096 hashes) or for a name that isn't found. The t
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from busmon.exporter.checks import configured
 from busmon.exporter.checks.findings import Findings, Usage
 from busmon.exporter.checks.resources import Resources
-from busmon.exporter.checks.watch import Watch
 from busmon.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from busmon.exporter.checks.watch import Watch
 
 _LOOKUPS = 8
 """Name lookups of each dependency that may hang at once: one can't be cut off, and must not keep others waiting."""
@@ -32,7 +35,7 @@ class Checks:
         interval_seconds: between two readings of the resources.
     """
 
-    def __init__(self, watches: Sequence[Watch], resources: Resources, interval_seconds: float) -> None:
+    def __init__(self, watches: "Sequence[Watch]", resources: Resources, interval_seconds: float) -> None:
         self._watches = watches
         self._resources = resources
         self._interval_seconds = interval_seconds
@@ -42,7 +45,7 @@ class Checks:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The checks that the settings ask for.
+        """Make the checks that the settings ask for.
 
         Raises:
             SettingsError: they can't be made.
@@ -61,7 +64,7 @@ class Checks:
         self._thread.join(_END_SECONDS)
 
     def findings(self) -> Findings:
-        """What was found last, from any thread."""
+        """Return the last findings. May be called from any thread."""
         return Findings(tuple(watch.finding for watch in self._watches), self._usage)
 
     async def _run(self) -> None:

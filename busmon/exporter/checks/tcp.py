@@ -29,18 +29,18 @@ class TcpCheck:
 
     async def look(self) -> dict[str, Answer]:
         """Connect and leave."""
-        async with connected(self._url):
+        async with connect(self._url):
             return {}
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Streams]:
-    """A connection to the URL's host and port, cut off when the block ends.
+async def connect(url: str) -> AsyncIterator[Streams]:
+    """Connect to the URL's host and port until the block ends, which aborts the connection.
 
     Certificates are held against the system's authorities, or those of `SSL_CERT_FILE`, as OpenSSL has it.
 
     Raises:
-        DependencyError: there is none to be had, or what the block reads and writes fails.
+        DependencyError: no connection, or a failure of the block's reads and writes.
     """
     parts = urlsplit(url)
     tls = ssl.create_default_context() if parts.scheme in _TLS else None

@@ -17,8 +17,6 @@ from busmon.exporter.checks.findings import UNCHECKED, Condition, Finding
 
 log = structlog.get_logger(__name__)
 
-BREAKER_STATES = ("closed", "half_open", "open")
-
 _MISSED_ROUNDS = 3
 """How many rounds may be missed before a finding is not believed any more."""
 
@@ -28,8 +26,8 @@ would ever warm it if readiness waited for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How often a dependency is asked, and for how long.
+class Schedule:
+    """The schedule of a dependency's check.
 
     Attributes:
         interval_seconds: between two rounds.
@@ -51,13 +49,13 @@ class Watch:
         name: the dependency's.
         check: how it is asked.
         required: nothing is ready without it.
-        pace: how often.
+        schedule: how often.
     """
 
-    def __init__(self, name: str, check: Check, pace: Pace, *, required: bool) -> None:
+    def __init__(self, name: str, check: Check, schedule: Schedule, *, required: bool) -> None:
         self._check = check
-        self._pace = pace
-        self._breaker = CircuitBreaker(pace.failures, pace.retry_seconds, throw_new_error_on_trip=False)
+        self._schedule = schedule
+        self._breaker = CircuitBreaker(schedule.failures, schedule.retry_seconds, throw_new_error_on_trip=False)
         self.finding = Finding(
             name=name,
             required=required,
@@ -67,36 +65,36 @@ class Watch:
             checked_at=None,
             duration_seconds=0.0,
             breaker=self._state(),
-            valid_seconds=_MISSED_ROUNDS * (pace.interval_seconds + pace.timeout_seconds),
+            valid_seconds=_MISSED_ROUNDS * (schedule.interval_seconds + schedule.timeout_seconds),
         )
 
     async def keep(self) -> None:
-        """Ask again and again, until cancelled."""
+        """Check at each interval, until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self._pace.interval_seconds)
+            await asyncio.sleep(self._schedule.interval_seconds)
 
     async def look(self) -> None:
-        """Ask once, unless the breaker is open, and keep what was found."""
+        """Check once, unless the breaker is open, and keep the finding."""
         began = time.perf_counter()
         try:
             with self._breaker.calling():
                 self._note()
-                async with asyncio.timeout(self._pace.timeout_seconds):
+                async with asyncio.timeout(self._schedule.timeout_seconds):
                     answers = await self._check.look()
         except CircuitBreakerError:
             return
         except DependencyError as error:
-            self._found(str(error), {}, began)
+            self._keep(str(error), {}, began)
         except TimeoutError:
-            self._found(f"no answer within {self._pace.timeout_seconds:g} s", {}, began)
+            self._keep(f"no answer within {self._schedule.timeout_seconds:g} s", {}, began)
         except Exception as error:
             log.exception("watch.check_failed", dependency=self.finding.name)
-            self._found(f"its check fails: {type(error).__name__}", {}, began)
+            self._keep(f"its check fails: {type(error).__name__}", {}, began)
         else:
-            self._found("", answers, began)
+            self._keep("", answers, began)
 
-    def _found(self, cause: str, answers: dict[str, Answer], began: float) -> None:
+    def _keep(self, cause: str, answers: dict[str, Answer], began: float) -> None:
         before, up = self.finding, not cause
         self.finding = replace(
             before,
@@ -113,7 +111,7 @@ class Watch:
             log.warning("watch.dependency_failed", dependency=before.name, cause=cause, required=before.required)
 
     def _note(self) -> None:
-        """Say that the breaker is half open, while it is."""
+        """Note the breaker's state, which is half open during a trial."""
         self.finding = replace(self.finding, breaker=self._state())
 
     def _conditions(self, answers: dict[str, Answer], *, required: bool) -> tuple[Condition, ...]:

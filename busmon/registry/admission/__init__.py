@@ -1,1 +1,1 @@
-"""What may be counted: families, values, and the budgets that hold for the whole fleet."""
+"""The admission of metrics: families, places of label values, and the budgets that hold for the whole fleet."""

@@ -1,4 +1,4 @@
-"""How much a registry directory may hold: label values, series, and for how long an unseen value keeps its place.
+"""The budgets of a registry directory: label values, series, and how long an unseen value keeps its place.
 
 Data that never changes; a reload makes another. Any thread, any process.
 """
@@ -21,7 +21,7 @@ class Budgets:
     """The fleet's limits, where a family states none of its own.
 
     Attributes:
-        label_values: values that each label of a family may take beside its enumerated ones.
+        label_values: values that each label of a family may take in addition to its enumerated ones.
         forget_seconds: a value unseen for longer gives its place to another.
         series_per_family: in all shards together; a series counts once in each shard that has it.
         series: of all families together, in the same way.
@@ -42,7 +42,7 @@ class Budgets:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The limits that the settings state."""
+        """Return the limits that the settings state."""
         return cls(
             settings.max_label_values,
             settings.label_forget_seconds,
@@ -55,7 +55,7 @@ class Budgets:
         )
 
     def for_label(self, family: Family, label: str) -> int:
-        """How many values the label may take in the family, `OTHER` and its enumerated ones left out."""
+        """Return how many values the label may take in the family, `OTHER` and its enumerated ones left out."""
         return family.budgets.get(label, self.label_values)
 
 

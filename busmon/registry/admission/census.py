@@ -1,4 +1,4 @@
-"""How many series, and how many bytes of them, each shard has of each family: counters that the whole fleet shares.
+"""The census of series: how many, and how many bytes, each shard has of each family. The whole fleet shares it.
 
 `series.counts` and `series.bytes` are tables of 64-bit numbers, a row for each family by its number and a column for
 each shard; the first rows are each shard's totals. A shard's owner writes its own column only, always the whole number
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from busmon import files
-from busmon.registry.shard import disk
+from busmon.registry.storage import disk
 
 FILE_NAME = "series.counts"
 BYTES_FILE = "series.bytes"
@@ -78,14 +78,14 @@ class Census:
         self._counts[row * MAX_SHARDS + shard] = amount
 
     def _map(self, row: int) -> bool:
-        """Whether the row is there to be read: it may have been added by another process."""
+        """Return whether the row is there to be read: it may have been added by another process."""
         if len(self._counts) <= row * MAX_SHARDS:
             with suppress(FileNotFoundError):
-                self._remap(files.opened(self._path, os.O_RDWR))
+                self._remap(files.open_file(self._path, os.O_RDWR))
         return len(self._counts) > row * MAX_SHARDS
 
     def _grow(self, row: int) -> None:
-        descriptor = files.opened(self._path, os.O_RDWR | os.O_CREAT)
+        descriptor = files.open_file(self._path, os.O_RDWR | os.O_CREAT)
         rows = (row // _ROWS_AT_A_TIME + 1) * _ROWS_AT_A_TIME
         try:
             disk.allocate(descriptor, rows * _ROW_BYTES, self._path)  # a full disk is an error here, and SIGBUS later

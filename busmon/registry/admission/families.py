@@ -6,10 +6,9 @@ hold its series can't change their meaning; when the last series has been remove
 taken up in the same way, within a budget for the whole fleet.
 """
 
-import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +17,12 @@ import orjson
 
 from busmon import files
 from busmon.catalogue.catalogue import Catalogue
-from busmon.catalogue.family import HISTOGRAM, Family, default_ttl_seconds
+from busmon.catalogue.family import Family, default_ttl_seconds
 from busmon.catalogue.mapping import Mappings
 from busmon.errors import AdoptionError, RegistryError
-from busmon.registry.principal import NOBODY, Principal
-from busmon.registry.shard import disk
-
-MAX_ADOPTED_BUCKETS = 64
-"""Each bound is a line of every series in every scrape; a catalogue may want more, a publisher alone may not."""
+from busmon.reasons import SampleReason
+from busmon.registry.admission.principal import NOBODY, Principal
+from busmon.registry.storage import disk
 
 LEAST_SHARE = 20
 """Metrics that every principal may have taken up, while there is room for any."""
@@ -59,24 +56,24 @@ class Families:
         self.refresh()
 
     def get(self, name: str) -> Family | None:
-        """The family of this name, frozen or in the catalogue; None for a metric that nobody has stated."""
+        """Return the family of this name, frozen or in the catalogue; None for a metric that nobody has stated."""
         return self._frozen.get(name) or self._catalogue.families.get(name)
 
     def is_adopted(self, name: str) -> bool:
         """Return whether the family was written and is in no catalogue."""
         return name in self._owners
 
-    def stated(self, family: Family) -> Family:
-        """The family as the catalogue has it today, for what no written series depends on; itself if it has none."""
+    def restate(self, family: Family) -> Family:
+        """Return the family as the catalogue has it today, or itself: for members that no written series depends on."""
         return self._catalogue.families.get(family.name, family)
 
     @property
     def mappings(self) -> Mappings:
-        """The catalogue's rules for names of other formats."""
+        """Return the catalogue's rules for names of other formats."""
         return self._catalogue.mappings
 
     def frozen(self) -> Iterator[Family]:
-        """Every family that has been written."""
+        """Yield every family that has been written."""
         yield from self._frozen.values()
 
     def refresh(self) -> bool:
@@ -88,7 +85,7 @@ class Families:
         try:
             if self._path.stat().st_size == self._read_bytes:
                 return False
-            with os.fdopen(files.opened(self._path), "rb") as stream:
+            with os.fdopen(files.open_file(self._path), "rb") as stream:
                 stream.seek(self._read_bytes)
                 added = stream.read()
         except FileNotFoundError:
@@ -107,12 +104,12 @@ class Families:
         """Return the principal that had each metric taken up that no catalogue names, by the metric's name."""
         return self._owners
 
-    def held(self) -> Counter[Principal]:
+    def count_held(self) -> Counter[Principal]:
         """Count the metrics that each principal has had taken up."""
         return self._held.copy()
 
     def freeze(self, family: Family, owner: Principal = NOBODY) -> Family:
-        """The family as the fleet has it: this definition, unless another was written first.
+        """Return the family as the fleet has it: this definition, unless another was written first.
 
         Raises:
             AdoptionError: another family that was written occupies one of its exposed names, or it is in no catalogue
@@ -126,10 +123,35 @@ class Families:
         Raises:
             OSError: it can't be written down.
         """
-        with self._locked() as descriptor:
+        with self._lock() as descriptor:
             self.refresh()
             if name in self._frozen:
                 self._append(descriptor, {"name": name, "dropped": True})
+
+    def define(self, names: Iterable[str]) -> list[dict[str, object]]:
+        """Return the definitions of written families, for `take_over`."""
+        return [
+            _definition(family, self._owners.get(name))
+            for name in sorted(names)
+            if (family := self._frozen.get(name)) is not None
+        ]
+
+    def take_over(self, definitions: Iterable[dict[str, object]]) -> None:
+        """Take over families as another host has written them, in the place of other ones of the same names.
+
+        Raises:
+            OSError: a definition can't be written down.
+        """
+        with self._lock() as descriptor:
+            self.refresh()
+            for definition in definitions:
+                name = str(definition["name"])
+                written = self._frozen.get(name)
+                if written is not None and _definition(written, self._owners.get(name)) != _listless(definition):
+                    self._append(descriptor, {"name": name, "dropped": True})
+                    written = None
+                if written is None:
+                    self._append(descriptor, definition)
 
     def propose(  # noqa: PLR0913 - all that a sample can state of its metric
         self,
@@ -143,24 +165,18 @@ class Families:
     ) -> Family:
         """Make a family for a metric that no catalogue names.
 
-        A histogram has the bounds that its first sample states, if only +Inf; None gives it the default ones.
-
         Raises:
-            AdoptionError: its name, type, labels or number of bounds aren't acceptable, or a family of the catalogue
-                occupies its name.
+            AdoptionError: as of `Catalogue.adopt`.
         """
-        if buckets is not None and len(buckets) > MAX_ADOPTED_BUCKETS:
-            raise AdoptionError("bucket_mismatch", f"{name!r}: {len(buckets)} bounds; at most {MAX_ADOPTED_BUCKETS}")
-        family = self._catalogue.adopt(name, type_, labelnames, merge, outlives_source=outlives_source)
-        return replace(family, buckets=tuple(buckets)) if type_ == HISTOGRAM and buckets is not None else family
+        return self._catalogue.adopt(name, type_, labelnames, merge, buckets, outlives_source=outlives_source)
 
     def reload(self, catalogue: Catalogue) -> list[str]:
-        """Follow a new catalogue, and name the families whose change is refused because they were written before."""
+        """Follow a new catalogue, and return the families whose change is refused because they were written before."""
         self._catalogue = catalogue
-        return self.refused()
+        return self.list_refused()
 
-    def refused(self) -> list[str]:
-        """The catalogue's families that were written with another definition, or whose names a written one occupies."""
+    def list_refused(self) -> list[str]:
+        """Return the catalogue's families that were written otherwise, or whose names a written one occupies."""
         return sorted(name for name, family in self._catalogue.families.items() if self._is_refused(family))
 
     def detach(self) -> None:
@@ -173,7 +189,7 @@ class Families:
         Raises:
             OSError: the disk fails.
         """
-        with self._locked() as descriptor:
+        with self._lock() as descriptor:
             os.fsync(descriptor)
 
     def _is_refused(self, family: Family) -> bool:
@@ -185,14 +201,14 @@ class Families:
     def _freeze(self, family: Family, owner: Principal) -> Family:
         adopted = family.name not in self._catalogue.families
         if adopted:
-            self._require_share(family.name, owner)  # before the lock, which a flood of names would hold
-        with self._locked() as descriptor:
+            self.require_share(family.name, owner)  # before the lock, which a flood of names would hold
+        with self._lock() as descriptor:
             self.refresh()
             if family.name in self._frozen:
                 return self._frozen[family.name]
             self._require_name(family)
             if adopted:
-                self._require_share(family.name, owner)
+                self.require_share(family.name, owner)
             self._append(descriptor, _definition(family, owner if adopted else None))
         return family
 
@@ -202,16 +218,23 @@ class Families:
         if self._is_detached:
             self._take(orjson.loads(line))
             return
-        os.ftruncate(descriptor, self._read_bytes + len(line))
+        if os.fstat(descriptor).st_size > self._read_bytes + len(line):  # else it would wait for the disk in vain
+            os.ftruncate(descriptor, self._read_bytes + len(line))
         self.refresh()
 
     def _require_name(self, family: Family) -> None:
         for exposed in family.exposed:
             if exposed in self._occupied:
-                raise AdoptionError("name_clash", f"{family.name!r}: {self._occupied[exposed]!r} occupies {exposed!r}")
+                raise AdoptionError(
+                    SampleReason.NAME_CLASH, f"{family.name!r}: {self._occupied[exposed]!r} occupies {exposed!r}"
+                )
 
-    def _require_share(self, name: str, owner: Principal) -> None:
-        """Check that the owner may have another metric taken up: at most as many as are left for all others."""
+    def require_share(self, name: str, owner: Principal) -> None:
+        """Check that the owner may have another metric taken up: at most as many as are left for all others.
+
+        Raises:
+            AdoptionError: `family_budget`.
+        """
         free, mine = self.max_adopted - len(self._owners), self._held[owner]
         if free > 0 and mine < max(LEAST_SHARE, free):
             return
@@ -219,15 +242,17 @@ class Families:
         if owner not in self.unadopted and len(self.unadopted) < MAX_NAMED:
             (greediest, most), *_ = self._held.most_common(1) or [(owner, mine)]
             self.unadopted[owner] = f"{name!r}: {detail}, and most, {most}, by {greediest}"
-        raise AdoptionError("family_budget", f"{name!r}: {detail}")
+        raise AdoptionError(SampleReason.FAMILY_BUDGET, f"{name!r}: {detail}")
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
-        descriptor = (
-            os.memfd_create(FILE_NAME) if self._is_detached else files.opened(self._path, os.O_RDWR | os.O_CREAT)
-        )
+    def _lock(self) -> Iterator[int]:
+        """Hold the log's lock; in a detached copy, a log in memory that nobody else has."""
+        if not self._is_detached:
+            with files.hold_lock(self._path) as descriptor:
+                yield descriptor
+            return
+        descriptor = os.memfd_create(FILE_NAME)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -258,8 +283,15 @@ class Families:
 
 
 def meaning(family: Family) -> tuple[object, ...]:
-    """What the series in the files depend on; help and enumerated values may change."""
+    """Return what the series in the files depend on; help and enumerated values may change."""
     return family.type, family.labelnames, family.buckets, family.merge, family.outlives_source
+
+
+def _listless(definition: Mapping[str, object]) -> dict[str, object]:
+    """Return a definition that was JSON as it was before: with tuples, but for the owner."""
+    return {
+        key: tuple(value) if isinstance(value, list) and key != "owner" else value for key, value in definition.items()
+    }
 
 
 def _definition(family: Family, owner: Principal | None) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Which label values have a place, the same for the whole fleet and after every restart.
+"""The places of label values, the same for the whole fleet and after every restart.
 
 `places.jsonl` in the registry directory is a log, read on from where it was read last: `[family]` gives a family its
 number, `[family, label, value, since, user, agent]` gives a value a place and an owner, and with null for `since` the
@@ -7,7 +7,8 @@ written under the admission's lock, and rewritten when most of it is history. On
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,10 @@ import orjson
 
 from busmon import files
 from busmon.errors import RegistryError, RejectedError
-from busmon.registry.admission.contest import Held
-from busmon.registry.principal import NOBODY, Principal
-from busmon.registry.shard import disk
+from busmon.reasons import SampleReason
+from busmon.registry.admission.contest import HeldPlace
+from busmon.registry.admission.principal import NOBODY, Principal
+from busmon.registry.storage import disk
 
 FILE_NAME = "places.jsonl"
 REWRITE_BYTES = 64 * 1024
@@ -26,9 +28,13 @@ REWRITE_BYTES = 64 * 1024
 Line = list[str | float | None]
 
 LOST = "lost"
+MAX_LOST = 5_000
+"""Lost values that are remembered, since their series leave each shard within seconds; 2 MB in a shard."""
+
 MAX_DETAIL_CHARACTERS = 300
 
 _NONE: Mapping[str, float] = {}
+_NO_USERS: Mapping[str, int] = {}
 _CLOSED = -1
 
 
@@ -56,9 +62,9 @@ class Label(NamedTuple):
 
 
 def no_place(labels: Sequence[str]) -> RejectedError:
-    """Give the refusal of a gauge's sample whose values of these labels have no place."""
+    """Return the refusal of a gauge's sample whose values of these labels have no place."""
     detail = f"no place is left for a new value of the label {', '.join(labels)}"
-    return RejectedError("label_budget", detail[:MAX_DETAIL_CHARACTERS])
+    return RejectedError(SampleReason.LABEL_BUDGET, detail[:MAX_DETAIL_CHARACTERS])
 
 
 class Places:
@@ -67,7 +73,7 @@ class Places:
     Attributes:
         numbers: each family's, in the order in which they first had a series.
         returns: changes whenever a place was given back.
-        lost: the values that had to give up their places, and have none by now.
+        lost: the last values that had to give up their places, and have none by now; the keys alone count.
     """
 
     def __init__(self, registry_dir: Path) -> None:
@@ -76,6 +82,7 @@ class Places:
         self._descriptor = _CLOSED
         self.returns = 0
         self._owed: list[Line] = []
+        self._changes: list[Line] | None = None
         self._forget()
         self.refresh()
 
@@ -83,33 +90,38 @@ class Places:
         self.numbers: dict[str, int] = {}
         self._taken: dict[tuple[str, str], dict[str, float]] = {}
         self._owners: dict[Place, Principal] = {}
-        self.lost: set[Place] = set()
+        self._users: dict[tuple[str, str], Counter[str]] = {}
+        self.lost: OrderedDict[Place, None] = OrderedDict()
         self._inode = 0
         self._size = 0
         self._read_bytes = 0
         self._lines = 0
 
-    def taken(self, family: str, label: str) -> Mapping[str, float]:
-        """The label's values that have a place, and since when, in seconds since the epoch."""
+    def find_taken(self, family: str, label: str) -> Mapping[str, float]:
+        """Return the label's values that have a place, and since when, in seconds since the epoch."""
         return self._taken.get((family, label), _NONE)
 
     def later_than(self, now: float) -> Iterator[Place]:
-        """Name the places that were given later than now."""
+        """Yield the places that were given later than now."""
         for (family, label), taken in self._taken.items():
             for value, since in taken.items():
                 if since > now:
                     yield Place(family, label, value)
 
-    def held(self, family: str, label: str) -> dict[str, Held]:
-        """Give the label's values that have a place, since when, and whose they are."""
+    def find_held(self, family: str, label: str) -> dict[str, HeldPlace]:
+        """Return the label's values that have a place, since when, and their principals."""
         return {
-            value: Held(since, self._owners.get(Place(family, label, value), NOBODY))
-            for value, since in self.taken(family, label).items()
+            value: HeldPlace(since, self._owners.get(Place(family, label, value), NOBODY))
+            for value, since in self.find_taken(family, label).items()
         }
+
+    def users(self, family: str, label: str) -> Mapping[str, int]:
+        """Count the label's places that each user has; those of an earlier version, and of nobody, are left out."""
+        return self._users.get((family, label), _NO_USERS)
 
     @property
     def owners(self) -> Mapping[Place, Principal]:
-        """Whose each place is; those of an earlier version, and of busmon itself, aren't among them."""
+        """The principal of each place, without the places of an earlier version and of busmon itself."""
         return self._owners
 
     def refresh(self) -> bool:
@@ -135,10 +147,38 @@ class Places:
             os.close(self._descriptor)
             self._descriptor = _CLOSED
 
+    # -- other hosts --------------------------------------------------------------------------------------------------
+
+    def keep_changes(self) -> None:
+        """Keep what is written from here on, for `take_changes`."""
+        self._changes = []
+
+    def take_changes(self) -> list[Line]:
+        """Return the lines that this object has written since the last call, without the families' numbers."""
+        changes, self._changes = self._changes or [], [] if self._changes is not None else None
+        return changes
+
+    def dump(self, families: Collection[str]) -> list[Line]:
+        """Return the lines that give these families their places."""
+        return [line for line in self._valid_lines() if len(line) > 1 and line[0] in families]
+
+    def take_over(self, lines: list[Line]) -> None:
+        """Write lines that another host has written; the admission's lock is held, after a refresh.
+
+        Raises:
+            OSError: the log can't be written.
+        """
+        changes, self._changes = self._changes, None
+        try:
+            self._append(lines)
+        finally:
+            self._changes = changes
+        self._apply(lines)
+
     # -- writing, with the admission's lock held and after a refresh ----------------------------------------------
 
     def take(self, places: Iterable[Place], at: float, owner: Principal = NOBODY) -> None:
-        """Give places to these values, whatever their budget is. On a full disk that is owed until `pay`."""
+        """Give places to these values, whatever their budget is. On a full disk `pay` does it later."""
         lines: list[Line] = [[*place, at, *owner] for place in places]
         self._apply(lines)
         self._owed += lines
@@ -147,7 +187,7 @@ class Places:
 
     @property
     def owes(self) -> bool:
-        """Whether there is something to `pay`."""
+        """Return whether there is something to `pay`."""
         return bool(self._owed)
 
     def pay(self) -> None:
@@ -160,7 +200,7 @@ class Places:
         self._owed = []
 
     def number(self, family: str) -> int:
-        """The family's number, given to it now if it has none.
+        """Return the family's number, given to it now if it has none.
 
         Raises:
             OSError: the log can't be written.
@@ -179,7 +219,7 @@ class Places:
         lines: list[Line] = [[*place, None, *([LOST] if are_lost else [])] for place in places]
         self._append(lines)
         self._apply(lines)
-        live = len(self.numbers) + sum(map(len, self._taken.values()))
+        live = len(self.numbers) + sum(map(len, self._taken.values())) + len(self.lost)
         if self._read_bytes > REWRITE_BYTES and self._lines > 2 * live:
             self._rewrite()
 
@@ -188,28 +228,26 @@ class Places:
             return
         if self._descriptor == _CLOSED:
             self._open()
-        content = _joined(lines)
+        content = _join_lines(lines)
         end = self._read_bytes + len(content)
         disk.write(self._descriptor, content, self._read_bytes)
         if self._size > end:
             os.ftruncate(self._descriptor, end)  # what a dead writer left of a line
         self._read_bytes = self._size = end
+        if self._changes is not None:
+            self._changes += [line for line in lines if len(line) > 1]
 
     def _rewrite(self) -> None:
-        """Begin the log anew with what stands; whoever reads the old one sees another file in its place."""
+        """Replace the log with one of the valid lines; a reader of the old log sees another file in its place."""
+        files.replace(self._path, _join_lines(self._valid_lines()))
+        self.refresh()
+
+    def _valid_lines(self) -> list[Line]:
         lines: list[Line] = [[family] for family in self.numbers]
         for key, taken in self._taken.items():
             owners = [self._owners.get(Place(*key, value), NOBODY) for value in taken]
             lines += [[*key, *item, *owner] for item, owner in zip(taken.items(), owners, strict=True)]
-        lines += [[*place, None, LOST] for place in self.lost]
-        draft = self._path.with_suffix(".tmp")
-        descriptor = files.draft(draft)
-        try:
-            disk.write(descriptor, _joined(lines), 0)
-            draft.replace(self._path)
-        finally:
-            os.close(descriptor)
-        self.refresh()
+        return lines + [[*place, None, LOST] for place in self.lost]
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -222,7 +260,7 @@ class Places:
         self._open()
 
     def _open(self) -> None:
-        self._descriptor = files.opened(self._path, os.O_RDWR | os.O_CREAT)
+        self._descriptor = files.open_file(self._path, os.O_RDWR | os.O_CREAT)
         self._inode = os.fstat(self._descriptor).st_ino
 
     def _read(self) -> None:
@@ -246,17 +284,34 @@ class Places:
         elif since is not None:
             place = Place(family, label, value)
             self._taken.setdefault((family, label), {})[value] = since
-            self.lost.discard(place)
+            self.lost.pop(place, None)
             if any(owner):  # an earlier version noted none
+                self._disown(place)
                 self._owners[place] = Principal(*owner)
+                self._users.setdefault((family, label), Counter())[self._owners[place].user] += 1
         else:
             self.returns += 1
             place = Place(family, label, value)
             self._taken.get((family, label), {}).pop(value, None)
-            self._owners.pop(place, None)
+            self._disown(place)
             if owner:
-                self.lost.add(place)
+                self._lose(place)
+
+    def _lose(self, place: Place) -> None:
+        """Remember a lost value as the last one, and forget the first beyond the bound."""
+        self.lost[place] = None
+        self.lost.move_to_end(place)
+        if len(self.lost) > MAX_LOST:
+            self.lost.popitem(last=False)
+
+    def _disown(self, place: Place) -> None:
+        """Forget whose the place is."""
+        if (owner := self._owners.pop(place, None)) is not None:
+            users = self._users[place.family, place.label]
+            users[owner.user] -= 1
+            if not users[owner.user]:
+                del users[owner.user]
 
 
-def _joined(lines: Iterable[object]) -> bytes:
+def _join_lines(lines: Iterable[object]) -> bytes:
     return b"".join(orjson.dumps(line) + b"\n" for line in lines)

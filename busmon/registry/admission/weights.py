@@ -11,7 +11,7 @@ from pathlib import Path
 
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.census import BYTES_FILE, Census
-from busmon.registry.fold.columns import Group
+from busmon.registry.series.columns import SeriesGroup
 
 OWN_FAMILY_BYTES = 4 * 1024 * 1024
 """Of each family that busmon itself measures, in a shard: its labels' budgets alone allow a million series."""
@@ -35,11 +35,11 @@ class Weights:
         self._own = {_ALL: 0, _ADOPTED: 0}
         self._written = {_ALL: 0, _ADOPTED: 0}
         self._written_of: dict[str, int] = {}
-        self._grown: dict[str, Group] = {}
+        self._grown: dict[str, SeriesGroup] = {}
         self._others: dict[str, int] = {}
         self._others_in_all: dict[int, int] = {}
 
-    def has_room(self, group: Group, size: int, number: int | None, budgets: Budgets) -> bool:
+    def has_room(self, group: SeriesGroup, size: int, number: int | None, budgets: Budgets) -> bool:
         """Return whether a series or bin of this size is within the budgets.
 
         Args:
@@ -57,7 +57,7 @@ class Weights:
             return False
         return not self._is_adopted(family.name) or self._total(_ADOPTED) + size <= budgets.adopted_bytes
 
-    def add(self, group: Group, size: int) -> None:
+    def add(self, group: SeriesGroup, size: int) -> None:
         """Take note of what was made in the open batch."""
         self._grown[group.family.name] = group
         for which in self._totals_of(group):
@@ -81,7 +81,7 @@ class Weights:
         self._written = dict(self._own)
         self._grown.clear()
 
-    def settle(self, groups: Mapping[str, Group], numbers: Mapping[str, int]) -> None:
+    def settle(self, groups: Mapping[str, SeriesGroup], numbers: Mapping[str, int]) -> None:
         """Write what the shard has.
 
         Raises:
@@ -94,7 +94,7 @@ class Weights:
         self._grown = dict(groups)
         self.write(numbers)
 
-    def recount(self, groups: Iterable[Group]) -> None:
+    def recount(self, groups: Iterable[SeriesGroup]) -> None:
         """Add up what the shard has: the open batch was undone."""
         self._own = {_ALL: 0, _ADOPTED: 0}
         self._grown.clear()
@@ -124,7 +124,7 @@ class Weights:
         self._others.clear()
         self._others_in_all.clear()
 
-    def _totals_of(self, group: Group) -> tuple[int, ...]:
+    def _totals_of(self, group: SeriesGroup) -> tuple[int, ...]:
         if group.family.internal:
             return ()
         return (_ALL, _ADOPTED) if self._is_adopted(group.family.name) else (_ALL,)

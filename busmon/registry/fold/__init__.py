@@ -1,1 +1,1 @@
-"""Envelopes into the changes of one batch, in memory."""
+"""The fold of envelopes into the changes of one batch, in memory."""

@@ -1,4 +1,4 @@
-"""Whose the remembered sources are: an account for each principal, by which the greediest gives up its own first.
+"""The owners of the remembered sources: an account for each principal, by which the greediest gives up its own first.
 
 A principal is who publishes: the user that the broker checked, and the agent that the publisher names. A user can't be
 forged, an agent's name can. So users share first, and within each user its agents. `MAX_ACCOUNTS` agents have an
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from busmon.registry.principal import Principal
+from busmon.registry.admission.principal import Principal
 
 MAX_ACCOUNTS = 1000
 """Of named agents, in one shard; those of the others come on top, one for each user."""
@@ -102,12 +102,12 @@ class Accounts:
         }
 
     def in_order(self) -> Iterator[str]:
-        """Give all sources, account by account, the longest unheard first."""
+        """Yield all sources, account by account, the longest unheard first."""
         for account in self._by_principal.values():
             yield from account.sources
 
     def dump(self) -> list[tuple[str, str, float, float]]:
-        """Give each principal, and when it was first and last heard, as JSON-ready values."""
+        """Return each principal, and when it was first and last heard, as JSON-ready values."""
         return [(*principal, account.first_at, account.last_at) for principal, account in self._by_principal.items()]
 
     def load(self, dumped: Iterable[Iterable[Any]]) -> None:
@@ -121,7 +121,7 @@ class Accounts:
         return source
 
     def _of(self, principal: Principal, now: float) -> Account:
-        """Give the account that takes a new source of this principal: its own, or the others'."""
+        """Return the account that takes a new source of this principal: its own, or the others'."""
         if principal not in self._by_principal and not self._has_room(now):
             principal = principal._replace(agent=OTHERS)
         return self._by_principal.setdefault(principal, Account(now, now))

@@ -1,8 +1,8 @@
 """OpenMetrics exemplars of one shard: for each counter and each bucket the last sample that named a trace.
 
-A convenience beside the counts, and not exact: they are kept in memory, written now and then, and neither rolled back
-with a batch nor taken up again after a restart, when the first new one replaces the file. Bounded: the series that had
-one longest ago gives way. One thread.
+A convenience in addition to the counts, and not exact: exemplars are kept in memory and written now and then. They are
+neither rolled back with a batch nor read after a restart, when the first new one replaces the file. Bounded: the series
+with the oldest exemplar gives way. One thread.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ import orjson
 
 from busmon import files
 from busmon.catalogue.family import COUNTER, HISTOGRAM, Family
-from busmon.registry.numbers import go_float
+from busmon.wire.floats import go_float
 
 MAX_EXEMPLARS = 10_000
 

@@ -1,51 +1,56 @@
-"""The fold: envelopes into the changes of one batch.
+"""The fold of envelopes into the changes of one batch.
 
 It looks at each sample once, in the pass that counts it: a bad sample is rejected by reason and agent and leaves no
 trace in its neighbours. Everything stays in memory until the shard commits; `rollback` forgets the batch. The result
 is the same however envelopes are cut into batches. One thread.
 """
 
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
-from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY, Family
-from busmon.errors import AdoptionError, RejectedError
-from busmon.registry.admission.admission import ACTIVE_AGENTS, LABEL_OVERFLOW, OWN_AGENT, SERIES_OVERFLOW, Admission
+import orjson
+
+from busmon.catalogue.family import COUNTER, GAUGE, SUMMARY, Family
+from busmon.errors import RejectedError
+from busmon.reasons import SampleReason
+from busmon.registry.admission.admission import LABEL_OVERFLOW, OWN_AGENT, SERIES_OVERFLOW, Admission
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import check_trace_id, checked, label_texts, stated_time, value_of
 from busmon.registry.admission.families import Families
-from busmon.registry.fold import refusals, shortcuts
-from busmon.registry.fold.columns import SKETCH, Column, Group
+from busmon.registry.admission.principal import Principal
+from busmon.registry.fold import observing, refusals, shortcuts
+from busmon.registry.fold.celery import Celery, Gone
 from busmon.registry.fold.exemplars import Exemplars
+from busmon.registry.fold.known_texts import KnownTexts
+from busmon.registry.fold.own_metrics import OwnMetrics
 from busmon.registry.fold.points import Points, of_point, point_time
-from busmon.registry.fold.rejected import RejectedSamples
+from busmon.registry.fold.rejection_log import RejectionLog
 from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
-from busmon.registry.fold.shares import NOBODY, Room
 from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
-from busmon.registry.principal import Principal
-from busmon.wire.envelope import MOVE, Envelope, Observed, Part, Point
-from busmon.wire.json_v1 import UNKNOWN_AGENT
+from busmon.registry.series.columns import SKETCH, Column, SeriesGroup
+from busmon.registry.series.shares import NOBODY, Room
+from busmon.sample_checks import check_trace_id, check_value, label_texts, read_time, value_of
+from busmon.wire.envelope import MOVE, Envelope, Part, Point
+from busmon.wire.json_v1 import UNKNOWN_AGENT, of_document
 from busmon.wire.members import label_names, labels_of, word
 from busmon.wire.rejections import Rejections
 
 _NO_TABLE = "a table is an object with a list of rows"
-_FEW_VALUES = 8
 _STAMP_SUFFIX = "_timestamp_seconds"
-_MAX_WAYS = 10_000
 
 
 class Fold:
     """The open batch of one shard.
 
     Attributes:
+        own: busmon's own metrics.
+        texts: read the bodies whose series are known.
         sketches: of its summaries.
         exemplars: of its counters and histograms.
         streams: the totals that it counts the growth of.
+        celery: the tasks and workers of Celery.
         rejected: the samples that it and the decoders refused.
     """
 
@@ -53,34 +58,42 @@ class Fold:
         self._columns = columns
         self._admission = admission
         self._routes = Routes(families, columns, admission.budgets, self._principal)
+        self._ways, self._table_ways = self._routes.ways.entries, self._routes.table_ways.entries
         admission.sender = self._principal
-        self._now = 0.0
+        self.texts = KnownTexts(self._routes)
         self._agent = OWN_AGENT
-        self._sender: tuple[str | None, str, str] = None, OWN_AGENT, ""
+        self.own = OwnMetrics(self._routes, admission)
         self.sketches = Sketches(columns[SKETCH], admission.take_bytes)
         self._room = Room()
         for column in columns.values():
             column.shares.room = self._room
         self.exemplars = Exemplars()
         self.streams = Streams()
+        self.celery = Celery()
         self._points = Points(families)
         self._folded: Counter[str] = Counter()
         self._rejections = Rejections()
-        self.rejected = RejectedSamples(shard)
+        self.rejected = RejectionLog(shard)
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def envelope(self, envelope: Envelope, now: float, user: str | None = None) -> None:
         """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`."""
-        source, agent, ts, samples, tables, final, parts, _, _ = envelope
+        source, agent, ts, samples, tables, final, parts, _, _, cut = envelope
         at = now if ts is None or ts > now else ts
-        self._now, self._agent, self._sender = now, agent, (user, agent, source)
+        own = self.own
+        own.now, own.sender, self._agent = now, (user, agent, source), agent
         self._room.agent = agent
-        for table in shortcuts.tables(self._routes.table_ways, tables, source, at, self._folded) if tables else ():
+        if cut is not None:
+            if self._room.is_wide(len(cut.values)):
+                shortcuts.fold_known(cut.places, cut.values, source, at, self._folded)
+            else:
+                _, _, _, samples, tables, *_ = of_document(orjson.loads(cut.body))
+        for table in shortcuts.tables(self._table_ways, tables, source, at, self._folded) if tables else ():
             try:
                 self._table(table, source, at, now)
             except RejectedError as error:
-                self._rejections.add(error, table, _row_count(table))
-        for sample in shortcuts.samples(self._routes.ways, samples, source, at, self._folded) if samples else ():
+                self._rejections.add(error, table, refusals.count_rows(table))
+        for sample in shortcuts.samples(self._ways, samples, source, at, self._folded) if samples else ():
             try:
                 self._sample(sample, source, at, now)
             except RejectedError as error:
@@ -88,48 +101,15 @@ class Fold:
         if self._rejections.counts:
             self._reject(agent, now)
         for part in parts:
+            own.sender = user, part.agent, part.source
             self._part(part, at, now)
         if final:
             self.leave((source,))
 
     def _principal(self) -> Principal:
-        """Give who published the envelope; an agent without a name is told by its source, such as its host."""
-        user, agent, source = self._sender
+        """Return the envelope's publisher; an agent without a name is known by its source, such as its host."""
+        user, agent, source = self.own.sender
         return Principal(user or "", source if agent == UNKNOWN_AGENT else agent)
-
-    # -- busmon's own ---------------------------------------------------------------------------------------------
-
-    def count(self, name: str, labelvalues: tuple[str, ...] = (), amount: float = 1) -> None:
-        """Increment a counter that busmon measures."""
-        with suppress(RejectedError):
-            column, cell = self._own(name, labelvalues)
-            column.increments[cell] += amount
-
-    def observe(self, name: str, labelvalues: tuple[str, ...], values: Sequence[float]) -> None:
-        """Observe values in a histogram that busmon measures."""
-        group = self._routes.own(name)
-        with suppress(RejectedError):
-            _observe(group, self._own(name, labelvalues)[1], values)
-
-    def set(self, name: str, labelvalues: tuple[str, ...], value: float, at: float) -> None:
-        """Set a gauge of busmon's own, which no source holds; nothing is set where there is no place for it."""
-        with suppress(RejectedError):
-            column, cell = self._own(name, labelvalues)
-            column.shares.set(cell, NOBODY, value, at)
-
-    def _own(self, name: str, labelvalues: tuple[str, ...]) -> tuple[Column, int]:
-        group = self._routes.own(name)
-        return group.column, group.cells[self._admission.admit(group, labelvalues, OWN_AGENT, self._now)]
-
-    # -- presence -------------------------------------------------------------------------------------------------
-
-    def attend(self, source: str, agent: str, now: float) -> None:
-        """Count a source that was heard among its agent's instances, unless these say themselves how many they are."""
-        if agent == UNKNOWN_AGENT or not self._derives_agents():
-            return
-        with suppress(RejectedError):
-            column, cell = self._own(ACTIVE_AGENTS, (agent,))
-            column.shares.derive(cell, source, 1.0, now)
 
     def leave(self, sources: Collection[str]) -> None:
         """Take these sources' gauges out: they have stopped."""
@@ -144,9 +124,9 @@ class Fold:
         Raises:
             OSError: the disk can't take one's family; what is counted stays so, and the rest waits.
         """
-        self._now = now
+        self.own.now = now
         for type_, amount in [*self._folded.items()]:
-            self.count("busmon_samples_folded_total", (type_,), amount)
+            self.own.count("busmon_samples_folded_total", (type_,), amount)
             del self._folded[type_]
         counted: dict[str, Counter[Any]] = {
             "busmon_samples_rejected_total": self.rejected.counts,
@@ -155,7 +135,7 @@ class Fold:
         }
         for name, counter in counted.items():
             for labelvalues, amount in [*counter.items()]:
-                self.count(name, labelvalues, amount)
+                self.own.count(name, labelvalues, amount)
                 del counter[labelvalues]
         self._forget_counts()
 
@@ -163,72 +143,65 @@ class Fold:
         """Undo the open batch, and the series that it made."""
         if sum(column.rollback() for column in self._columns.values()):
             self._admission.rollback(self.groups)
+            self.texts.clear()
         self.streams.rollback()
+        self.celery.rollback()
         self.rejected.rollback()
         self._forget_counts()
 
+    def move(self, seconds: float, now: float) -> None:
+        """Move the times of totals and of Celery's tasks by the seconds of a step of the wall clock forwards."""
+        self.streams.move(seconds, now)
+        self.celery.move(seconds, now)
+
     def rewind(self, now: float) -> bool:
-        """Let nothing be later than now: the clock was set back. Whether anything was."""
+        """Let nothing be later than now: the clock was set back. Return whether anything was."""
         stamps = {cell for group in self.own_stamps() for cell in group.cells.values()}
         changed = [column.rewind(now, stamps) for column in self._columns.values()]
         self.exemplars.rewind(now)
-        return self.streams.move(0.0, now) or any(changed)
+        return any([self.streams.move(0.0, now), self.celery.move(0.0, now), *changed])
 
-    def own_stamps(self) -> list[Group]:
+    def own_stamps(self) -> list[SeriesGroup]:
         """Return busmon's own gauges whose values are times."""
         return [group for name, group in self.groups.items() if group.family.internal and name.endswith(_STAMP_SUFFIX)]
 
     # -- series ---------------------------------------------------------------------------------------------------
 
     def restore(self, family: Family, labelvalues: tuple[str, ...], cell: int, key_bytes: int) -> None:
-        """Take over a series that stands in a value file from this cell on, whose key has so many bytes."""
+        """Take over a series that a value file has from this cell on; its key has `key_bytes` bytes."""
         self._routes.group(family).adopt(labelvalues, cell, key_bytes)
-
-    def expose_at_zero(self, family: Family) -> None:
-        """Make the series of a family whose label values are all known, so that their first increase is seen.
-
-        Not of one that was written with other labels, or can't be written as another occupies its name.
-        """
-        with suppress(AdoptionError):
-            for labelvalues in family.bounded_series():
-                group = self._routes.group(family)
-                if (group.family.type, group.family.labelnames) == (family.type, family.labelnames):
-                    with suppress(RejectedError):
-                        self._admission.admit(group, labelvalues, OWN_AGENT, self._now)
 
     def reroute(self) -> None:
         """Resolve names again: the families have changed."""
         self._routes.forget()
+        self.texts.clear()
         self._admission.forget()
 
     def limit(self, budgets: Budgets) -> None:
-        """Go by other budgets from here on."""
+        """Apply other budgets from here on."""
         self._routes.limit(budgets)
+        self.texts.clear()
         self._admission.limit(budgets)
 
     @property
-    def groups(self) -> Mapping[str, Group]:
-        """This shard's series, by family."""
+    def groups(self) -> Mapping[str, SeriesGroup]:
+        """The shard's series, by family."""
         return self._routes.groups
-
-    def series(self) -> dict[str, int]:
-        """How many series each family has in this shard."""
-        return {name: len(group.cells) for name, group in self._routes.groups.items()}
 
     # -- tables ---------------------------------------------------------------------------------------------------
 
     def _table(self, table: Any, source: str, at: float, now: float) -> None:
         if type(table) is not dict:
-            raise RejectedError("invalid_table", _NO_TABLE)
+            raise RejectedError(SampleReason.INVALID_TABLE, _NO_TABLE)
         if type(rows := table.get("rows", False)) is not list:
             if rows is not None:
-                raise RejectedError("invalid_table", _NO_TABLE)
+                raise RejectedError(SampleReason.INVALID_TABLE, _NO_TABLE)
             rows, table = [], {**table, "rows": []}  # as Go writes a list that nobody made
         labels = table.get("labels")
         if type(labels) is not list:
-            labels = _stated_labels(label_names, labels)
+            labels = _read_labels(label_names, labels)
         if (ts := table.get("ts")) is not None:
-            at = stated_time(ts, at, now)
+            at = read_time(ts, at, now)
         route = self._routes.find(table, tuple(labels), of_table)
         others = rows
         if route.is_usual:
@@ -236,7 +209,7 @@ class Fold:
             others = shortcut(route.group, rows, source, at)
             self._folded[route.type] += len(rows) - len(others)
             way = labels, shortcut, route.group, route.type
-            _note(self._routes.table_ways, table["name"], way)
+            self._routes.table_ways.keep(table["name"], way)
         for start in range(0, len(others), refusals.CHUNK_ROWS):
             chunk = others[start : start + refusals.CHUNK_ROWS]
             for row in self._refuse(route, table, chunk, source, at) if route.is_usual else chunk:
@@ -248,11 +221,11 @@ class Fold:
     def _refuse(self, route: Route, table: Mapping[str, Any], rows: list[Any], source: str, at: float) -> list[Any]:
         """Refuse rows for what is known of all of them, count those of full labels, and return the other rows."""
         group, refused = route.group, refusals.Refusals(table, self._rejections)
-        rows = [*refusals.invalid(group.family, rows, refused)]
+        rows = [*refusals.refuse_invalid(group.family, rows, refused)]
         if route.type == GAUGE and self._room.is_spent(source):
-            rows = refusals.crowded(group, rows, source, refused)
-        if rows and (labels := self._admission.labels_of(group.family, self._now)):
-            over, rows = refusals.overflowing(group, rows, labels, refused)
+            rows = refusals.refuse_crowded(group, rows, source, refused)
+        if rows and (labels := self._admission.labels_of(group.family, self.own.now)):
+            over, rows = refusals.refuse_overflowing(group, rows, labels, refused)
             for label, amount in refused.overflow.items():
                 self._admission.counted[LABEL_OVERFLOW][group.family.name, label, self._agent] += amount
             left = shortcuts.of_rows(group)(group, over, source, at)
@@ -270,13 +243,13 @@ class Fold:
 
     def _sample(self, sample: Any, source: str, at: float, now: float) -> None:
         if type(sample) is not dict:
-            raise RejectedError("invalid_sample", "a sample is an object")
+            raise RejectedError(SampleReason.INVALID_SAMPLE, "a sample is an object")
         labels = sample.get("labels")
         if type(labels) is not dict:
-            labels = _stated_labels(labels_of, labels)
+            labels = _read_labels(labels_of, labels)
         value = value_of(sample)
         if (ts := sample.get("ts")) is not None:
-            at = stated_time(ts, at, now)
+            at = read_time(ts, at, now)
         if (trace_id := word(sample.get("trace_id"))) is not None:
             check_trace_id(trace_id)
         route = self._routes.find(sample, tuple(labels), of_sample)
@@ -290,23 +263,23 @@ class Fold:
         if route.is_usual and route.type != SUMMARY:
             group = route.group
             way = group.cells, group.column, route.type, group.family.buckets, group.sum
-            _note(self._routes.ways, (name, *labels), way)
+            self._routes.ways.keep((name, *labels), way)
 
     def _value(self, route: Route, labelvalues: tuple[Any, ...], value: Any, source: str, at: float) -> tuple[str, ...]:
         """Fold one value, and return the label values of its series."""
         group, type_ = route.group, route.type
-        change = checked(group.family, value)
+        change = check_value(group.family, value)
         labelvalues, cell = self._cell(route, labelvalues)
         if type_ == COUNTER:
             group.column.increments[cell] += change
         elif type_ != GAUGE:
-            _observe(group, cell, change)
+            observing.observe(group, cell, change)
             if type_ == SUMMARY and type(change) is list:
-                left_out = self.sketches.observe(group, labelvalues, change, self._now)
+                left_out = self.sketches.observe(group, labelvalues, change, self.own.now)
                 if left_out:
                     self._admission.counted[SERIES_OVERFLOW][group.family.name, self._agent] += left_out
         elif route.accumulates:
-            _add(group.column, cell, change, at)
+            observing.add(group.column, cell, change, at)
         else:
             group.column.shares.set(cell, NOBODY if group.family.outlives_source else source, change, at)
         self._folded[type_] += 1
@@ -317,13 +290,13 @@ class Fold:
         group = route.group
         if route.order is not None:
             if len(labelvalues) != route.width:
-                raise RejectedError("label_mismatch", "the number of label values is not that of the labels")
+                raise RejectedError(SampleReason.LABEL_MISMATCH, "the number of label values is not that of the labels")
             labelvalues = tuple([labelvalues[i] for i in route.order])
         try:
             cell = group.cells[labelvalues]
         except (KeyError, TypeError):
             labelvalues = label_texts(group.family.labelnames, labelvalues)
-            labelvalues = self._admission.admit(group, labelvalues, self._agent, self._now)
+            labelvalues = self._admission.admit(group, labelvalues, self._agent, self.own.now)
             cell = group.cells[labelvalues]
         for label in route.forbidden:
             self._left_out[label, self._agent] += 1
@@ -334,18 +307,20 @@ class Fold:
     def _part(self, part: Part, at: float, now: float) -> None:
         self._agent = self._room.agent = part.agent
         self._points.begin(part)
-        for point in part.points:
+        for point in chain(part.points, *(self.celery.take(event, now) for event in part.events)):
             try:
                 self._point(point, part, at, now)
             except RejectedError as error:
                 self._rejections.add(error, point)
+        if part.events:
+            self.withdraw(self.celery.take_gone(), part)
         if part.rejections is not None:
             self.rejected.take(part.agent, part.rejections, now)
         if self._rejections.counts:
             self._reject(part.agent, now)
 
     def _point(self, point: Point, part: Part, at: float, now: float) -> None:
-        stated, at = self._points.stated(point, part), point_time(point, at, now)
+        stated, at = self._points.translate(point, part), point_time(point, at, now)
         labels, value = stated["labels"], point.value
         total = None
         if point.is_total or (point.type is None and stated["type"] == COUNTER):
@@ -361,23 +336,31 @@ class Fold:
 
     def _reading(self, route: Route, labelvalues: tuple[str, ...], point: Point, source: str, at: float) -> None:
         """Set or move a gauge; of several readings of one time the last in the body counts."""
-        group, value = route.group, checked(route.group.family, point.value)
+        group, value = route.group, check_value(route.group.family, point.value)
         _, cell = self._cell(route, labelvalues)
         change_share = group.column.shares.move if point.op == MOVE else group.column.shares.replace
         change_share(cell, NOBODY if group.family.outlives_source else source, value, at)
         self._folded[GAUGE] += 1
 
+    def read(self, part: Part, now: float) -> None:
+        """Fold what busmon itself has found out of a source."""
+        self.own.now, self.own.sender = now, (None, part.agent, part.source)
+        self._part(part, now, now)
+
+    def withdraw(self, series: Iterable[Gone], part: Part) -> None:
+        """Take gauges that nobody says any longer out of the scrape."""
+        self._points.begin(part)
+        for name, labels in series:
+            stated = self._points.translate(Point(name, name, GAUGE, 0.0, labels), part)
+            if group := self.groups.get(stated["name"]):
+                cell = group.cells.get(tuple(stated["labels"].get(label, "") for label in group.family.labelnames))
+                if cell is not None:
+                    group.column.shares.remove(cell, NOBODY)
+
     def _reject(self, agent: str, now: float) -> None:
         """Count what the fold has rejected of one source since the last call."""
         self.rejected.take(agent, self._rejections, now)
         self._rejections.clear()
-
-    def _derives_agents(self) -> bool:
-        """Whether live agents are counted by type; not where a catalogue has that metric in another form."""
-        with suppress(LookupError, AdoptionError):
-            group = self._routes.own(ACTIVE_AGENTS)
-            return group.column.name == "gauge_sum" and len(group.family.labelnames) == 1
-        return False
 
     def _forget_counts(self) -> None:
         self._folded.clear()
@@ -388,7 +371,7 @@ class Fold:
             counter.clear()
 
 
-def _stated_labels(read: Callable[[Any], Any], labels: Any) -> Any:
+def _read_labels(read: Callable[[Any], Any], labels: Any) -> Any:
     """Return labels that aren't of their usual type.
 
     Raises:
@@ -397,61 +380,4 @@ def _stated_labels(read: Callable[[Any], Any], labels: Any) -> Any:
     try:
         return read(labels)
     except ValueError as error:
-        raise RejectedError("invalid_label", str(error)) from None
-
-
-def _note(ways: dict[Any, Any], statement: Any, way: Any) -> None:
-    if len(ways) >= _MAX_WAYS:
-        ways.clear()
-    ways[statement] = way
-
-
-def _row_count(table: Any) -> int:
-    """How many samples a rejected table has; at least the one that it itself is."""
-    rows = table.get("rows") if type(table) is dict else None
-    return max(1, len(rows)) if type(rows) is list else 1
-
-
-def _observe(group: Group, cell: int, change: Sequence[float] | dict[str, Any] | Observed) -> None:
-    increments = group.column.increments
-    if type(change) is Observed:
-        _observe_counted(group, cell, change)
-        return
-    if type(change) is dict:
-        for bound, count in change["buckets"].items():
-            increments[cell + bisect_left(group.family.buckets, float(bound))] += count
-        increments[cell + group.sum] += change["sum"]
-        return
-    values: Sequence[float] = change  # type: ignore[assignment]
-    increments[cell + group.sum] += sum(values)
-    if group.family.type != HISTOGRAM:
-        increments[cell] += len(values)
-    elif len(values) <= _FEW_VALUES:
-        for value in values:
-            increments[cell + bisect_left(group.family.buckets, value)] += 1
-    else:
-        _observe_many(group, cell, values)
-
-
-def _observe_counted(group: Group, cell: int, observed: Observed) -> None:
-    increments, above = group.column.increments, observed.count
-    increments[cell + group.sum] += observed.sum
-    if group.family.type == HISTOGRAM:
-        for bound, count in observed.buckets.items():
-            increments[cell + bisect_left(group.family.buckets, bound)] += count
-            above -= count
-    increments[cell + group.infinity] += above
-
-
-def _observe_many(group: Group, cell: int, values: Sequence[float]) -> None:
-    """One search for each bound instead of one for each value, for the latencies of a whole batch."""
-    ordered = sorted(values)
-    ends = [0, *(bisect_right(ordered, bound) for bound in group.family.buckets), len(ordered)]
-    for offset, (start, end) in enumerate(pairwise(ends)):
-        if end > start:
-            group.column.increments[cell + offset] += end - start
-
-
-def _add(column: Column, cell: int, change: float, at: float) -> None:
-    column.increments[cell] += change
-    column.times[cell] = max(at, column.times.get(cell, 0.0))
+        raise RejectedError(SampleReason.INVALID_LABEL, str(error)) from None

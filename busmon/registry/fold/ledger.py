@@ -1,4 +1,4 @@
-"""Which envelopes a shard has counted: asked for every one of them, bounded in memory, changed only by a commit.
+"""The ledger of a shard's counted envelopes: asked for each of them, bounded in memory, changed only by a commit.
 
 An id `<source>:<sequence>` is known by its source's highest sequence and the gaps below it; any other id by its
 digest, with its source's, in a ring. A source belongs to the user that opened it. When there are too many sources,
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
 from itertools import repeat
+from struct import Struct
 from typing import Any, NamedTuple
 
 from busmon.bare import bare
@@ -23,11 +24,14 @@ MAX_GAPS = 64
 MAX_SOURCES = 100_000
 FORGET_AFTER_SECONDS = 24 * 3600.0
 
+_NO_DIGEST = blake2b(digest_size=8)
+_unpack_digest = Struct(">Q").unpack
+
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class Verdict(Enum):
-    """What the ledger says of an envelope."""
+    """The ledger's verdict on an envelope."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
@@ -40,14 +44,14 @@ class Verdict(Enum):
 
 
 class Gap(NamedTuple):
-    """Sequences not seen, both ends included."""
+    """A range of sequences that were not seen, both ends included."""
 
     first: int
     last: int
 
 
-class Seen(NamedTuple):
-    """What is known of one source.
+class SourceRecord(NamedTuple):
+    """The record of one source.
 
     Attributes:
         high: the highest sequence counted, 0 when none was.
@@ -68,9 +72,9 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What one batch adds: the sources it heard, and the digests of other ids with the times of their arrival."""
+    """The changes of one batch: the sources that it heard, and the digests of other ids with their times of arrival."""
 
-    sources: dict[str, Seen]
+    sources: dict[str, SourceRecord]
     digests: dict[int, float]
 
 
@@ -90,7 +94,7 @@ class Ledger:
         self.checks_users = checks_users
         self.evicted: Counter[str] = Counter()
         self._accounts = Accounts()
-        self.sources: dict[str, Seen] = {}
+        self.sources: dict[str, SourceRecord] = {}
         self.ring: OrderedDict[int, float] = OrderedDict()
         self.open = Changes({}, {})
 
@@ -104,17 +108,29 @@ class Ledger:
     ) -> list[Verdict]:
         """Judge envelopes in their order and, but for duplicates and foreign ones, take note of them in the open batch.
 
-        Most are the next of their source.
+        Most are the next of their source, or have an id that isn't a sequence.
         """
         opened, known, new, is_free = self.open.sources, self.sources, Verdict.NEW, not self.checks_users
+        ring, digests = self.ring, self.open.digests
         verdicts = []
         for source, message_id, user, agent in zip(sources, message_ids, users, agents, strict=False):
-            if seen := opened.get(source) or known.get(source):
+            seen = opened.get(source) or known.get(source)
+            if seen and message_id:
                 high, floor, gaps, _, owner, opener = seen
-                if message_id == f"{source}:{high + 1}" and (user == owner or not owner or is_free):
-                    opened[source] = bare(Seen, (high + 1, floor, gaps, now, owner, opener))
-                    verdicts.append(new)
-                    continue
+                if user == owner or not owner or is_free:
+                    if not message_id.startswith(source):
+                        digest = _digest(source, message_id)
+                        if digest in ring or digest in digests:
+                            verdicts.append(Verdict.DUPLICATE)
+                            continue
+                        digests[digest] = now
+                        opened[source] = bare(SourceRecord, (high, floor, gaps, now, owner, opener))
+                        verdicts.append(new)
+                        continue
+                    if message_id == f"{source}:{high + 1}":
+                        opened[source] = bare(SourceRecord, (high + 1, floor, gaps, now, owner, opener))
+                        verdicts.append(new)
+                        continue
             verdicts.append(self._judge(source, message_id, now, user, agent))
         return verdicts
 
@@ -129,13 +145,13 @@ class Ledger:
         seen = self._find(source)
         return seen is not None and self.checks_users and bool(seen.user) and seen.user != user
 
-    def _find(self, source: str) -> Seen | None:
+    def _find(self, source: str) -> SourceRecord | None:
         return self.open.sources.get(source) or self.sources.get(source)
 
     def _judge(self, source: str, message_id: str | None, now: float, user: str | None, agent: str) -> Verdict:
         if self.is_foreign(source, user):
             return Verdict.FOREIGN
-        seen = self._find(source) or Seen(user=user or "", agent=agent)
+        seen = self._find(source) or SourceRecord(user=user or "", agent=agent)
         if not message_id:  # some clients send an empty one where they have none
             self.open.sources[source] = seen._replace(heard_at=now)
             return Verdict.UNIDENTIFIED
@@ -149,24 +165,24 @@ class Ledger:
 
     def hear(self, source: str, now: float, user: str | None = None, agent: str = "") -> None:
         """Take note that a source lives, by whatever it sent."""
-        seen = self._find(source) or Seen(user=user or "", agent=agent)
+        seen = self._find(source) or SourceRecord(user=user or "", agent=agent)
         self.open.sources[source] = seen._replace(heard_at=now)
 
     def knows(self, source: str) -> bool:
         """Return whether the source is remembered; one that was evicted isn't."""
         return self._find(source) is not None
 
-    def heard_at(self, source: str) -> float:
-        """When the source was last heard, in the open batch or before; 0 for one that isn't known."""
+    def find_heard_at(self, source: str) -> float:
+        """Return when the source was last heard, in the open batch or before; 0 for one that isn't known."""
         seen = self._find(source)
         return seen.heard_at if seen else 0.0
 
     def ring_span(self, now: float) -> float:
-        """How old the oldest id in the ring is, in seconds: a resend of another id within that time is known."""
+        """Return how old the oldest id in the ring is, in seconds: a resend of another id within that time is known."""
         return max(0.0, now - next(iter(self.ring.values()), now))
 
     def commit(self) -> None:
-        """What the open batch admitted is counted for good."""
+        """Count for good what the open batch admitted."""
         hear = self._accounts.hear
         for source, seen in self.open.sources.items():
             hear(source, seen.user, seen.agent, seen.heard_at)
@@ -202,18 +218,18 @@ class Ledger:
         return is_changed
 
     def rollback(self) -> None:
-        """The open batch never happened."""
+        """Forget the open batch."""
         self.open = Changes({}, {})
 
     def forget(self, before: float) -> list[str]:
-        """Drop the sources silent since `before`, and name them."""
+        """Drop the sources silent since `before`, and return their names."""
         silent = [*self._accounts.take_silent(lambda source: self.sources[source].heard_at, before)]
         for source in silent:
             del self.sources[source]
         return silent
 
     def dump(self, changes: Changes | None = None) -> dict[str, Any]:
-        """Give the open changes, or all, as JSON-ready values for the journal, in their order."""
+        """Return the open changes, or all, as JSON-ready values for the journal, in their order."""
         if changes is not None:
             return {"sources": changes.sources, "digests": list(changes.digests.items())}
         sources = {source: self.sources[source] for source in self._accounts.in_order()}
@@ -223,19 +239,26 @@ class Ledger:
         """Take over what `dump` made, on top of what is known."""
         self._accounts.load(dumped.get("accounts", ()))
         self.open = Changes(
-            {source: _seen(*fields) for source, fields in dumped["sources"].items()},
+            {source: _read_record(*fields) for source, fields in dumped["sources"].items()},
             dict(dumped["digests"]),
         )
         self.evicted.clear()  # each record counts what the record before it evicted
         self.commit()
 
-    def _admit_digest(self, source: str, seen: Seen, message_id: str, now: float) -> Verdict:
-        digest = int.from_bytes(blake2b(f"{source}\0{message_id}".encode(), digest_size=8).digest())
+    def _admit_digest(self, source: str, seen: SourceRecord, message_id: str, now: float) -> Verdict:
+        digest = _digest(source, message_id)
         if digest in self.ring or digest in self.open.digests:
             return Verdict.DUPLICATE
         self.open.digests[digest] = now
         self.open.sources[source] = seen._replace(heard_at=now)
         return Verdict.NEW
+
+
+def _digest(source: str, message_id: str) -> int:
+    state = _NO_DIGEST.copy()  # half the cost of a new one
+    state.update(f"{source}\0{message_id}".encode())
+    digest: int = _unpack_digest(state.digest())[0]
+    return digest
 
 
 def _sequence(source: str, message_id: str) -> int | None:
@@ -245,7 +268,7 @@ def _sequence(source: str, message_id: str) -> int | None:
     return None
 
 
-def _place(seen: Seen, sequence: int) -> tuple[Verdict, Seen]:
+def _place(seen: SourceRecord, sequence: int) -> tuple[Verdict, SourceRecord]:
     """Judge a sequence that isn't the next one, and what the source has been seen to send with it."""
     if not seen.high:
         if sequence == 1:
@@ -254,16 +277,16 @@ def _place(seen: Seen, sequence: int) -> tuple[Verdict, Seen]:
         return Verdict.UNVERIFIABLE, seen._replace(high=sequence, gaps=(Gap(1, sequence - 1),))
     if sequence > seen.high:
         gaps = (*seen.gaps, Gap(seen.high + 1, sequence - 1)) if sequence > seen.high + 1 else seen.gaps
-        return Verdict.NEW, _bounded(seen._replace(high=sequence, gaps=gaps))
+        return Verdict.NEW, _merge_oldest_gaps(seen._replace(high=sequence, gaps=gaps))
     if sequence <= seen.floor:
         return Verdict.UNVERIFIABLE, seen
     for gap in seen.gaps:
         if gap.first <= sequence <= gap.last:
-            return Verdict.NEW, _bounded(seen._replace(gaps=tuple(_filled(seen.gaps, sequence))))
+            return Verdict.NEW, _merge_oldest_gaps(seen._replace(gaps=tuple(_fill_gap(seen.gaps, sequence))))
     return Verdict.DUPLICATE, seen
 
 
-def _filled(gaps: Iterable[Gap], sequence: int) -> Iterable[Gap]:
+def _fill_gap(gaps: Iterable[Gap], sequence: int) -> Iterable[Gap]:
     for gap in gaps:
         if not gap.first <= sequence <= gap.last:
             yield gap
@@ -274,13 +297,13 @@ def _filled(gaps: Iterable[Gap], sequence: int) -> Iterable[Gap]:
             yield Gap(sequence + 1, gap.last)
 
 
-def _bounded(seen: Seen) -> Seen:
-    """Give up telling the oldest gaps apart when there are too many."""
+def _merge_oldest_gaps(seen: SourceRecord) -> SourceRecord:
+    """Merge the oldest gaps when there are too many: ids in them count as known."""
     if len(seen.gaps) <= MAX_GAPS:
         return seen
     return seen._replace(gaps=seen.gaps[-MAX_GAPS:], floor=seen.gaps[-MAX_GAPS - 1].last)
 
 
-def _seen(high: int, floor: int, gaps: Iterable[tuple[int, int]], heard_at: float, *opener: str) -> Seen:
-    """One source's fields as the journal has them; an earlier version noted no user and no agent."""
-    return Seen(high, floor, tuple(Gap(*gap) for gap in gaps), heard_at, *opener)
+def _read_record(high: int, floor: int, gaps: Iterable[tuple[int, int]], heard_at: float, *opener: str) -> SourceRecord:
+    """Read one source's fields from the journal; an earlier version noted no user and no agent."""
+    return SourceRecord(high, floor, tuple(Gap(*gap) for gap in gaps), heard_at, *opener)

@@ -1,4 +1,4 @@
-"""Points of other formats on their way to a family: which one, and with which labels.
+"""Points of other formats: the family and the labels of each.
 
 A mapping rule of the catalogue decides, by the name that the producer has; without one, the format's own way of naming.
 A family that is known takes the labels that it has, from the point and then from what its part says of its source;
@@ -11,11 +11,12 @@ from typing import Any
 
 from busmon.catalogue.family import GAUGE, HISTOGRAM, SUMMARY, Family
 from busmon.catalogue.mapping import label_name
-from busmon.catalogue.naming import MAX_NAME_CHARACTERS, exported_metric
+from busmon.catalogue.naming import MAX_NAME_CHARACTERS, export_name
 from busmon.errors import RejectedError
-from busmon.registry.admission.checks import event_time
+from busmon.reasons import SampleReason
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.routes import Candidate
+from busmon.sample_checks import event_time
 from busmon.wire.arrival import MAX_METRIC_CHARACTERS
 from busmon.wire.envelope import ADD, MOVE, SET, SIGNED, Observed, Part, Point
 from busmon.wire.json_v1 import UNKNOWN_AGENT
@@ -26,7 +27,7 @@ _LONG_LABEL = f"a label's name has at most {MAX_NAME_CHARACTERS} characters"
 
 
 class Points:
-    """What points say in the words of the fleet's families."""
+    """The translation of points to samples of the fleet's families."""
 
     def __init__(self, families: Families) -> None:
         self._families = families
@@ -34,27 +35,27 @@ class Points:
         self._named: dict[str, str] = {}
 
     def begin(self, part: Part) -> None:
-        """The points that follow are this part's: what it says of its source is looked at once, not for each."""
+        """Begin a part: what the part says of its source is looked at once, not for each point."""
         self._context = {AGENT_LABEL: part.agent, **part.context}
         self._named = {
             label_name(label): value for label, value in self._context.items() if len(label) <= MAX_NAME_CHARACTERS
         }
 
-    def stated(self, point: Point, part: Part) -> dict[str, Any]:
-        """Name, type, op and labels, as a sample of the wire format states them.
+    def translate(self, point: Point, part: Part) -> dict[str, Any]:
+        """Return the name, type, op and labels, as a sample of the wire format states them.
 
         Raises:
             RejectedError: `invalid_name` or `invalid_label`: one is too long to be remembered.
         """
         if len(point.name) > MAX_METRIC_CHARACTERS:
-            raise RejectedError("invalid_name", _LONG_NAME)
+            raise RejectedError(SampleReason.INVALID_NAME, _LONG_NAME)
         if any(len(label) > MAX_NAME_CHARACTERS for label in point.labels):
-            raise RejectedError("invalid_label", _LONG_LABEL)
-        name, labels = point.family, _named(point.labels)
+            raise RejectedError(SampleReason.INVALID_LABEL, _LONG_LABEL)
+        name, labels = point.family, _rename_labels(point.labels)
         if (rule := self._families.mappings.find(point.name)) is not None:
             said = ChainMap(dict(point.labels), self._context)
-            name, labels = rule.applied(point.name, said, labels)
-        name = exported_metric(name)
+            name, labels = rule.apply(point.name, said, labels)
+        name = export_name(name)
         family = self._families.get(name)
         if family is not None:
             return _of_family(point, family, labels, self._named)
@@ -65,12 +66,12 @@ class Points:
 
 
 def of_point(stated: Mapping[str, Any]) -> Iterator[Candidate]:
-    """A point's label values and value."""
+    """Yield a point's label values and value."""
     yield tuple(stated["labels"].values()), stated["value"]
 
 
 def point_time(point: Point, at: float, now: float) -> float:
-    """When a point was measured; its envelope's time if it doesn't say, and now if it says it will be.
+    """Return when a point was measured; its envelope's time if it doesn't say, and now if it says it will be.
 
     Raises:
         RejectedError: `invalid_timestamp`.
@@ -78,7 +79,7 @@ def point_time(point: Point, at: float, now: float) -> float:
     return at if point.at is None else event_time(point.at, now)
 
 
-def _named(said: Mapping[str, str]) -> dict[str, str]:
+def _rename_labels(said: Mapping[str, str]) -> dict[str, str]:
     """Rename a producer's labels; values of those that become one are joined by `;`, as OpenTelemetry has it."""
     labels = {label_name(label): value for label, value in said.items()}
     if len(labels) < len(said):
@@ -99,7 +100,7 @@ def _of_family(point: Point, family: Family, labels: Mapping[str, str], named: M
 
 
 def _may_be(type_: str, point: Point) -> bool:
-    """Whether a point can be of a family of this type: observations are a histogram's or a summary's alike."""
+    """Return whether a point can be of a family of this type: observations are a histogram's or a summary's."""
     if point.type in {HISTOGRAM, SUMMARY}:
         return type_ == HISTOGRAM if _has_buckets(point) else type_ in {HISTOGRAM, SUMMARY}
     if point.type is None and point.op is not None:

@@ -11,18 +11,19 @@ from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, Family
 from busmon.errors import RejectedError
+from busmon.reasons import SampleReason
 from busmon.registry.admission.budgets import OTHER
-from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, MISMATCH, NUMBERS, checked
 from busmon.registry.admission.places import Label, no_place
-from busmon.registry.fold.columns import Group
-from busmon.registry.fold.shares import NO_ROOM
-from busmon.registry.numbers import LARGEST
+from busmon.registry.series.columns import SeriesGroup
+from busmon.registry.series.shares import NO_ROOM
+from busmon.sample_checks import MAX_ADOPTED_VALUE_CHARACTERS, MISMATCH, NUMBERS, check_value
+from busmon.wire.floats import LARGEST
 from busmon.wire.rejections import KEPT, Rejections
 
 CHUNK_ROWS = 100
 """Rows that are looked at together: after the first refusal at most so many more take the long way."""
 
-NO_ROW = RejectedError("invalid_row", "a row is a list of label values and a value")
+NO_ROW = RejectedError(SampleReason.INVALID_ROW, "a row is a list of label values and a value")
 
 
 class Refusals:
@@ -35,7 +36,7 @@ class Refusals:
     def __init__(self, table: Mapping[str, Any], rejections: Rejections) -> None:
         self._table = table
         self._rejections = rejections
-        self._rows: dict[tuple[str, str], list[Any]] = {}
+        self._rows: dict[tuple[SampleReason, str], list[Any]] = {}
         self.overflow: Counter[str] = Counter()
 
     def add(self, error: RejectedError, row: Any) -> None:
@@ -55,8 +56,14 @@ class Refusals:
                 self._rejections.add(RejectedError(reason, detail), (self._table, row), amount)
 
 
-def invalid(family: Family, rows: list[Any], refusals: Refusals) -> Iterator[list[Any]]:
-    """Refuse what has the wrong form, whatever places there are, and give the other rows."""
+def count_rows(table: Any) -> int:
+    """Return how many samples a rejected table has; at least the one that it itself is."""
+    rows = table.get("rows") if type(table) is dict else None
+    return max(1, len(rows)) if type(rows) is list else 1
+
+
+def refuse_invalid(family: Family, rows: list[Any], refusals: Refusals) -> Iterator[list[Any]]:
+    """Refuse rows of the wrong form, whatever places there are, and yield the other rows."""
     width, is_single = len(family.labelnames) + 1, family.type in {COUNTER, GAUGE}
     for row in rows:
         if type(row) is not list or not row:
@@ -65,7 +72,7 @@ def invalid(family: Family, rows: list[Any], refusals: Refusals) -> Iterator[lis
             refusals.add(_fault(family, row[-1]), row)
         elif len(row) != width and type(row[-1]) in NUMBERS:
             try:
-                checked(family, row[-1])
+                check_value(family, row[-1])
             except RejectedError as error:
                 refusals.add(error, row)
             else:
@@ -74,8 +81,8 @@ def invalid(family: Family, rows: list[Any], refusals: Refusals) -> Iterator[lis
             yield row
 
 
-def overflowing(
-    group: Group, rows: list[Any], labels: tuple[Label, ...], refusals: Refusals
+def refuse_overflowing(
+    group: SeriesGroup, rows: list[Any], labels: tuple[Label, ...], refusals: Refusals
 ) -> tuple[list[Any], list[Any]]:
     """Take out the rows with a label value that can't have a place, and return them with `other` there, and the rest.
 
@@ -107,7 +114,7 @@ def overflowing(
     return over, others
 
 
-def crowded(group: Group, rows: list[Any], source: str, refusals: Refusals) -> list[Any]:
+def refuse_crowded(group: SeriesGroup, rows: list[Any], source: str, refusals: Refusals) -> list[Any]:
     """Refuse the source's first values of gauges, as there is no room for its shares, and return the other rows."""
     shares, others = group.column.shares, []
     for row in rows:
@@ -138,7 +145,7 @@ def _full(row: list[Any], labels: tuple[Label, ...]) -> tuple[int, ...]:
 
 def _is_number_of(family: Family, value: Any) -> bool:
     try:
-        checked(family, value)
+        check_value(family, value)
     except RejectedError:
         return False
     return type(value) in NUMBERS
@@ -146,7 +153,7 @@ def _is_number_of(family: Family, value: Any) -> bool:
 
 def _fault(family: Family, value: Any) -> RejectedError:
     try:
-        checked(family, value)
+        check_value(family, value)
     except RejectedError as error:
         return error
     raise AssertionError(value)

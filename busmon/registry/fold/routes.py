@@ -6,17 +6,18 @@ thread.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import inf
 from typing import Any, NamedTuple
 
+from busmon.bounded import BoundedCache
 from busmon.catalogue import naming
-from busmon.catalogue.family import GAUGE, HISTOGRAM, TYPES, Family
+from busmon.catalogue.family import GAUGE, TYPES, Family
 from busmon.errors import AdoptionError, RejectedError
+from busmon.reasons import SampleReason
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.admission.checks import MAX_ADOPTED_VALUE_CHARACTERS, bounds, checked, label_texts, value_of
 from busmon.registry.admission.families import Families
-from busmon.registry.fold.columns import Column, Group, column_of
-from busmon.registry.principal import Sender, nobody
+from busmon.registry.admission.principal import Sender, nobody
+from busmon.registry.series.columns import Column, SeriesGroup, column_of
+from busmon.sample_checks import MAX_ADOPTED_VALUE_CHARACTERS, check_value, label_texts, read_buckets, value_of
 from busmon.wire.members import word
 
 
@@ -41,22 +42,22 @@ _OPS = frozenset({None, "set", "add"})
 class Fault(NamedTuple):
     """The reason for which samples of one statement are rejected, and the detail for a person."""
 
-    reason: str
+    reason: SampleReason
     detail: str
 
 
 class Route(NamedTuple):
-    """Where samples of one statement go.
+    """The destination of samples of one statement.
 
     Attributes:
-        order: where each of the family's labels stands in the sample; None when they are the same, in the same order.
+        order: the position in the sample of each label of the family; None when the order is the same.
         width: how many labels the sample has.
         forbidden: those of them that are left out because no family should have them.
         accumulates: a gauge's values are added, not set.
         is_usual: the shortcuts know what to do with it.
     """
 
-    group: Group
+    group: SeriesGroup
     type: str
     order: tuple[int, ...] | None
     width: int
@@ -69,10 +70,10 @@ Way = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
 """What a plain sample needs of its route: cells, column, type, bounds and where the sum stands. A bare tuple, since a
 named one takes twice as long to unpack."""
 
-Shortcut = Callable[[Group, list[Any], str, float], list[Any]]
+Shortcut = Callable[[SeriesGroup, list[Any], str, float], list[Any]]
 """Folds rows that a source said at some time into a family's series, and gives back those that it didn't fold."""
 
-TableWay = tuple[list[str], Shortcut, Group, str]
+TableWay = tuple[list[str], Shortcut, SeriesGroup, str]
 """What a plain table needs of its route: its labels, what folds its rows, into which series, and their type."""
 
 
@@ -89,16 +90,16 @@ class Routes:
         self, families: Families, columns: Mapping[str, Column], budgets: Budgets, sender: Sender = nobody
     ) -> None:
         self._sender = sender
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, SeriesGroup] = {}
         self._forbidden = budgets.forbidden_labels
         self._families = families
         self._columns = columns
-        self.ways: dict[tuple[Any, ...], Way] = {}
-        self.table_ways: dict[str, TableWay] = {}
-        self._routes: dict[tuple[Any, ...], Route | Fault] = {}
+        self.ways: BoundedCache[tuple[Any, ...], Way] = BoundedCache(_MAX_ROUTES)
+        self.table_ways: BoundedCache[str, TableWay] = BoundedCache(_MAX_ROUTES)
+        self._routes: BoundedCache[tuple[Any, ...], Route | Fault] = BoundedCache(_MAX_ROUTES)
 
     def find(self, stated: Mapping[str, Any], labels: tuple[Any, ...], candidates: Candidates) -> Route:
-        """The route of a sample or table.
+        """Return the route of a sample or table.
 
         Args:
             stated: the sample or table itself.
@@ -112,29 +113,27 @@ class Routes:
         if "outlives_source" in stated:
             key = (*key, _flag(stated["outlives_source"]))
         try:
-            route = self._routes.get(key)
+            route = self._routes.entries.get(key)
         except TypeError:
-            raise RejectedError("invalid_sample", "'name', 'type', 'op' and the labels are texts") from None
+            raise RejectedError(SampleReason.INVALID_SAMPLE, "'name', 'type', 'op' and the labels are texts") from None
         if route is None:
-            route = self._found(key, lambda: self._resolved(_statement(key), labels, candidates(stated)))
+            route = self._find_or_resolve(key, lambda: self._resolve(_statement(key), labels, candidates(stated)))
         if isinstance(route, Fault):
             raise RejectedError(*route)
         return route
 
-    def _found(self, key: tuple[Any, ...], resolved: Callable[[], Route | Fault]) -> Route | Fault:
+    def _find_or_resolve(self, key: tuple[Any, ...], resolved: Callable[[], Route | Fault]) -> Route | Fault:
         """Resolve a statement, and keep the outcome; a spent share is its principal's alone."""
         sender = self._sender()
-        route = self._routes.get((key, sender))
+        route = self._routes.entries.get((key, sender))
         if route is None:
             route = resolved()
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            is_share = isinstance(route, Fault) and route.reason == "family_budget"
-            self._routes[(key, sender) if is_share else key] = route
+            is_share = isinstance(route, Fault) and route.reason == SampleReason.FAMILY_BUDGET
+            self._routes.keep((key, sender) if is_share else key, route)
         return route
 
-    def group(self, family: Family) -> Group:
-        """The family's series in this shard; the family is frozen if it wasn't.
+    def group(self, family: Family) -> SeriesGroup:
+        """Return the family's series in this shard; the family is frozen if it wasn't.
 
         Raises:
             AdoptionError: it can't be, since another occupies its name.
@@ -142,11 +141,11 @@ class Routes:
         group = self.groups.get(family.name)
         if group is None:
             family = self._families.freeze(family, self._sender())
-            group = self.groups[family.name] = Group(family, self._columns[column_of(family)])
+            group = self.groups[family.name] = SeriesGroup(family, self._columns[column_of(family)])
         return group
 
-    def own(self, name: str) -> Group:
-        """The series of a family that busmon itself measures."""
+    def own(self, name: str) -> SeriesGroup:
+        """Return the series of a family that busmon itself measures."""
         group = self.groups.get(name)
         if group is None:
             family = self._families.get(name)
@@ -156,7 +155,7 @@ class Routes:
         return group
 
     def limit(self, budgets: Budgets) -> None:
-        """Go by other budgets from here on."""
+        """Apply other budgets from here on."""
         self._forbidden = budgets.forbidden_labels
         self.forget()
 
@@ -167,26 +166,24 @@ class Routes:
         self.ways.clear()
         self.table_ways.clear()
 
-    def _resolved(
-        self, statement: Statement, labels: tuple[Any, ...], candidates: Iterator[Candidate]
-    ) -> Route | Fault:
+    def _resolve(self, statement: Statement, labels: tuple[Any, ...], candidates: Iterator[Candidate]) -> Route | Fault:
         """Resolve a statement to a route, or to the fault for which its samples are rejected."""
-        if fault := _malformed(statement, labels):
+        if fault := _find_malformation(statement, labels):
             raise RejectedError(*fault)  # not kept: it may be as large as a body
-        statement = statement._replace(name=naming.exported_metric(statement.name))
+        statement = statement._replace(name=naming.export_name(statement.name))
         names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
         known = self._families.get(statement.name)
         forbidden = tuple(label for label in names if label in self._forbidden - _labels_of(known))
         kept = [i for i, label in enumerate(names) if label not in forbidden and not self._is_aggregated(known, label)]
         names_kept = tuple(names[i] for i in kept)
         try:
-            kept_candidates = ((_picked(labelvalues, kept), value) for labelvalues, value in candidates)
-            family = known or self._proposed(statement, names_kept, kept_candidates)
+            kept_candidates = ((_pick(labelvalues, kept), value) for labelvalues, value in candidates)
+            family = known or self._propose(statement, names_kept, kept_candidates)
             if fault := _mismatch(family, statement, names_kept):
                 return fault
             group = self.group(family)
         except AdoptionError as error:
-            return Fault(error.reason, error.detail[:_MAX_DETAIL_CHARACTERS])
+            return Fault(SampleReason(error.reason), error.detail[:_MAX_DETAIL_CHARACTERS])
         if fault := _mismatch(group.family, statement, names_kept):
             return fault
         order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
@@ -195,27 +192,27 @@ class Routes:
         return Route(group, group.family.type, order, len(names), forbidden, accumulates, is_usual)
 
     def _is_aggregated(self, family: Family | None, label: str) -> bool:
-        """Whether the catalogue has the label added up over, unless the family was written with it."""
+        """Return whether the catalogue has the label added up over, unless the family was written with it."""
         if family is None or label in family.labelnames:
             return False
-        return label in self._families.stated(family).aggregate_away
+        return label in self._families.restate(family).aggregate_away
 
-    def _proposed(self, statement: Statement, names: tuple[str, ...], candidates: Iterator[Candidate]) -> Family:
+    def _propose(self, statement: Statement, names: tuple[str, ...], candidates: Iterator[Candidate]) -> Family:
         """Propose a family for an unknown metric, by the first of its samples that will be folded."""
         name, type_, op, outlives_source = statement
         if type_ is None:
-            raise AdoptionError("unknown_metric", "no catalogue names the metric, and it states no type")
-        rejected = RejectedError("invalid_value", "it has no row")
+            raise AdoptionError(SampleReason.UNKNOWN_METRIC, "no catalogue names the metric, and it states no type")
+        self._families.require_share(name, self._sender())  # at once, as a body may name thousands of metrics
+        rejected = RejectedError(SampleReason.INVALID_VALUE, "it has no row")
         for labelvalues, value in candidates:
             try:
                 label_texts(names, labelvalues, MAX_ADOPTED_VALUE_CHARACTERS)
-                stated = bounds(value) if type_ == HISTOGRAM else None
-                buckets = None if stated is None else sorted(stated - {inf})
+                buckets = read_buckets(type_, value)
                 merge = "add" if type_ == GAUGE and op == "add" else "latest"
                 family = self._families.propose(
                     name, type_, sorted(names), merge, buckets, outlives_source=outlives_source
                 )
-                checked(family, value)
+                check_value(family, value)
             except RejectedError as error:
                 rejected = error
             else:
@@ -225,7 +222,7 @@ class Routes:
 
 def _flag(outlives_source: Any) -> bool:
     if outlives_source is not None and type(outlives_source) is not bool:
-        raise RejectedError("invalid_outlives_source", "'outlives_source' is true or false")
+        raise RejectedError(SampleReason.INVALID_OUTLIVES_SOURCE, "'outlives_source' is true or false")
     return outlives_source is True
 
 
@@ -235,12 +232,12 @@ def _statement(key: tuple[Any, ...]) -> Statement:
 
 
 def of_sample(sample: Mapping[str, Any]) -> Iterator[Candidate]:
-    """A sample's label values and value."""
+    """Yield a sample's label values and value."""
     yield tuple((sample.get("labels") or {}).values()), value_of(sample)
 
 
 def of_table(table: Mapping[str, Any]) -> Iterator[Candidate]:
-    """The label values and the value of each row of a table."""
+    """Yield the label values and the value of each row of a table."""
     yield from ((row[:-1], row[-1]) for row in table["rows"] if type(row) is list and row)
 
 
@@ -248,19 +245,21 @@ def _labels_of(family: Family | None) -> frozenset[str]:
     return frozenset(family.labelnames) if family else frozenset()
 
 
-def _picked(labelvalues: Sequence[Any], kept: Sequence[int]) -> Sequence[Any]:
-    """The values of the labels that are kept; none where there are too few, which no family's labels match."""
+def _pick(labelvalues: Sequence[Any], kept: Sequence[int]) -> Sequence[Any]:
+    """Return the values of the labels that are kept; none where there are too few, which no family's labels match."""
     return [labelvalues[i] for i in kept] if not kept or kept[-1] < len(labelvalues) else []
 
 
-_INVALID_NAME = Fault("invalid_name", f"the name is a text of at most {naming.MAX_NAME_CHARACTERS} characters")
+_INVALID_NAME = Fault(
+    SampleReason.INVALID_NAME, f"the name is a text of at most {naming.MAX_NAME_CHARACTERS} characters"
+)
 _INVALID_LABEL = Fault(
-    "invalid_label",
+    SampleReason.INVALID_LABEL,
     f"labels are at most {naming.MAX_LABELS} different names of at most {naming.MAX_NAME_CHARACTERS} characters",
 )
 
 
-def _malformed(statement: Statement, labels: tuple[Any, ...]) -> Fault | None:
+def _find_malformation(statement: Statement, labels: tuple[Any, ...]) -> Fault | None:
     name, type_, op, _ = statement
     if type(name) is not str or len(name) > naming.MAX_NAME_CHARACTERS:
         return _INVALID_NAME
@@ -269,8 +268,8 @@ def _malformed(statement: Statement, labels: tuple[Any, ...]) -> Fault | None:
     if len({*labels}) < len(labels) or any(len(label) > naming.MAX_NAME_CHARACTERS for label in labels):
         return _INVALID_LABEL
     if type_ is not None and type_ not in TYPES:
-        return Fault("invalid_type", f"the type is one of {', '.join(TYPES)}")
-    return None if op in _OPS else Fault("invalid_op", "the op is 'set' or 'add'")
+        return Fault(SampleReason.INVALID_TYPE, f"the type is one of {', '.join(TYPES)}")
+    return None if op in _OPS else Fault(SampleReason.INVALID_OP, "the op is 'set' or 'add'")
 
 
 def _mismatch(  # noqa: PLR0911 - a fault each
@@ -278,21 +277,25 @@ def _mismatch(  # noqa: PLR0911 - a fault each
 ) -> Fault | None:
     _, type_, op, outlives_source = statement
     if family.internal:
-        return Fault("reserved_name", "busmon makes this metric itself")
+        return Fault(SampleReason.RESERVED_NAME, "busmon makes this metric itself")
     if type_ is not None and type_ != family.type:
-        return Fault("type_mismatch", f"the metric is a {family.type}, and the sample states {type_}")
+        return Fault(SampleReason.TYPE_MISMATCH, f"the metric is a {family.type}, and the sample states {type_}")
     if family.type != GAUGE and op is not None:
-        return Fault("op_mismatch", f"the metric is a {family.type}, which has no op")
+        return Fault(SampleReason.OP_MISMATCH, f"the metric is a {family.type}, which has no op")
     expected = "add" if family.merge == "add" else "set"
     if family.type == GAUGE and (op or "set") != expected:
-        return Fault("op_mismatch", f"the gauge takes the op {expected!r}, and the sample has {op or 'set'!r}")
+        return Fault(
+            SampleReason.OP_MISMATCH, f"the gauge takes the op {expected!r}, and the sample has {op or 'set'!r}"
+        )
     if outlives_source and not family.outlives_source:
-        return Fault("outlives_source_mismatch", "the metric doesn't outlive its source, and the sample states it")
+        return Fault(
+            SampleReason.OUTLIVES_SOURCE_MISMATCH, "the metric doesn't outlive its source, and the sample states it"
+        )
     if len(names) != len(family.labelnames) or {*names} != {*family.labelnames}:
-        detail = f"expected {_listed(family.labelnames)}; got {_listed(names)}"
-        return Fault("label_mismatch", detail[:_MAX_DETAIL_CHARACTERS])
+        detail = f"expected {_list_labels(family.labelnames)}; got {_list_labels(names)}"
+        return Fault(SampleReason.LABEL_MISMATCH, detail[:_MAX_DETAIL_CHARACTERS])
     return None
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_labels(names: Sequence[str]) -> str:
     return f"the labels {', '.join(sorted(names))}" if names else "no labels"

@@ -7,21 +7,22 @@ all the rest, and gets it back where it isn't folded. Pure but for the open batc
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.errors import RejectedError
-from busmon.registry.fold.columns import Group
+from busmon.registry.fold.known_texts import Place
 from busmon.registry.fold.routes import Shortcut, TableWay, Way
-from busmon.registry.numbers import LARGEST
+from busmon.registry.series.columns import SeriesGroup
+from busmon.wire.floats import LARGEST
 
 _PLAIN_MEMBERS = 3
 """Of a sample that is nothing but `name`, `labels` and `value`, and of a table with `rows`."""
 
 
-def of_rows(group: Group) -> Shortcut:
-    """What folds the rows of this family's tables, their labels in its order, and gives back the others."""
+def of_rows(group: SeriesGroup) -> Shortcut:
+    """Return what folds the rows of this family's tables, their labels in its order, and gives back the others."""
     return _BY_TYPE.get(group.family.type, _none)
 
 
@@ -80,11 +81,29 @@ def samples(
     return others
 
 
-def _none(_group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
+def fold_known(places: Sequence[Place], values: Sequence[float], source: str, at: float, folded: Counter[str]) -> None:
+    """Fold samples whose series and values were found to be usual (`known_texts.py`), and count them."""
+    counters = gauges = histograms = 0
+    for ((type_, changed, bounds, total), cell), value in zip(places, values, strict=True):
+        if type_ == COUNTER:
+            changed[cell] += value
+            counters += 1
+        elif type_ == HISTOGRAM:
+            changed[cell + bisect_left(bounds, value)] += 1
+            changed[cell + total] += value
+            histograms += 1
+        else:
+            changed.set(cell, source, value, at)
+            gauges += 1
+    for type_, count in ((COUNTER, counters), (GAUGE, gauges), (HISTOGRAM, histograms)):
+        folded[type_] += count
+
+
+def _none(_group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> list[Any]:
     return rows
 
 
-def _count(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
+def _count(group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> list[Any]:
     cells, increments, others = group.cells, group.column.increments, []
     for row in rows:
         try:
@@ -103,7 +122,7 @@ def _count(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]
     return others
 
 
-def _set(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
+def _set(group: SeriesGroup, rows: list[Any], source: str, at: float) -> list[Any]:
     cells, set_, others = group.cells, group.column.shares.set, []
     for row in rows:
         try:
@@ -121,7 +140,7 @@ def _set(group: Group, rows: list[Any], source: str, at: float) -> list[Any]:
     return others
 
 
-def _observe(group: Group, rows: list[Any], _source: str, _at: float) -> list[Any]:
+def _observe(group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> list[Any]:
     cells, increments, others = group.cells, group.column.increments, []
     bounds, total = group.family.buckets, group.sum
     for row in rows:

@@ -1,4 +1,4 @@
-"""The summaries' bins of one shard: where each stands in the column of sketches, and what a batch adds to them.
+"""The summaries' bins of one shard: the cell of each in the column of sketches, and the additions of a batch.
 
 A bin of a step has a cell, which later laps of the ring use again; so a series has at most `MAX_BINS` cells for each
 step of the window and one more, however long it lives. Pure; one thread.
@@ -10,22 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from busmon.catalogue.family import Family
-from busmon.registry.entry import entry_bytes
-from busmon.registry.fold.columns import Column, Group
-from busmon.registry.sketch import WINDOW, bin_of
+from busmon.registry.series.columns import Column, SeriesGroup
+from busmon.registry.series.entry import entry_bytes
+from busmon.registry.series.sketch import WINDOW, bin_of
 
 
 class Sketches:
     """The sketches of one shard's summaries."""
 
-    def __init__(self, column: Column, take_bytes: Callable[[Group, int], bool]) -> None:
+    def __init__(self, column: Column, take_bytes: Callable[[SeriesGroup, int], bool]) -> None:
         self._column = column
         self._take_bytes = take_bytes
         self._cells: dict[tuple[str, tuple[str, ...]], dict[tuple[int, str], int]] = {}
         self._now = self._start = 0.0
         self._slot = 0
 
-    def observe(self, group: Group, labelvalues: tuple[str, ...], values: Sequence[float], now: float) -> int:
+    def observe(self, group: SeriesGroup, labelvalues: tuple[str, ...], values: Sequence[float], now: float) -> int:
         """Count values in the step that `now` lies in, in seconds since the epoch.
 
         Returns:
@@ -51,8 +51,8 @@ class Sketches:
             self._count(cell)
         return left_out
 
-    def restore(self, key: bytes, cell: int, groups: Mapping[str, Group]) -> None:
-        """Take over a bin that stands in the file as this cell.
+    def restore(self, key: bytes, cell: int, groups: Mapping[str, SeriesGroup]) -> None:
+        """Take over a bin that the file has as this cell.
 
         Raises:
             ValueError: it is no bin's key.
@@ -75,6 +75,6 @@ class Sketches:
 
 
 def _key(family: Family, labelvalues: tuple[str, ...], place: tuple[int, str]) -> bytes:
-    """The labels in the family's order, so that `restore` has them without knowing the family."""
+    """Return the labels in the family's order, so that `restore` has them without knowing the family."""
     labels = dict(zip(family.labelnames, labelvalues, strict=True))
     return json.dumps([family.name, labels, *place]).encode()

@@ -25,9 +25,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from busmon.bounded import BoundedCache
 from busmon.errors import RejectedError
-from busmon.registry.admission.checks import LARGEST_COUNT, check_total
+from busmon.reasons import SampleReason
 from busmon.registry.fold.points import point_time
+from busmon.sample_checks import LARGEST_COUNT, check_total
 from busmon.wire.envelope import Observed, Point
 from busmon.wire.times import is_time
 
@@ -43,8 +45,8 @@ _MAX_CONFUSED = 100
 _DIGEST_BYTES = 16
 
 
-class Stream(NamedTuple):
-    """What is known of one stream.
+class TotalStream(NamedTuple):
+    """The record of one stream.
 
     Attributes:
         start: when its total was 0, in its producer's seconds since the epoch; 0 where it doesn't say.
@@ -63,7 +65,7 @@ class Total(NamedTuple):
     """A point of a stream, and the stream's key."""
 
     key: str
-    stream: Stream
+    stream: TotalStream
 
 
 class Streams:
@@ -76,14 +78,14 @@ class Streams:
 
     def __init__(self) -> None:
         self.horizon = 0.0
-        self._known: OrderedDict[str, Stream] = OrderedDict()  # the longest unheard first; see `Ledger`
-        self._open: dict[str, Stream] = {}
+        self._known: OrderedDict[str, TotalStream] = OrderedDict()  # the longest unheard first; see `Ledger`
+        self._open: dict[str, TotalStream] = {}
         self._known_size = self._open_size = 0
         self.confused: set[str] = set()
-        self._latest: dict[str, tuple[float, float]] = {}
+        self._latest: BoundedCache[str, tuple[float, float]] = BoundedCache(MAX_STREAMS)
 
     def total(self, source: str, point: Point, now: float, *, is_anonymous: bool = False) -> Total:
-        """A checked point as its stream has it.
+        """Return a checked point as its stream has it.
 
         Args:
             source: the name of the point's source.
@@ -97,51 +99,62 @@ class Streams:
         """
         value = check_total(point.value)
         if isinstance(value, Observed) and len(value.buckets) > MAX_BUCKETS:
-            raise RejectedError("bucket_mismatch", _TOO_MANY_BUCKETS)
+            raise RejectedError(SampleReason.BUCKET_MISMATCH, _TOO_MANY_BUCKETS)
         value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
         start = 0.0 if point.start is None else _start(point.start)
-        stream = Stream(start, point_time(point, now, now), now, value)
+        stream = TotalStream(start, point_time(point, now, now), now, value)
         if not is_anonymous or not start:
             return Total(_key(source, point), stream)
         self._compare_starts(source, point, stream)
         return Total(_key(source, point, start), stream)
 
-    def _compare_starts(self, source: str, point: Point, stream: Stream) -> None:
+    def _compare_starts(self, source: str, point: Point, stream: TotalStream) -> None:
         """Note a source that goes on after another of its name has started: a run that is over says nothing more."""
         key = _key(source, point)
-        start, at = self._latest.get(key, (0.0, 0.0))
+        start, at = self._latest.entries.get(key, (0.0, 0.0))
         if stream.start < start and stream.at > at:
             if len(self.confused) < _MAX_CONFUSED:
                 self.confused.add(source)
         elif stream.start >= start:
-            if len(self._latest) >= MAX_STREAMS:
-                self._latest.clear()
-            self._latest[key] = stream.start, stream.at
+            self._latest.keep(key, (stream.start, stream.at))
 
     def growth(self, total: Total) -> float | Observed:
-        """What the point adds to what its stream has counted.
+        """Return what the point adds to what its stream has counted.
 
         Raises:
             RejectedError: `stale_total`: the stream has a later one; or `stream_budget`: the open batch has as many
                 streams as there is memory for.
         """
         if self._open_size >= MAX_SIZE and total.key not in self._open:
-            raise RejectedError("stream_budget", "the batch has totals of as many streams as memory is meant for")
+            raise RejectedError(
+                SampleReason.STREAM_BUDGET, "the batch has totals of as many streams as memory is meant for"
+            )
         start, at, _, value = total.stream
         known = self._open.get(total.key) or self._known.get(total.key)
         if known is None:
             return _nothing(value) if 0 < start <= self.horizon else value
         if start < known.start or (start == known.start and at <= known.at):
-            raise RejectedError("stale_total", "a total that is as late, or of a later start, is counted already")
+            raise RejectedError(
+                SampleReason.STALE_TOTAL, "a total that is as late, or of a later start, is counted already"
+            )
         return value if start > known.start else _difference(value, known.total)
 
     def advance(self, total: Total) -> None:
-        """The point's growth is in the open batch."""
+        """Take the point's growth into the open batch."""
         self._open_size += _size(total.stream) - _size(self._open.get(total.key))
         self._open[total.key] = total.stream
 
+    def raise_horizon(self, at: float) -> None:
+        """Take streams that began no later than this for streams that may be counted already."""
+        self.horizon = max(self.horizon, at)
+
+    def take_confused(self) -> set[str]:
+        """Return the names that two live sources have, and forget them."""
+        confused, self.confused = self.confused, set()
+        return confused
+
     def commit(self) -> None:
-        """What the open batch advanced is counted for good."""
+        """Count for good what the open batch advanced."""
         for key, stream in self._open.items():
             self._known_size += _size(stream) - _size(self._known.get(key))
             self._known[key] = stream
@@ -166,7 +179,7 @@ class Streams:
         return is_changed
 
     def rollback(self) -> None:
-        """The open batch never happened."""
+        """Forget the open batch."""
         self._open, self._open_size = {}, 0
 
     def forget(self, before: float) -> None:
@@ -180,34 +193,34 @@ class Streams:
             self._let_go(self._known.pop(key))
 
     def dump(self, *, whole: bool) -> dict[str, Any]:
-        """The open changes, or all, as JSON-ready values for the journal."""
+        """Return the open changes, or all, as JSON-ready values for the journal."""
         streams = self._known if whole else self._open
-        return {"horizon": self.horizon, "known": {key: _dumped(stream) for key, stream in streams.items()}}
+        return {"horizon": self.horizon, "known": {key: _dump(stream) for key, stream in streams.items()}}
 
     def load(self, dumped: Mapping[str, Any]) -> None:
         """Take over what `dump` made, on top of what is known."""
-        self.horizon = max(self.horizon, dumped["horizon"])
-        self._open = {key: _loaded(fields) for key, fields in dumped["known"].items()}
+        self.raise_horizon(dumped["horizon"])
+        self._open = {key: _load(fields) for key, fields in dumped["known"].items()}
         self.commit()
 
-    def _let_go(self, stream: Stream) -> None:
+    def _let_go(self, stream: TotalStream) -> None:
         self._known_size -= _size(stream)
-        self.horizon = max(self.horizon, stream.at)
+        self.raise_horizon(stream.at)
 
 
 def _start(stated: float) -> float:
-    """By its producer's clock: were one that is ahead of ours taken for now, each point would begin a run of its own.
+    """Return a start by its producer's clock: were a later one taken for now, each point would begin a run of its own.
 
     Raises:
         RejectedError: `invalid_timestamp`.
     """
     if not is_time(stated):
-        raise RejectedError("invalid_timestamp", "the start is seconds since the epoch, more than 0")
+        raise RejectedError(SampleReason.INVALID_TIMESTAMP, "the start is seconds since the epoch, more than 0")
     return stated
 
 
-def _size(stream: Stream | None) -> int:
-    """What it takes of `MAX_SIZE`."""
+def _size(stream: TotalStream | None) -> int:
+    """Return what it takes of `MAX_SIZE`."""
     if stream is None:
         return 0
     return _BARE_SIZE + (len(stream.total.buckets) if isinstance(stream.total, Observed) else 0)
@@ -219,17 +232,17 @@ def _key(source: str, point: Point, *start: float) -> str:
 
 
 def _storable(value: float) -> float:
-    """The number, as a float where the journal's JSON has no such integer."""
+    """Return the number, as a float where the journal's JSON has no such integer."""
     return value if -LARGEST_COUNT <= value <= LARGEST_COUNT else float(value)
 
 
 def _nothing(value: float | Observed) -> float | Observed:
-    """The growth of a stream that is only taken note of."""
+    """Return the growth of a stream that is only taken note of."""
     return Observed(0, 0.0, dict.fromkeys(value.buckets, 0), value.is_exact) if isinstance(value, Observed) else 0
 
 
 def _difference(value: float | Observed, known: float | Observed) -> float | Observed:
-    """What a total grew by; all of it where it fell, or is of another kind."""
+    """Return what a total grew by; all of it where it fell, or is of another kind."""
     if isinstance(value, Observed) and isinstance(known, Observed):
         return _more_observed(value, known)
     if isinstance(value, Observed) or isinstance(known, Observed) or value < known:
@@ -238,7 +251,7 @@ def _difference(value: float | Observed, known: float | Observed) -> float | Obs
 
 
 def _more_observed(value: Observed, known: Observed) -> Observed:
-    """The observations since; bounds that became coarser, as an exponential histogram's do, take in what was finer."""
+    """Return the observations since; bounds that became coarser, as an exponential histogram's, take in finer ones."""
     bounds = list(value.buckets)
     before = [0.0] * (len(bounds) + 1)
     for bound, count in known.buckets.items():
@@ -250,16 +263,16 @@ def _more_observed(value: Observed, known: Observed) -> Observed:
     return Observed(count, value.sum - known.sum, grown, value.is_exact)
 
 
-def _dumped(stream: Stream) -> Sequence[Any]:
+def _dump(stream: TotalStream) -> Sequence[Any]:
     start, at, heard_at, total = stream
     if isinstance(total, Observed):
         return start, at, heard_at, (total.count, total.sum, list(total.buckets), list(total.buckets.values()))
     return start, at, heard_at, total
 
 
-def _loaded(fields: Sequence[Any]) -> Stream:
+def _load(fields: Sequence[Any]) -> TotalStream:
     start, at, heard_at, total = fields
     if isinstance(total, list):
         count, sum_, bounds, counts = total
         total = Observed(count, sum_, dict(zip(bounds, counts, strict=True)))
-    return Stream(start, at, heard_at, total)
+    return TotalStream(start, at, heard_at, total)

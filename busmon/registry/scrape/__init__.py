@@ -1,1 +1,1 @@
-"""Value files into the text of a scrape, beside their writers and without a lock."""
+"""The text of a scrape, made from value files while their owners write, without a lock."""

@@ -1,4 +1,4 @@
-"""What all value files say together: one row per entry that a scrape distinguishes, merged over the files.
+"""The collection of all value files: one row per entry that a scrape distinguishes, merged over the files.
 
 Keys are parsed once, when they first appear; a collection after that costs what changed. A family that two files give
 different types is served as the first file has it, in the order of writers and names; the other file is named. One
@@ -10,14 +10,14 @@ from collections.abc import Collection as Names
 from functools import partial
 from pathlib import Path
 
-from busmon.registry.fold.columns import SKETCH
 from busmon.registry.scrape.keys import KeyParser
 from busmon.registry.scrape.lines import Layout
-from busmon.registry.scrape.merged import NOWHERE, MergedColumn, MergedFamily, Series
+from busmon.registry.scrape.merged import NOWHERE, MergedColumn, MergedFamily, MergedSeries
 from busmon.registry.scrape.quantiles import Quantiles
 from busmon.registry.scrape.reader import Reader
-from busmon.registry.scrape.snapshot import Snapshot
+from busmon.registry.scrape.snapshot import RegistrySnapshot
 from busmon.registry.scrape.tables import ValueTable
+from busmon.registry.series.columns import SKETCH
 
 MAX_BAD_KEYS = 1000
 """Of one file, after which no more of its keys are looked at: it is no value file, however many it has."""
@@ -33,7 +33,7 @@ class Collection:
         families: by name; their `stale` series are those that changed.
         columns: by name.
         quantiles: of the summaries.
-        generation: changes when everything is read anew, because a file went away or was replaced.
+        generation: changes when everything is read again, because a file went away or was replaced.
     """
 
     def __init__(self, registry_dir: Path) -> None:
@@ -53,18 +53,18 @@ class Collection:
         self._faults: dict[str, str] = {}
         self._bad_keys: Counter[str] = Counter()
         nowhere = MergedFamily("", "", "")
-        self._nowhere = Series(nowhere, b"", Layout("", (), labelled=False))
+        self._nowhere = MergedSeries(nowhere, b"", Layout("", (), labelled=False))
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The files that aren't served, or only in part, as of the last collection."""
+        """Return the files that aren't served, or only in part, as of the last collection."""
         return {**self._faults, **self._reader.skipped}
 
-    def collect(self, timed: Names[str] = ()) -> Snapshot:
+    def collect(self, timed: Names[str] = ()) -> RegistrySnapshot:
         """Read all files and merge them.
 
         Args:
-            timed: the columns beside the gauges' whose series' times are wanted.
+            timed: the columns, in addition to the gauges', whose series' times are wanted.
         """
         self._reader.timed.update(timed)
         try:
@@ -77,7 +77,7 @@ class Collection:
         except BaseException:
             self._begin(timed)  # what was taken over halfway would be missing ever after
             raise
-        return Snapshot(self.families, self.columns)
+        return RegistrySnapshot(self.families, self.columns)
 
     def _follow_all(self) -> bool:
         """Take over what is new in all files; whether each file from before is still the same one."""
@@ -101,7 +101,7 @@ class Collection:
         column.follow(name, table, rows[column.name + pid], partial(self._row, name, column, pid))
 
     def _row(self, file: str, column: MergedColumn, pid: str, key: bytes) -> int:
-        """The row that an entry adds to: one that stands in other files, or under another help, too."""
+        """Return the row that an entry adds to, which other files may have too, or another help."""
         if self._bad_keys[file] >= MAX_BAD_KEYS:
             return NOWHERE
         try:

@@ -1,7 +1,7 @@
 """The text of a scrape: merged families as Prometheus' text format 0.0.4 and as OpenMetrics 1.0.
 
 Sample lines are the same in both, exemplars apart, and are kept from scrape to scrape: only a series whose values
-changed is written again. Families and series stand in the order of their names and labels. One thread at a time.
+changed is written again. Families and series are sorted by their names and labels. One thread at a time.
 """
 
 import time
@@ -13,14 +13,14 @@ from pathlib import Path
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import SUMMARY
 from busmon.registry.scrape.collection import Collection as Merged
+from busmon.registry.scrape.followed_families import FollowedFamilies
 from busmon.registry.scrape.lifetimes import Lifetimes
 from busmon.registry.scrape.lines import openmetrics_header, quantile_lines, text_header
-from busmon.registry.scrape.merged import MergedFamily, Series
+from busmon.registry.scrape.merged import MergedFamily, MergedSeries
 from busmon.registry.scrape.quantiles import SeriesName
-from busmon.registry.scrape.rules import Rules
-from busmon.registry.scrape.served_exemplars import ServedExemplars, exemplified
-from busmon.registry.scrape.snapshot import Snapshot
-from busmon.registry.sketch import WINDOW
+from busmon.registry.scrape.served_exemplars import ServedExemplars, add_exemplars
+from busmon.registry.scrape.snapshot import RegistrySnapshot
+from busmon.registry.series.sketch import WINDOW
 
 Header = Callable[[str, str, str], bytes]
 
@@ -28,7 +28,7 @@ _by_labels = attrgetter("labels")
 
 
 class Exposition:
-    """Scrapes one registry directory.
+    """The scrapes of one registry directory.
 
     Args:
         registry_dir: where the files are.
@@ -40,7 +40,7 @@ class Exposition:
         self, registry_dir: Path, catalogue: Catalogue | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self._merged = Merged(registry_dir)
-        self._rules = Rules(registry_dir, catalogue)
+        self._rules = FollowedFamilies(registry_dir, catalogue)
         self._clock = clock
         self._lifetimes = Lifetimes()
         self._exemplars = ServedExemplars(registry_dir)
@@ -50,20 +50,20 @@ class Exposition:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The files that aren't served, or only in part, with the reason, as of the last collection."""
+        """Return the files that aren't served, or only in part, with the reason, as of the last collection."""
         return {**self._merged.skipped, **self._exemplars.skipped, **self._rules.skipped}
 
     @property
     def series(self) -> dict[str, int]:
-        """How many series each family shows, as of the last collection."""
+        """Return how many series each family shows, as of the last collection."""
         return {name: len(family.series) - family.hidden for name, family in self._merged.families.items()}
 
     @property
-    def snapshot(self) -> Snapshot:
-        """The last collection, to be asked for figures."""
-        return Snapshot(self._merged.families, self._merged.columns)
+    def snapshot(self) -> RegistrySnapshot:
+        """Return the last collection, to be asked for figures."""
+        return RegistrySnapshot(self._merged.families, self._merged.columns)
 
-    def collect(self) -> Snapshot:
+    def collect(self) -> RegistrySnapshot:
         """Read the files and merge them, to be asked for figures."""
         self._rules.follow()
         now, ttls = self._clock(), self._rules.ttls
@@ -75,7 +75,7 @@ class Exposition:
         return snapshot
 
     def text(self, names: Collection[str] = ()) -> bytes:
-        """A scrape in the text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/).
+        """Return a scrape in the text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
         Args:
             names: of families, or of samples as exposed: only these; all without any.
@@ -84,14 +84,14 @@ class Exposition:
         return self._join(text_header, self._lines_of, names)
 
     def openmetrics(self, names: Collection[str] = ()) -> bytes:
-        """A scrape in OpenMetrics 1.0.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/), without `# EOF`.
+        """Write a scrape in OpenMetrics 1.0.0, without `# EOF` (https://prometheus.io/docs/specs/om/open_metrics_spec/).
 
         Args:
             names: as for `text`.
         """
         self.collect()
         self._exemplars.read()
-        return self._join(openmetrics_header, self._exemplified, names)
+        return self._join(openmetrics_header, self._add_exemplars, names)
 
     def _age_quantiles(self, now: float) -> None:
         """Have the quantiles written again that have other bins, or all of them where the window moved on."""
@@ -106,7 +106,7 @@ class Exposition:
         quantiles.stale.clear()
 
     def _join(self, header: Header, lines_of: Callable[[MergedFamily], list[bytes]], names: Collection[str]) -> bytes:
-        """All headers and lines, joined at once: a copy of each family's text would take a scrape's size again."""
+        """Join all headers and lines at once: a copy of each family's text would take a scrape's size again."""
         pieces: list[bytes] = []
         for name, family in sorted(self._merged.families.items()):
             if not names or name in names or any(wanted.startswith(f"{name}_") for wanted in names):
@@ -117,11 +117,11 @@ class Exposition:
         return b"".join(pieces)
 
     def _lines_of(self, family: MergedFamily) -> list[bytes]:
-        """The lines of each series, in the order of their labels; none of a hidden one."""
+        """Return the lines of each series, in the order of their labels; none of a hidden one."""
         lines = self._lines.setdefault(family, [])
         if family.stale:
             if len(lines) < len(family.series):
-                lines[:] = _admitted(family, lines)
+                lines[:] = _admit(family, lines)
             self._write_stale(family, lines)
         return lines
 
@@ -141,25 +141,25 @@ class Exposition:
                 lines[series.place] = self._with_quantiles(series, quantiles, lines[series.place])
         family.stale.clear()
 
-    def _with_quantiles(self, series: Series, quantiles: Iterable[float], lines: bytes) -> bytes:
+    def _with_quantiles(self, series: MergedSeries, quantiles: Iterable[float], lines: bytes) -> bytes:
         if not lines:
             return b""
         name = SeriesName(series.family.name, series.labels)
         return quantile_lines(*name, self._merged.quantiles.of(name, quantiles, self._step)) + lines
 
-    def _exemplified(self, family: MergedFamily) -> list[bytes]:
-        """The same with exemplars, as OpenMetrics has them."""
+    def _add_exemplars(self, family: MergedFamily) -> list[bytes]:
+        """Return the same with exemplars, as OpenMetrics has them."""
         lines, exemplars = self._lines_of(family), self._exemplars.of(family.name)
         if exemplars:
             lines = list(lines)
         for labels in exemplars.keys() & family.series.keys():
             place = family.series[labels].place
-            lines[place] = exemplified(family.series[labels], lines[place], exemplars[labels])
+            lines[place] = add_exemplars(family.series[labels], lines[place], exemplars[labels])
         return lines
 
 
-def _admitted(family: MergedFamily, lines: list[bytes]) -> list[bytes]:
-    """The lines with room for the family's new series, which get their places."""
+def _admit(family: MergedFamily, lines: list[bytes]) -> list[bytes]:
+    """Return the lines with room for the family's new series, which get their places."""
     for place, series in enumerate(islice(family.series.values(), len(lines), None), len(lines)):
         series.place = place
     lines.extend([b""] * (len(family.series) - len(lines)))
@@ -171,6 +171,6 @@ def _admitted(family: MergedFamily, lines: list[bytes]) -> list[bytes]:
 
 
 def _only(lines: list[bytes], names: Collection[str]) -> list[bytes]:
-    """The single sample lines that have one of these names."""
+    """Return the single sample lines that have one of these names."""
     wanted = tuple(name.encode() + end for name in names for end in (b"{", b" "))
     return [line + b"\n" for line in b"".join(lines).split(b"\n") if line.startswith(wanted)]

@@ -2,7 +2,7 @@
 
 The files are read whole once, between two looks at the journal's marks, and the records that were marked meanwhile are
 laid over what was read. From then on new records say what changed, and a file is only asked for entries that were
-added. Where the journal was begun anew, a file was rewritten, or so much changed that reading is the cheaper way, the
+added. Where the journal was replaced, a file was rewritten, or so much changed that reading is the cheaper way, the
 files are read again; their known keys never are. A writer without a journal, which isn't busmon, is read each time.
 No writer is waited for. One thread.
 """
@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 
 from busmon.errors import RegistryError
-from busmon.registry.fold.columns import COLUMNS, SKETCH
 from busmon.registry.scrape.tables import Identity, ReplacedError, ValueTable, name_parts
-from busmon.registry.shard.journal import Journal
-from busmon.registry.shard.values import Extent
+from busmon.registry.series.columns import COLUMNS, SKETCH
+from busmon.registry.storage.journal import Journal
+from busmon.registry.storage.values import Extent
 
 SUFFIXES = (".db", ".bins")
 
@@ -83,7 +83,7 @@ class FollowedFiles:
             journal.close()
 
     def _continues(self, journal: Journal, marked: int) -> bool:
-        """Whether the journal goes on from what was followed, in steps that are worth it."""
+        """Return whether the journal goes on from what was followed, in steps that are worth it."""
         if marked < self._followed or journal.before(self._followed) != self._last_bytes:
             return False
         return (marked - self._followed) * _RECORD_COST <= sum(table.parsed for table in self.tables.values())
@@ -102,7 +102,7 @@ class FollowedFiles:
                 continue
             return
         self.tables, self._journal_identity = {}, None
-        self.skipped = {self._journal.name: "it is made anew faster than its shard can be read"}
+        self.skipped = {self._journal.name: "it is replaced faster than its shard can be read"}
 
     def _attempt(self) -> None:
         self.skipped, self._journal_identity = {}, None
@@ -200,7 +200,7 @@ class FollowedFiles:
             raise RegistryError("a record of the journal isn't as busmon writes them") from error
 
     def _is_rewritten(self) -> bool:
-        """Whether a file isn't the one that was read.
+        """Return whether a file isn't the one that was read.
 
         To be asked after the marks: a file is rewritten before any record of its new places is marked.
         """
@@ -215,7 +215,7 @@ class FollowedFiles:
 
 
 def names_of(directory: Path) -> dict[str, list[str]]:
-    """The value files' names, by writer; none where no fleet has run yet."""
+    """Return the value files' names, by writer; none where no fleet has run yet."""
     names: dict[str, list[str]] = {}
     try:
         with os.scandir(directory) as entries:
@@ -228,7 +228,7 @@ def names_of(directory: Path) -> dict[str, list[str]]:
 
 
 def identity(file: Path | int) -> Identity | None:
-    """A file's, by its path or descriptor; None if it isn't there."""
+    """Return a file's identity, by its path or descriptor; None if it isn't there."""
     try:
         status = file.stat() if isinstance(file, Path) else os.fstat(file)
     except FileNotFoundError:

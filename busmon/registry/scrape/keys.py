@@ -1,6 +1,6 @@
 """Keys of value files, as prometheus_client writes them: parsed once each, into what a scrape needs of them.
 
-Whatever stands in a file may be foreign or damaged; a key that would spoil a scrape is refused here, by `ValueError`,
+The content of a file may be foreign or damaged; a key that would spoil a scrape is refused here, by `ValueError`,
 so that nothing behind has to doubt a name. Names are checked once for each shape of key. One thread.
 """
 
@@ -12,7 +12,7 @@ import orjson
 
 from busmon.catalogue import naming
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, SUMMARY
-from busmon.registry.scrape.lines import Part, label_text
+from busmon.registry.scrape.lines import SeriesPart, label_text
 
 _SAMPLES: Mapping[str, tuple[str, ...]] = {
     COUNTER: ("_total",),
@@ -24,14 +24,14 @@ _SAMPLES: Mapping[str, tuple[str, ...]] = {
 
 
 class KeyParser:
-    """Parses keys, and remembers which shapes are sound and the parts that they name."""
+    """The parser of keys, with the shapes that are known to be sound and the parts that they name."""
 
     def __init__(self) -> None:
         self._suffixes: dict[tuple[str, ...], str] = {}
-        self._parts: dict[tuple[str, str | None], Part] = {}
+        self._parts: dict[tuple[str, str | None], SeriesPart] = {}
 
-    def parse(self, type_: str, key: bytes, pid: str) -> tuple[str, Part, bytes, str]:
-        """What a key in a file of this type says: the family, the part of a series, the labels as exposed, the help.
+    def parse(self, type_: str, key: bytes, pid: str) -> tuple[str, SeriesPart, bytes, str]:
+        """Parse a key in a file of this type: the family, the part of a series, the labels as exposed, the help.
 
         The family is without a counter's `_total`, the labels are without a bucket's `le`; `pid` becomes a label unless
         it is empty.
@@ -47,7 +47,7 @@ class KeyParser:
             "".join((help_, *labels.values()))  # the quickest look at whether all are text
             suffix = self._suffixes[type_, family, sample, *labels]
         except KeyError:
-            suffix = self._checked(type_, family, sample, labels)
+            suffix = self._check(type_, family, sample, labels)
         except (AttributeError, TypeError) as error:
             raise ValueError("it isn't prometheus_client's") from error
         bound = labels.pop("le", "") if suffix == "_bucket" else None
@@ -56,7 +56,7 @@ class KeyParser:
             labels["pid"] = pid
         return family, part, label_text(labels), help_
 
-    def _checked(self, type_: str, family: Any, sample: Any, labels: Mapping[str, Any]) -> str:
+    def _check(self, type_: str, family: Any, sample: Any, labels: Mapping[str, Any]) -> str:
         if not isinstance(family, str) or not naming.METRIC_NAME.fullmatch(family):
             raise ValueError("its metric's name is no name")
         suffixes = [suffix for suffix in _SAMPLES.get(type_, ()) if family + suffix == sample]
@@ -67,9 +67,9 @@ class KeyParser:
         self._suffixes[type_, family, sample, *labels] = suffixes[0]
         return suffixes[0]
 
-    def _part(self, suffix: str, le: Any) -> Part:
+    def _part(self, suffix: str, le: Any) -> SeriesPart:
         if le is None:
-            return self._parts.setdefault((suffix, None), Part(suffix))
+            return self._parts.setdefault((suffix, None), SeriesPart(suffix))
         if not isinstance(le, str) or isnan(bound := float(le or "nan")):
             raise ValueError("its 'le' is no number")
-        return self._parts.setdefault((suffix, le), Part(suffix, bound))
+        return self._parts.setdefault((suffix, le), SeriesPart(suffix, bound))

@@ -1,4 +1,4 @@
-"""Which series stay in the scrape: one that was silent for longer than its family's TTL hides, and comes back with it.
+"""The lifetimes of series in the scrape: a series that is silent for longer than its family's TTL hides.
 
 Hiding resets nothing. A series without any known time never hides: prometheus_client's own writers state none. What is
 due is known in advance, so a collection in which nothing is costs nothing, however many series there are. One thread.
@@ -7,17 +7,17 @@ due is known in advance, so a collection in which nothing is costs nothing, howe
 from collections.abc import Mapping
 from math import inf
 
-from busmon.registry.scrape.merged import MergedFamily, Series
+from busmon.registry.scrape.merged import MergedFamily, MergedSeries
 
 
 class Lifetimes:
-    """When the series of each family hide."""
+    """The times at which the series of each family hide."""
 
     def __init__(self) -> None:
         self._due: dict[MergedFamily, tuple[float, float]] = {}
 
     def hide(self, families: Mapping[str, MergedFamily], ttls: Mapping[str, float], now: float) -> None:
-        """Hide what is due, and show what was updated; those series become stale.
+        """Hide the series that are due, and show the updated ones; both become stale.
 
         Args:
             families: by name.
@@ -39,7 +39,7 @@ class Lifetimes:
         self._due[family] = ttl, earliest
 
     @staticmethod
-    def _judge(series: Series, ttl: float, now: float) -> None:
+    def _judge(series: MergedSeries, ttl: float, now: float) -> None:
         hidden = 0 < series.updated < now - ttl
         if hidden != series.hidden:
             series.hidden = hidden

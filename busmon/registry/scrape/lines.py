@@ -9,7 +9,7 @@ from itertools import accumulate, chain, repeat
 from math import inf
 from typing import NamedTuple
 
-from busmon.registry.numbers import go_float
+from busmon.wire.floats import go_float
 
 _LABEL_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
@@ -17,8 +17,8 @@ _EXPONENT_FROM = 1e6
 """Below it, Python's `repr` is Go's format, too."""
 
 
-class Part(NamedTuple):
-    """What an entry of a value file is within its series.
+class SeriesPart(NamedTuple):
+    """The part of a series that an entry of a value file is.
 
     Attributes:
         suffix: of the sample's name, after the family's; for example `_bucket`.
@@ -34,7 +34,7 @@ class Layout:
 
     Attributes:
         parts: what the lines are made of: buckets last, by their bounds; they are counted up when written.
-        places: where each part stands in `parts`.
+        places: the position of each part in `parts`.
         is_line: whether there is one line, which states a value by itself.
     """
 
@@ -50,7 +50,7 @@ class Layout:
         "places",
     )
 
-    def __init__(self, family: str, parts: Iterable[Part], *, labelled: bool) -> None:
+    def __init__(self, family: str, parts: Iterable[SeriesPart], *, labelled: bool) -> None:
         self.parts = tuple(sorted(parts, key=_place))
         self.places = {part: place for place, part in enumerate(self.parts)}
         self._name = family
@@ -59,23 +59,23 @@ class Layout:
         self._has_buckets = self._uncounted < len(self.parts)
         self.is_line = len(self.parts) == 1 and not self._has_buckets
         self._template = b"".join(self._lines())
-        self._grown: dict[Part, Layout] = {}
+        self._grown: dict[SeriesPart, Layout] = {}
 
-    def grown(self, part: Part) -> "Layout":
-        """The layout with a part more."""
+    def grow(self, part: SeriesPart) -> "Layout":
+        """Return the layout with a part more."""
         layout = self._grown.get(part)
         if layout is None:
             layout = self._grown[part] = Layout(self._name, (*self.parts, part), labelled=self._labelled)
         return layout
 
     def write_line(self, labels: bytes, value: float | None) -> bytes:
-        """The line of the series with these labels, where the layout has one part that is no bucket."""
+        """Return the line of the series with these labels, where the layout has one part, which isn't a bucket."""
         if value is None:
             return b""
         return self._template % (labels, value if -inf < value < _EXPONENT_FROM else _Verbatim(go_float(value)))
 
     def write(self, labels: bytes, values: Sequence[float | None]) -> bytes:
-        """The lines of the series with these labels.
+        """Return the lines of the series with these labels.
 
         Args:
             labels: as `label_text` has them.
@@ -87,7 +87,7 @@ class Layout:
         known[self._uncounted :] = accumulate(known[self._uncounted :])
         if self._has_buckets:
             known.append(known[-1])
-        return self._template % tuple(chain.from_iterable(zip(repeat(labels), map(_shown, known), strict=False)))
+        return self._template % tuple(chain.from_iterable(zip(repeat(labels), map(_show, known), strict=False)))
 
     def _lines(self) -> Iterator[bytes]:
         braced, before_le = ("{%b}", "{%b,") if self._labelled else ("%b", "{%b")
@@ -108,7 +108,7 @@ class _Verbatim(str):
 
 
 def label_text(labels: Mapping[str, str]) -> bytes:
-    """Labels as a scrape has them between its braces, sorted by name."""
+    """Write labels as a scrape has them between its braces, sorted by name."""
     items = sorted(labels.items())
     text = ",".join([f'{name}="{value}"' for name, value in items])
     if "\\" in text or "\n" in text or text.count('"') != 2 * len(items):
@@ -117,7 +117,7 @@ def label_text(labels: Mapping[str, str]) -> bytes:
 
 
 def quantile_lines(name: str, labels: bytes, quantiles: Mapping[float, float]) -> bytes:
-    """A summary's lines of quantiles."""
+    """Return a summary's lines of quantiles."""
     before = labels + b"," if labels else b""
     lines = [
         b'%b{%bquantile="%b"} %b\n' % (name.encode(), before, go_float(quantile).encode(), go_float(value).encode())
@@ -127,19 +127,19 @@ def quantile_lines(name: str, labels: bytes, quantiles: Mapping[float, float]) -
 
 
 def text_header(name: str, type_: str, help_: str) -> bytes:
-    """What stands before a family's samples in the text format; a counter's name there has its `_total`."""
+    """Write what stands before a family's samples in the text format; a counter's name there has its `_total`."""
     exposed = f"{name}_total" if type_ == "counter" else name
     return f"# HELP {exposed} {help_.translate(_HELP_ESCAPES)}\n# TYPE {exposed} {type_}\n".encode()
 
 
 def openmetrics_header(name: str, type_: str, help_: str) -> bytes:
-    """What stands before a family's samples in OpenMetrics."""
+    """Write what stands before a family's samples in OpenMetrics."""
     return f"# HELP {name} {help_.translate(_LABEL_ESCAPES)}\n# TYPE {name} {type_}\n".encode()
 
 
-def _place(part: Part) -> tuple[bool, float, str]:
+def _place(part: SeriesPart) -> tuple[bool, float, str]:
     return part.bound is not None, part.bound or 0.0, part.suffix
 
 
-def _shown(value: float) -> float | _Verbatim:
+def _show(value: float) -> float | _Verbatim:
     return value if -inf < value < _EXPONENT_FROM else _Verbatim(go_float(value))

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from operator import add, itemgetter
 from typing import TypeVar
 
-from busmon.registry.scrape.lines import Layout, Part
+from busmon.registry.scrape.lines import Layout, SeriesPart
 from busmon.registry.scrape.tables import ValueTable
 
 Number = TypeVar("Number", int, float)
@@ -24,7 +24,7 @@ class MergedFamily:
 
     Attributes:
         name: without a counter's `_total`.
-        column: of the files that it stands in, such as `counter` or `gauge_sum`.
+        column: of the files that have it, such as `counter` or `gauge_sum`.
         series: by their labels, as exposed.
         hidden: how many of them are.
         stale: series that changed since somebody cleared this.
@@ -36,25 +36,25 @@ class MergedFamily:
         self.name = name
         self.column = column
         self.help = help_
-        self.series: dict[bytes, Series] = {}
+        self.series: dict[bytes, MergedSeries] = {}
         self.hidden = 0
-        self.stale: set[Series] = set()
+        self.stale: set[MergedSeries] = set()
         self._layouts = [Layout(name, (), labelled=labelled) for labelled in (False, True)]
 
     @property
     def type(self) -> str:
-        """As exposed."""
+        """The type, as exposed."""
         return self.column.partition("_")[0]
 
-    def get(self, labels: bytes) -> "Series":
-        """The series with these labels, which is made if it doesn't exist."""
+    def get(self, labels: bytes) -> "MergedSeries":
+        """Return the series with these labels, which is made if it doesn't exist."""
         series = self.series.get(labels)
         if series is None:
-            series = self.series[labels] = Series(self, labels, self._layouts[bool(labels)])
+            series = self.series[labels] = MergedSeries(self, labels, self._layouts[bool(labels)])
         return series
 
 
-class Series:
+class MergedSeries:
     """The rows of one family that have the same labels, `le` apart.
 
     Attributes:
@@ -80,16 +80,16 @@ class Series:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """The numbers of its rows."""
+        """Return the numbers of its rows."""
         return (self.first, *self.others) if self.layout.parts else ()
 
-    def row(self, part: Part, new: int) -> int:
-        """The number of the row that is this part; `new` if there was none."""
+    def row(self, part: SeriesPart, new: int) -> int:
+        """Return the number of the row that is this part; `new` if there was none."""
         place = self.layout.places.get(part)
         if place is not None:
             return self.rows[place]
         rows = list(self.rows)
-        self.layout = self.layout.grown(part)
+        self.layout = self.layout.grow(part)
         rows.insert(self.layout.places[part], new)
         self.first, *others = rows
         self.others = tuple(others)
@@ -135,7 +135,7 @@ class MergedColumn:
         values: each row's; None where no file has one.
     """
 
-    def __init__(self, name: str, nowhere: Series) -> None:
+    def __init__(self, name: str, nowhere: MergedSeries) -> None:
         self.name = name
         self.type = name.partition("_")[0]
         self.series = [nowhere]
@@ -144,8 +144,8 @@ class MergedColumn:
         self._members: dict[str, _Member] = {}
         self._dirty: set[int] = set()
 
-    def add(self, series: Series, part: Part) -> int:
-        """The row of a part of a series, which is made if it doesn't exist."""
+    def add(self, series: MergedSeries, part: SeriesPart) -> int:
+        """Return the row of a part of a series, which is made if it doesn't exist."""
         row = series.row(part, len(self.series))
         if row == len(self.series):
             self.series.append(series)
@@ -159,7 +159,7 @@ class MergedColumn:
         Args:
             name: the file's.
             table: the same one each time.
-            rows: by the keys of all files, as far as this collection met them; it is added to.
+            rows: by the keys of all files that this collection has met; it is added to.
             row_of: gives the row of a key that isn't among them.
         """
         member = self._members.get(name)
@@ -182,32 +182,32 @@ class MergedColumn:
             elif row != NOWHERE:
                 member.place(entry, row)
 
-    def merge(self) -> Iterable[Series]:
+    def merge(self) -> Iterable[MergedSeries]:
         """Merge the rows that changed, and return the series that aren't as they were; one may be there twice."""
         self._dirty.discard(NOWHERE)
-        rows, self._dirty = sorted(self._dirty), set()  # in the order in which they stand in memory
+        rows, self._dirty = sorted(self._dirty), set()  # in their order in memory
         if not rows:
             return ()
         for member in self._members.values():
             member.widen(len(self.series))
-        values = self._merged_gauges(rows) if self.name.startswith("gauge") else self._sums(rows)
+        values = self._merge_gauges(rows) if self.name.startswith("gauge") else self._sums(rows)
         changed = [row for row, value in zip(rows, values, strict=True) if self.values[row] != value]
         for row, value in zip(rows, values, strict=True):
             self.values[row] = value
-        return chain(map(self.series.__getitem__, changed), self._touched(rows))
+        return chain(map(self.series.__getitem__, changed), self._find_touched(rows))
 
     def _sums(self, rows: list[int]) -> list[float]:
         sums = [0.0] * len(rows)
         for values, _, layer in self._layers():
-            sums = list(map(add, sums, _picked(values, _picked(layer, rows))))
+            sums = list(map(add, sums, _pick(values, _pick(layer, rows))))
         return sums
 
-    def _merged_gauges(self, rows: list[int]) -> list[float | None]:
-        """What the column's mode makes of each row; an entry that was never set counts for nothing."""
+    def _merge_gauges(self, rows: list[int]) -> list[float | None]:
+        """Return what the column's mode makes of each row; an entry that was never set counts for nothing."""
         mode = self.name.removeprefix("gauge_").removeprefix("live")
         merged: list[float | None] = [None] * len(rows)
         latest = [0.0] * len(rows)
-        for (values, times, layer), member in zip(self._layers(), self._layered(), strict=True):
+        for (values, times, layer), member in zip(self._layers(), self._repeat_members(), strict=True):
             always_set = not member.table.writer.startswith("shard") and mode != "mostrecent"
             for place, row in enumerate(rows):
                 entry = layer[row]
@@ -218,13 +218,13 @@ class MergedColumn:
                 latest[place] = max(at, latest[place])
         return merged
 
-    def _touched(self, rows: list[int]) -> Iterator[Series]:
-        """The series that hide, or may have to sooner than they were to, for what their rows' times are now."""
+    def _find_touched(self, rows: list[int]) -> Iterator[MergedSeries]:
+        """Yield the series that hide, or may have to sooner than they were to, for what their rows' times are now."""
         if not all(member.table.timed for member in self._members.values()):
             return
         latest = [0.0] * len(rows)
         for _, times, layer in self._layers():
-            latest = list(map(max, latest, _picked(times, _picked(layer, rows))))
+            latest = list(map(max, latest, _pick(times, _pick(layer, rows))))
         for row, at in zip(rows, latest, strict=True):
             self._times[row] = at
         for series in map(self.series.__getitem__, rows):
@@ -238,13 +238,13 @@ class MergedColumn:
             for layer in member.layers:
                 yield member.table.values, member.table.times, layer
 
-    def _layered(self) -> Iterator[_Member]:
+    def _repeat_members(self) -> Iterator[_Member]:
         for member in self._members.values():
             yield from repeat(member, len(member.layers))
 
 
-def _picked(numbers: "array[Number]", places: Sequence[int]) -> Sequence[Number]:
-    """The numbers in these places; `itemgetter` takes half the time of a loop, however it is written."""
+def _pick(numbers: "array[Number]", places: Sequence[int]) -> Sequence[Number]:
+    """Return the numbers in these places; `itemgetter` takes half the time of a loop, however it is written."""
     return itemgetter(*places)(numbers) if len(places) > 1 else [numbers[place] for place in places]
 
 

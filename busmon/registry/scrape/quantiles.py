@@ -12,7 +12,7 @@ import orjson
 
 from busmon.registry.scrape.lines import label_text
 from busmon.registry.scrape.tables import ValueTable
-from busmon.registry.sketch import WINDOW, quantile, value_of
+from busmon.registry.series.sketch import WINDOW, quantile, value_of
 
 
 class SeriesName(NamedTuple):
@@ -23,7 +23,7 @@ class SeriesName(NamedTuple):
 
 
 class _Cell(NamedTuple):
-    """Where a bin of one step stands."""
+    """The place of a bin of one step."""
 
     table: ValueTable
     entry: int
@@ -41,6 +41,7 @@ class Quantiles:
         self.stale: set[SeriesName] = set()
         self._cells: dict[SeriesName, list[_Cell]] = {}
         self._owners: dict[ValueTable, list[SeriesName | None]] = {}
+        self._names: dict[bytes, SeriesName] = {}
 
     def follow(self, table: ValueTable) -> None:
         """Take over what is new in a file of bins."""
@@ -52,7 +53,7 @@ class Quantiles:
         self.stale.update(filter(None, chain(owners[first:], map(owners.__getitem__, changed))))
 
     def of(self, name: SeriesName, quantiles: Iterable[float], now: float) -> dict[float, float]:
-        """A series' quantiles over the window; NaN when nothing was observed in it."""
+        """Return a series' quantiles over the window; NaN when nothing was observed in it."""
         counts: dict[str, float] = {}
         for table, entry, bin_ in self._cells.get(name, ()):
             count = table.values[entry]
@@ -61,11 +62,15 @@ class Quantiles:
         return {q: quantile(counts, q) for q in quantiles}
 
     def _take(self, table: ValueTable, entry: int, key: bytes) -> SeriesName | None:
+        """Note where a bin stands, and name its series, which is parsed once for all bins of a step."""
+        series, _, last = key.rpartition(b", ")
         try:
-            parsed: Any = orjson.loads(key)
-            metric_name, labels, _, bin_ = parsed
+            bin_: Any = orjson.loads(last.rstrip()[:-1])
             value_of(bin_)
-            name = SeriesName(metric_name, label_text(labels))
+            name = self._names.get(series)
+            if name is None:
+                metric_name, labels, _ = orjson.loads(series + b"]")
+                name = self._names[series] = SeriesName(metric_name, label_text(labels))
             self._cells.setdefault(name, []).append(_Cell(table, entry, bin_))
         except (ValueError, TypeError, AttributeError, OverflowError):
             return None

@@ -1,4 +1,4 @@
-"""Every value file of a registry directory, read beside its writers without any lock.
+"""The value files of a registry directory, read while its owners write, without a lock.
 
 Each writer's files are followed by themselves (`followed.py`). A file that can't be read is skipped and named with
 its reason; it never hides the others. One reader per thread.
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from busmon.catalogue.family import GAUGE
-from busmon.registry.fold.columns import SKETCH
 from busmon.registry.scrape.followed import FollowedFiles, names_of
 from busmon.registry.scrape.tables import ValueTable
+from busmon.registry.series.columns import SKETCH
 
 
 class Reader:
-    """Reads a registry directory again and again, keeping what can't have changed.
+    """The reader of a registry directory, which keeps parts that can't have changed.
 
     Attributes:
         skipped: the files that couldn't be read, by name, with the reason.
-        timed: the columns whose entries' times are read, too, beside those that can't do without.
+        timed: the columns whose entries' times are read, in addition to the columns that always need them.
     """
 
     def __init__(self, registry_dir: Path) -> None:
@@ -28,7 +28,7 @@ class Reader:
         self._writers: dict[str, FollowedFiles] = {}
 
     def read(self) -> Iterator[tuple[str, ValueTable]]:
-        """Every file as it is now, by name, in the order of the writers; each is read when it is asked for."""
+        """Yield every file as it is now, by name, in the order of the writers; each is read when it is asked for."""
         names = names_of(self._directory)
         known = self._writers
         self._writers = {

@@ -13,9 +13,9 @@ import orjson
 
 from busmon import files
 from busmon.catalogue import naming
-from busmon.registry.numbers import go_float, is_number
 from busmon.registry.scrape.lines import label_text
-from busmon.registry.scrape.merged import Series
+from busmon.registry.scrape.merged import MergedSeries
+from busmon.wire.floats import go_float, is_number
 
 PATTERN = "exemplars_shard*.json"
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -25,7 +25,7 @@ MAX_LABEL_CHARACTERS = 128
 """In the names and values of an exemplar's labels (OpenMetrics 1.0.0, section "Exemplars")."""
 
 
-class _Line(NamedTuple):
+class _ExemplarLine(NamedTuple):
     """A sample line: of a counter where `le` is empty, else of a bucket."""
 
     family: str
@@ -48,7 +48,7 @@ class ServedExemplars:
     def __init__(self, registry_dir: Path) -> None:
         self.skipped: dict[str, str] = {}
         self._directory = registry_dir
-        self._files: dict[Path, tuple[tuple[int, int], dict[_Line, _Exemplar]]] = {}
+        self._files: dict[Path, tuple[tuple[int, int], dict[_ExemplarLine, _Exemplar]]] = {}
         self._by_family: dict[str, dict[bytes, dict[str, _Exemplar]]] = {}
 
     def read(self) -> None:
@@ -64,18 +64,18 @@ class ServedExemplars:
                     lines[line.le] = max(exemplar, lines.get(line.le, exemplar))
 
     def of(self, family: str) -> Mapping[bytes, Mapping[str, _Exemplar]]:
-        """The exemplars of a family's series, by their labels and `le`."""
+        """Return the exemplars of a family's series, by their labels and `le`."""
         return self._by_family.get(family, {})
 
     def _file(
-        self, path: Path, before: Mapping[Path, tuple[tuple[int, int], dict[_Line, _Exemplar]]]
-    ) -> tuple[tuple[int, int], dict[_Line, _Exemplar]] | None:
+        self, path: Path, before: Mapping[Path, tuple[tuple[int, int], dict[_ExemplarLine, _Exemplar]]]
+    ) -> tuple[tuple[int, int], dict[_ExemplarLine, _Exemplar]] | None:
         try:
             status = path.stat()
             version = status.st_ino, status.st_mtime_ns
             if path in before and before[path][0] == version:
                 return before[path]
-            return version, dict(_parsed(orjson.loads(files.content(path, MAX_FILE_BYTES))))
+            return version, dict(_parse(orjson.loads(files.content(path, MAX_FILE_BYTES))))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -83,8 +83,8 @@ class ServedExemplars:
             return None
 
 
-def exemplified(series: Series, lines: bytes, exemplars: Mapping[str, _Exemplar]) -> bytes:
-    """The lines of a series with its exemplars."""
+def add_exemplars(series: MergedSeries, lines: bytes, exemplars: Mapping[str, _Exemplar]) -> bytes:
+    """Return the lines of a series with its exemplars."""
     for le, exemplar in exemplars.items():
         labels = b",".join(filter(None, [series.labels, f'le="{le}"'.encode() if le else b""]))
         name = f"{series.family.name}{'_bucket' if le else '_total'}".encode()
@@ -96,7 +96,7 @@ def exemplified(series: Series, lines: bytes, exemplars: Mapping[str, _Exemplar]
     return lines
 
 
-def _parsed(by_family: Any) -> Iterator[tuple[_Line, _Exemplar]]:
+def _parse(by_family: Any) -> Iterator[tuple[_ExemplarLine, _Exemplar]]:
     for family, rows in by_family.items():
         for labels, le, stated, value, at in rows:
             allowed = sum(map(len, (*stated.keys(), *stated.values()))) <= MAX_LABEL_CHARACTERS
@@ -108,4 +108,4 @@ def _parsed(by_family: Any) -> Iterator[tuple[_Line, _Exemplar]]:
                 and isfinite(at)
             ):
                 text = b" # {%b} %b %r" % (label_text(stated), go_float(value).encode(), float(at))
-                yield _Line(family, label_text(labels), le), _Exemplar(at, text)
+                yield _ExemplarLine(family, label_text(labels), le), _Exemplar(at, text)

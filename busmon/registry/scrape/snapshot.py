@@ -1,4 +1,4 @@
-"""One collection, to be asked for figures. Plain look-ups for a few families; a scrape doesn't go this way."""
+"""Figures of one collection. Plain look-ups for a few families; a scrape doesn't go this way."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from busmon.catalogue.family import HISTOGRAM
-from busmon.registry.scrape.lines import Part
+from busmon.registry.scrape.lines import SeriesPart
 from busmon.registry.scrape.merged import MergedColumn, MergedFamily
 
 _LABEL = re.compile(r'([a-zA-Z0-9_]+)="((?:[^"\\]|\\.)*)"')
@@ -14,7 +14,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RegistrySnapshot:
     """The merged rows of a registry directory.
 
     Attributes:
@@ -26,18 +26,18 @@ class Snapshot:
     columns: Mapping[str, MergedColumn]
 
     def value(self, sample_name: str, **labels: str) -> float:
-        """The sum of all series of an exposed sample name that have these labels; 0.0 where there is none."""
+        """Return the sum of all series of an exposed sample name that have these labels; 0.0 where there is none."""
         return sum(value for _, value in self._samples(sample_name, labels))
 
     def by_label(self, sample_name: str, label: str) -> dict[str, float]:
-        """The sums of an exposed sample name's series by one label's values."""
+        """Return the sums of an exposed sample name's series by one label's values."""
         sums: dict[str, float] = {}
         for labels, value in self._samples(sample_name, {}):
             sums[labels.get(label, "")] = sums.get(labels.get(label, ""), 0.0) + value
         return sums
 
     def histograms(self, family_name: str, label: str) -> dict[str, list[tuple[float, float]]]:
-        """By a label's values: upper bounds with cumulative counts, ascending, of all series that have it."""
+        """Return upper bounds with cumulative counts, ascending, by a label's values."""
         counts: dict[str, dict[float, float]] = {}
         for labels, part, value in self._rows(family_name, {}):
             if part.bound is not None:
@@ -45,13 +45,8 @@ class Snapshot:
                 of_value[part.bound] = of_value.get(part.bound, 0.0) + value
         return {value: _cumulative(of_value) for value, of_value in counts.items()}
 
-    @property
-    def series(self) -> dict[str, int]:
-        """How many series each family has."""
-        return {name: len(family.series) for name, family in self.families.items()}
-
     def _samples(self, sample_name: str, wanted: Mapping[str, str]) -> Iterator[tuple[dict[str, str], float]]:
-        """Labels and values of one exposed name; a histogram's `_count` is all of its buckets."""
+        """Yield labels and values of one exposed name; a histogram's `_count` is all of its buckets."""
         name, _, suffix = sample_name.rpartition("_")
         name = sample_name if sample_name in self.families else name
         family = self.families.get(name)
@@ -60,7 +55,7 @@ class Snapshot:
             if (counted and part.bound is not None) or name + part.suffix == sample_name:
                 yield labels, value
 
-    def _rows(self, family_name: str, wanted: Mapping[str, str]) -> Iterator[tuple[dict[str, str], Part, float]]:
+    def _rows(self, family_name: str, wanted: Mapping[str, str]) -> Iterator[tuple[dict[str, str], SeriesPart, float]]:
         family = self.families.get(family_name)
         for series in family.series.values() if family else ():
             labels = _labels(series.labels)
@@ -77,9 +72,9 @@ def _cumulative(counts: Mapping[float, float]) -> list[tuple[float, float]]:
 
 
 def _labels(text: bytes) -> dict[str, str]:
-    """The labels that `label_text` wrote."""
-    return {name: _ESCAPED.sub(_unescaped, value) for name, value in _LABEL.findall(text.decode())}
+    """Return the labels that `label_text` wrote."""
+    return {name: _ESCAPED.sub(_unescape, value) for name, value in _LABEL.findall(text.decode())}
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     return "\n" if match[1] == "n" else match[1]

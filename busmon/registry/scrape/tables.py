@@ -15,8 +15,8 @@ from pathlib import Path
 
 from busmon import files
 from busmon.errors import RegistryError
-from busmon.registry.entry import MAX_FILE_BYTES
-from busmon.registry.shard.values import keys_and_slots, stands_at
+from busmon.registry.series.entry import MAX_FILE_BYTES
+from busmon.registry.storage.values import keys_and_slots, stands_at
 
 Identity = tuple[int, int]
 """A file's device and number on it."""
@@ -72,7 +72,7 @@ class ValueTable:
             RegistryError: it is torn.
             ReplacedError: it isn't the file that was read before.
         """
-        with os.fdopen(files.opened(self._path), "rb", buffering=0) as stream:
+        with os.fdopen(files.open_file(self._path), "rb", buffering=0) as stream:
             used, size = self._look(stream.fileno())
             buffer = os.pread(stream.fileno(), max(0, min(used, size)), 0)
         if not self._continues(buffer, used):
@@ -89,7 +89,7 @@ class ValueTable:
             RegistryError: it is torn.
             ReplacedError: it isn't the file that was read before.
         """
-        with os.fdopen(files.opened(self._path), "rb", buffering=0) as stream:
+        with os.fdopen(files.open_file(self._path), "rb", buffering=0) as stream:
             used, _ = self._look(stream.fileno())
             if used > self.parsed:
                 self._parse(os.pread(stream.fileno(), used - self.parsed, self.parsed), used, self.parsed)
@@ -113,7 +113,7 @@ class ValueTable:
         self._changed += entries
 
     def take(self) -> tuple[list[bytes], list[int]]:
-        """The keys of the entries that are new since this was called last, and the entries that changed.
+        """Return the keys of the entries that are new since this was called last, and the entries that changed.
 
         An entry may be there twice.
         """
@@ -122,7 +122,7 @@ class ValueTable:
         return taken
 
     def _look(self, descriptor: int) -> tuple[int, int]:
-        """How much of the file is used, and its size."""
+        """Return how much of the file is used, and its size."""
         head = os.pread(descriptor, _HEADER.size, 0)
         if len(head) < _HEADER.size:
             raise RegistryError(f"it has {len(head)} bytes, and no header")
@@ -143,7 +143,7 @@ class ValueTable:
         return used, status.st_size
 
     def _continues(self, buffer: bytes, used: int) -> bool:
-        """Whether what was parsed still stands in the file: its number on the disk may be another file's by now."""
+        """Return whether the file still holds what was parsed: its number on the disk may be another file's by now."""
         if not self._last_key:
             return True
         return self.parsed <= used and stands_at(buffer, self._last_key, self._slots[-1])
@@ -169,7 +169,7 @@ class ValueTable:
         self._changed += changed
 
     def _at(self, slots: Iterable[int]) -> list[int]:
-        """The entries that have their values in these slots."""
+        """Return the entries that have their values in these slots."""
         self._place()
         try:
             entries = [self._entries[slot >> self._shift] for slot in slots]
@@ -198,13 +198,13 @@ class ValueTable:
 
 
 def name_parts(name: str) -> tuple[str, str]:
-    """The column and the writer in a file's name, as prometheus_client puts them: `counter_7.db`, `gauge_sum_7.db`."""
+    """Return the column and the writer in a file's name, such as `counter_7.db` or `gauge_sum_7.db`."""
     column, _, writer = name.rpartition(".")[0].rpartition("_")
     return column, writer
 
 
 def _differing(before: "array[float]", now: "array[float]", end: int) -> list[int]:
-    """The numbers below `end` that differ, looked for one by one only in blocks that differ as a whole."""
+    """Return the numbers below `end` that differ, looked for one by one only in blocks that differ as a whole."""
     old, new = memoryview(before), memoryview(now)
     return [
         number

@@ -1,4 +1,4 @@
-"""What dead owners left unfinished, finished: every marked commit of every shard in a registry directory."""
+"""The recovery of what dead owners left unfinished: every marked commit of every shard in a registry directory."""
 
 from pathlib import Path
 

@@ -60,7 +60,7 @@ def test_show_has_one_family_in_full(search: Path, capsys: Capture) -> None:
 
 def test_show_offers_the_nearest_name(capsys: Capture) -> None:
     assert main(["catalogue", "show", "queue_sise"]) == 2
-    assert capsys.readouterr().err == "busmon: no metric family is named 'queue_sise'; did you mean 'queue_size'?\n"
+    assert capsys.readouterr().err == "busmon: there is no metric family 'queue_sise'; did you mean 'queue_size'?\n"
 
 
 def test_show_gives_json_for_a_program(capsys: Capture) -> None:

@@ -43,27 +43,27 @@ def test_default_buckets_are_prometheus_clients() -> None:
 
 def test_every_combination_of_enumerated_labels_is_bounded() -> None:
     counter = family("counter", kind=("a", "b"), status=("ok", "bad"))
-    assert list(counter.bounded_series()) == [("a", "ok"), ("a", "bad"), ("b", "ok"), ("b", "bad")]
+    assert list(counter.list_bounded_series()) == [("a", "ok"), ("a", "bad"), ("b", "ok"), ("b", "bad")]
 
 
 @pytest.mark.parametrize("type_", ["counter", "histogram", "summary"])
 def test_a_family_without_labels_is_one_bounded_series(type_: str) -> None:
-    assert list(family(type_).bounded_series()) == [()]
+    assert list(family(type_).list_bounded_series()) == [()]
 
 
 def test_one_open_label_leaves_nothing_bounded() -> None:
-    assert list(family("counter", agent=(), status=("ok", "bad")).bounded_series()) == []
+    assert list(family("counter", agent=(), status=("ok", "bad")).list_bounded_series()) == []
 
 
 def test_a_gauge_is_never_0_before_somebody_reads_it() -> None:
-    assert list(family("gauge", status=("ok", "bad")).bounded_series()) == []
-    assert list(family("gauge").bounded_series()) == []
+    assert list(family("gauge", status=("ok", "bad")).list_bounded_series()) == []
+    assert list(family("gauge").list_bounded_series()) == []
 
 
 def test_too_many_combinations_are_not_made() -> None:
     many = tuple(map(str, range(MAX_BOUNDED_SERIES)))
-    assert len(list(family("counter", a=many, b=("1",)).bounded_series())) == MAX_BOUNDED_SERIES
-    assert list(family("counter", a=many, b=("1", "2")).bounded_series()) == []
+    assert len(list(family("counter", a=many, b=("1",)).list_bounded_series())) == MAX_BOUNDED_SERIES
+    assert list(family("counter", a=many, b=("1", "2")).list_bounded_series()) == []
 
 
 def test_a_family_can_be_a_key() -> None:

@@ -20,13 +20,13 @@ def test_a_star_is_one_part_of_a_name() -> None:
 
 def test_labels_are_made_of_the_globs_parts_and_of_what_the_producer_says() -> None:
     labels = {"http_route": "/x", "host": "a"}
-    applied = RULE.applied("app.web.requests.ok", {"http.route": "/x", "host": "a"}, labels)
+    applied = RULE.apply("app.web.requests.ok", {"http.route": "/x", "host": "a"}, labels)
     assert applied == ("requests_total", {"host": "a", "service": "web", "status": "s-ok", "path": "/x"})
 
 
 def test_a_label_of_which_nothing_is_said_is_left_out() -> None:
     rule = MappingRule("app.*", "app", {"path": "{http.route}", "second": "$2"})
-    assert rule.applied("app.web", {}, {}) == ("app", {})
+    assert rule.apply("app.web", {}, {}) == ("app", {})
 
 
 def test_the_first_rule_that_matches_counts() -> None:

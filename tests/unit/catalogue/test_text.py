@@ -19,7 +19,7 @@ def test_every_family_has_its_line() -> None:
     lines = text.lines(BUILT_IN).splitlines()
     assert len(lines) == len(BUILT_IN.families)
     assert "gauge\tqueue_size{queue}\tMessages in a queue" in lines
-    assert "gauge\tuser_online_count\tUsers who are online" in lines
+    assert "gauge\tuser_online_count\tUsers online" in lines
 
 
 def test_a_family_in_full_says_all_that_it_means() -> None:
@@ -40,7 +40,7 @@ def test_a_family_in_full_says_all_that_it_means() -> None:
         ("batch_job_last_success_timestamp_seconds", "latest, outlives its source"),
         ("task_duration_seconds", "0.1, 0.5, 1, 2, 5, 10"),
         ("request_size_bytes", "0.5, 0.9, 0.95, 0.99"),
-        ("message_latency_seconds", "busmon's workers observe it, too"),
+        ("message_latency_seconds", "busmon's workers observe it too"),
         ("busmon_batches_total", "refuses it from publishers"),
     ],
 )

@@ -3,15 +3,15 @@ from typing import Any
 import pytest
 from pika import BasicProperties
 
-from busmon.bus.quarantined import Quarantined, quarantined
-from busmon.cli.printable import printable
+from busmon.bus.operator.quarantined import Quarantined, read_quarantined
 from busmon.cli.quarantine_text import page, row, table
+from busmon.printable import escape
 
 WHY = {"reason": "invalid_json", "agent": "a", "quarantined_at": "1763794800.5"}
 
 
 def body(content: bytes = b"body", headers: Any = None, **properties: Any) -> Quarantined:
-    return quarantined("a.task", BasicProperties(headers={**WHY, **(headers or {})}, **properties), content)
+    return read_quarantined("a.task", BasicProperties(headers={**WHY, **(headers or {})}, **properties), content)
 
 
 def shown(content: bytes, max_bytes: int = 4096) -> str:
@@ -62,4 +62,4 @@ def test_a_header_that_is_no_text_is_shown_too() -> None:
 
 
 def test_printable_text_is_left_as_it_is() -> None:
-    assert printable("agent-1:ä→") == "agent-1:ä→"
+    assert escape("agent-1:ä→") == "agent-1:ä→"

@@ -1,6 +1,7 @@
 """`busmon registry`: what a directory holds, and the removal of series with and without a fleet in it."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import pytest
 
 from busmon import cli
 from busmon.registry.admission.budgets import Budgets
-from busmon.registry.upkeep import removal, requests
-from busmon.registry.upkeep.report import FamilyUse, Report, text
+from busmon.registry.operator import removal, requests
+from busmon.registry.operator.inventory import FamilyUse, Inventory, text
 from busmon.settings import Settings
 from tests.unit.registry.registries import NOW, Registry, series, stock
 
@@ -72,13 +73,17 @@ def test_a_person_sees_it_in_columns(directory: Path, capsys: pytest.CaptureFixt
         assert cli.main(["registry", "show"]) == 0
     lines = capsys.readouterr().out.splitlines()
     row = next(line.split() for line in lines if line.startswith("queue_size"))
-    assert row[:4] == ["queue_size", "gauge", "4", "300"]
+    assert row[:5] == ["queue_size", "gauge", "3", "4", "300"]
     assert row[-2:] == ["queue", "3/100"]
+    head = next(line for line in lines if line.startswith("family"))
+    assert re.split(r"  +", head)[2:4] == ["series", "in all shards"]
+    assert head.endswith("  label values not in the catalogue")
+    assert lines[-2].endswith(" of 1000000 series in all shards, at most 10000 in a family")
 
 
 def test_a_gauge_that_no_source_has_any_more_isnt_said_to_be_without_an_update() -> None:
     families = [FamilyUse(type_, type_, 0, 0, 300.0, None, {}) for type_ in ("gauge", "counter")]
-    gauge, counter = text(Report([], families, Budgets.of(Settings())), NOW).splitlines()[3:5]
+    gauge, counter = text(Inventory([], families, Budgets.of(Settings())), NOW).splitlines()[3:5]
     assert gauge.endswith("  no live source")
     assert counter.endswith("  never")
 
@@ -136,7 +141,7 @@ def test_an_owner_that_does_not_answer_is_named_and_the_request_withdrawn(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["queue_sizes"], "no family that is named 'queue_sizes' has series; did you mean 'queue_size'?"),
+        (["queue_sizes"], "no family 'queue_sizes' has series; did you mean 'queue_size'?"),
         (["queue_size", "-l", "host=a"], "queue_size has no label 'host'; expected one of: queue"),
     ],
 )

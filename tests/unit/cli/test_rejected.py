@@ -70,14 +70,14 @@ def test_a_program_has_every_member(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_directory_without_rejections_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys) == "no rejected sample is kept\n"
+    assert printed(capsys) == "there is no rejected sample\n"
     assert document(capsys) == {"samples": [], "skipped": {}}
 
 
 @pytest.mark.usefixtures("_rejected")
 def test_a_filter_that_finds_nothing_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "--agent", "writter") == (
-        "no rejected sample of that agent and reason is kept; agents: planner, writer; "
+        "there is no rejected sample of that agent and reason; agents: planner, writer; "
         "reasons: invalid_value, unknown_metric\n"
     )
 
@@ -85,13 +85,13 @@ def test_a_filter_that_finds_nothing_names_what_there_is(capsys: pytest.CaptureF
 def test_a_damaged_file_is_named(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "rejected_shard0.json").write_text("{")
     assert printed(capsys) == (
-        "no rejected sample is kept\nrejected_shard0.json: it isn't as a process of this version writes it\n"
+        "there is no rejected sample\nrejected_shard0.json: it isn't as a process of this version writes it\n"
     )
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["registry", "rejected", "--registry-dir", str(tmp_path / "none")]) == 2
-    assert "is no directory" in capsys.readouterr().err
+    assert "isn't a directory" in capsys.readouterr().err
 
 
 def test_the_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

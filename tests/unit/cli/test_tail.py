@@ -6,7 +6,7 @@ import pytest
 from pika import BasicProperties
 from pika.spec import Basic
 
-from busmon.bus.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery
 from busmon.cli.tail import Wanted, lines
 from busmon.settings.kinds import FormatRule
 from busmon.wire.formats import Formats

@@ -3,8 +3,8 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from busmon.exporter.negotiation import Format
-from busmon.exporter.scrape import Scrape
+from busmon.exporter.metrics.negotiation import Format
+from busmon.exporter.metrics.scrape import Scrape
 from busmon.settings import Settings
 
 

@@ -14,7 +14,7 @@ class Later:
         self._planned.append((self.now + seconds, call))
 
     def pass_(self, seconds: float) -> None:
-        """Let time go by, a quarter of a second each."""
+        """Let time pass, in steps of a quarter of a second."""
         until = self.now + seconds
         while self.now < until:
             self.now += 0.25

@@ -1,6 +1,6 @@
 """A lane with a registry beneath it, and in the broker's place a list of what the lane asked of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -8,15 +8,14 @@ import orjson
 from pika import BasicProperties
 from pika.spec import Basic
 
-from busmon.bus.delivery import Delivery
-from busmon.fleet.lane import Lane
-from busmon.fleet.ownership import Ownership
-from busmon.fleet.pace import Pace
-from busmon.fleet.suspects import Suspects
-from busmon.fleet.upkeep import Upkeep
+from busmon.bus.frames.delivery import Delivery
+from busmon.fleet.worker.housekeeping import Upkeep
+from busmon.fleet.worker.lane import Lane
+from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.pace import Pace
+from busmon.fleet.worker.suspects import Suspects
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings.kinds import FormatRule
-from busmon.status import ShardStatus
 from busmon.wire.formats import Formats
 from tests.unit.registry.registries import Registry
 
@@ -66,9 +65,9 @@ class Broker:
 
 
 class Worker:
-    """One process's life with one shard, as far as a lane goes; a context manager."""
+    """One process's life with one shard, up to its lane; a context manager."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most tests say the first alone
         self,
         directory: Path,
         *,
@@ -76,6 +75,7 @@ class Worker:
         max_body_bytes: int = 1 << 20,
         formats: Sequence[FormatRule] = (),
         ownership: Ownership = UNRELAYED,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
         self.registry = Registry(directory)
         self.suspects = Suspects(directory, 0)
@@ -83,16 +83,18 @@ class Worker:
         self.lane = Lane(
             self.registry.shard,
             self.suspects,
-            ShardStatus(0, QUEUE),
+            self.broker,
+            number=0,
+            queue=QUEUE,
             batch_size=batch_size,
             formats=Formats(formats, QUEUE, max_body_bytes),
             ownership=ownership,
+            progress=progress,
         )
-        self.lane.settlement = self.broker
         self._directory = directory
 
     def expire(self, silent_since: float) -> None:
-        """What a beat does to sources that weren't heard since then."""
+        """Expire the sources that published nothing since then, as a beat does."""
         pace = Pace(self.lane, lambda *_: None, 1.0)
         Upkeep(self.registry.shard, self.lane, pace).beat(silent_since, self._directory)
 
@@ -104,7 +106,7 @@ class Worker:
         self.registry.shard.close()
 
     def shows(self, sample_name: str, **labels: str) -> float:
-        """What a scrape says now."""
+        """Scrape now."""
         return Exposition(self._directory).collect().value(sample_name, **labels)
 
     def votes(self) -> float:

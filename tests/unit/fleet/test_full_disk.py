@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from busmon.bus.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery
 from busmon.settings.kinds import FormatRule
 
 from .settlements import Worker, body, delivery

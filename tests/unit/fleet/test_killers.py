@@ -1,4 +1,4 @@
-"""A body that kills its worker ends in quarantine alone, after two deaths; whoever stood beside it is counted."""
+"""A body that kills its worker ends in quarantine alone, after two deaths; the bodies next to it are counted."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from busmon.bus.delivery import Delivery
-from busmon.fleet.suspects import COMMIT, Suspects, identity, survives
-from busmon.fleet.trigger import Trigger
-from busmon.registry.shard.journal import Journal
+from busmon.bus.frames.delivery import Delivery
+from busmon.fleet.worker.suspects import COMMIT, Suspects, identity, survives
+from busmon.fleet.worker.trigger import Trigger
+from busmon.registry.storage.journal import Journal
 from tests.unit.registry.registries import NOW
 
 from .settlements import VOTE, Worker, body, delivery
@@ -64,7 +64,7 @@ def test_a_body_that_kills_is_quarantined_after_two_deaths_and_its_neighbours_ne
     with Worker(tmp_path) as worker:
         for each in with_killer(20, redelivered=True):
             worker.lane.deliver([each])
-        worker.lane.close(Trigger.SIZE)
+        worker.lane.close(Trigger.DRAIN)
         assert [bad.delivery.body for bad in worker.broker.quarantined] == [KILLER]
         assert worker.broker.quarantined[0].headers["reason"] == "kills_worker"
         assert worker.votes() == 20
@@ -80,7 +80,7 @@ def test_a_killer_that_comes_again_is_tried_again(tmp_path: Path) -> None:
         with Worker(tmp_path) as worker:
             worker.lane.deliver([delivery(1, KILLER, message_id="killer:1")])
             worker.lane.deliver([delivery(2)])
-            worker.lane.close(Trigger.SIZE)
+            worker.lane.close(Trigger.DRAIN)
             assert len(worker.broker.quarantined) == 1
             assert worker.votes() == 1
 
@@ -98,7 +98,7 @@ def test_innocent_bodies_are_acquitted_however_often_their_worker_is_killed(
     with Worker(tmp_path) as worker:
         for tag in (1, 2):
             worker.lane.deliver([delivery(tag, redelivered=redelivered)])
-        worker.lane.close(Trigger.SIZE)
+        worker.lane.close(Trigger.DRAIN)
         assert worker.broker.quarantined == []
         assert worker.votes() == 2
         assert worker.shows("busmon_envelopes_consumed_total") == 2
@@ -111,7 +111,7 @@ def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Pat
     suspects.close()
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(1, b"nonsense", redelivered=True)])
-        worker.lane.close(Trigger.SIZE)
+        worker.lane.close(Trigger.DRAIN)
         assert worker.broker.quarantined[0].headers["reason"] == "invalid_json"
     assert Suspects(tmp_path, 0).blamed == {}
 
@@ -154,7 +154,7 @@ def live_and_die_in_a_commit(directory: Path, deliveries: Sequence[Delivery]) ->
         try:
             worker = Worker(directory)
             worker.lane.deliver(deliveries)
-            worker.lane.close(Trigger.SIZE)
+            worker.lane.close(Trigger.DRAIN)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -170,7 +170,7 @@ def test_a_body_that_kills_in_a_commit_is_quarantined_after_two_deaths_and_its_n
     with Worker(tmp_path) as worker:
         worker.lane.deliver(with_killer(20, redelivered=True))
         worker.lane.deliver([delivery(22)])
-        worker.lane.close(Trigger.SIZE)
+        worker.lane.close(Trigger.DRAIN)
         assert [bad.delivery.body for bad in worker.broker.quarantined] == [KILLER]
         assert worker.broker.quarantined[0].headers["reason"] == "kills_worker"
         assert worker.votes() == 21
@@ -186,7 +186,7 @@ def test_a_worker_that_somebody_kills_in_a_commit_blames_nobody(tmp_path: Path) 
             worker.suspects.note(identity("s:1", b""))
     with Worker(tmp_path) as worker:
         worker.lane.deliver([delivery(tag, redelivered=True) for tag in (1, 2)])
-        worker.lane.close(Trigger.SIZE)
+        worker.lane.close(Trigger.DRAIN)
         assert worker.broker.quarantined == []
         assert worker.votes() == 2
         assert Suspects(tmp_path, 0).blamed == {}
@@ -212,9 +212,9 @@ def test_a_trial_writes_nothing_into_the_registry(tmp_path: Path) -> None:
     suspects.close()
     with Worker(tmp_path) as worker:
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-        ordeal = partial(worker.lane._undergo, delivery(1, body(adopted)), NOW)
+        ordeal = partial(worker.lane._intake.undergo, delivery(1, body(adopted)), NOW)
         assert survives(ordeal, worker.registry.shard.detach)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
         worker.lane.deliver([delivery(1, body(adopted), redelivered=True)])
-        worker.lane.close(Trigger.SIZE)
+        worker.lane.close(Trigger.DRAIN)
         assert worker.shows("brand_new_total") == 1

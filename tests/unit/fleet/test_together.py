@@ -1,4 +1,4 @@
-"""What arrives together goes through each step together, and is counted as if it had come one by one."""
+"""Deliveries that arrive together go through each step together, and count the same as one by one."""
 
 import gzip
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from busmon.fleet.trigger import Trigger
+from busmon.fleet.worker.trigger import Trigger
 from busmon.registry.fold.fold import Fold
 from busmon.settings.kinds import FormatRule
 from busmon.wire.formats import Formats

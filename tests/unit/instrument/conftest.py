@@ -21,7 +21,7 @@ def telemetry() -> Iterator[Telemetry]:
 
 @pytest.fixture
 def cells(telemetry: Telemetry) -> Cells:
-    """What was gathered since the last time, by name and label values."""
+    """Take the cells gathered since the last time, by name and label values."""
 
     def take() -> dict[tuple[str, ...], Any]:
         rows, _ = telemetry._series.take(1000.0)

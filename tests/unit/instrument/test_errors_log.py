@@ -1,4 +1,4 @@
-"""What is logged as an error is counted, by what it was and how severe."""
+"""Logged errors are counted, by type and severity."""
 
 import logging
 

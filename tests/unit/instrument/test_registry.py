@@ -56,6 +56,22 @@ def test_growth_is_published_once(telemetry: Telemetry, cells: Cells, registry: 
     }
 
 
+def test_a_registry_that_is_bridged_twice_counts_once(
+    telemetry: Telemetry, cells: Cells, registry: stock.CollectorRegistry
+) -> None:
+    hits = stock.Counter("hits", "Hits", registry=registry)
+    hits.inc(3)
+    for _ in range(2):
+        bridge(telemetry, registry, interval_seconds=0)
+    assert cells() == {("hits_total",): 3}
+    hits.inc()
+    assert cells() == {("hits_total",): 1}
+    other = stock.CollectorRegistry()
+    stock.Counter("misses", "Misses", registry=other).inc()
+    bridge(telemetry, other, interval_seconds=0)
+    assert cells()["misses_total",] == 1
+
+
 def test_gauges_can_outlive_their_source_and_are_then_said_when_they_change(
     telemetry: Telemetry, cells: Cells, registry: stock.CollectorRegistry
 ) -> None:

@@ -17,7 +17,7 @@ class Stored(NamedTuple):
 
 
 class FakePublisher:
-    """Stands in for a ConfirmedPublisher, where a broker would add nothing but time."""
+    """A replacement for a ConfirmedPublisher, where a broker would add nothing but time."""
 
     def __init__(self) -> None:
         self.stored: list[Stored] = []

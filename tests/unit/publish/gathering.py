@@ -44,7 +44,7 @@ class Bench:
         return rows
 
     def cells(self) -> dict[tuple[str, ...], Any]:
-        """What a take gives, by name and label values."""
+        """Take the cells, by name and label values."""
         return {(row.table.name, *row.labelvalues): row.cell for row in self.take()}
 
     def _made(
@@ -54,7 +54,7 @@ class Bench:
 
 
 class Tally:
-    """What rows add up to: sums of numbers, and counts by bucket with sums of observations."""
+    """The totals of rows: sums of numbers, and counts by bucket with sums of observations."""
 
     def __init__(self) -> None:
         self.sums: defaultdict[tuple[str, ...], float] = defaultdict(float)

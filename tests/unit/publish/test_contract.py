@@ -1,4 +1,4 @@
-"""Mistakes about a metric are found in the agent, by the catalogue that the fleet goes by."""
+"""Mistakes about a metric are found in the agent, by the catalogue that the fleet uses."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an agent pays for the import."""
+"""The cost of the import to an agent."""
 
 import json
 import subprocess

@@ -13,7 +13,7 @@ import prometheus_client
 import pytest
 
 from busmon.publish import Counter, Gauge, Histogram, Summary
-from busmon.publish.instruments import sampled_histogram
+from busmon.publish.instruments import make_sampled_histogram
 from busmon.publish.pending import Distribution
 
 from .gathering import Bench
@@ -170,7 +170,7 @@ class TestRemoval:
 def test_of_many_observations_one_is_taken_and_stands_for_as_many() -> None:
     bench = Bench()
     make = partial(Distribution, bounds=(1.0, 5.0), are_agreed=True, each_stands_for=10)
-    seconds = bench._made(sampled_histogram(10), "seconds", ("queue",), make).labels("a")
+    seconds = bench._made(make_sampled_histogram(10), "seconds", ("queue",), make).labels("a")
     for _ in range(20_000):
         seconds.observe(2)
     (cell,) = bench.cells().values()

@@ -134,7 +134,7 @@ class TestASpool:
         return an_outbox(publisher, max_bytes=15, spool=spool, max_spool_bytes=blocks * BLOCK_BYTES)
 
     def heir(self, publisher: FakePublisher, directory: Path) -> Outbox:
-        (spool,) = Spool.abandoned(directory)
+        (spool,) = Spool.take_over_abandoned(directory)
         return Outbox.of_spool(spool, ORIGIN.agent, "telemetry", publisher, lambda _: None)
 
     def test_what_memory_has_no_room_for_is_published_from_disk_in_order(self, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ class TestASpool:
         for number in range(1, 6):
             outbox.put(a_sealed(number))
         fail(outbox, publisher)
-        assert list(Spool.abandoned(tmp_path)) == [], "its process lives"
+        assert list(Spool.take_over_abandoned(tmp_path)) == [], "its process lives"
         assert outbox.spill() is None
         outbox.close()
         heir = self.heir(publisher, tmp_path)
@@ -199,7 +199,7 @@ class TestASpool:
     def test_a_directory_that_is_no_spool_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "1.2.jpeg").write_text("mine")
-        assert list(Spool.abandoned(tmp_path)) == []
+        assert list(Spool.take_over_abandoned(tmp_path)) == []
         assert (tmp_path / "photos" / "1.2.jpeg").exists()
 
     def test_what_others_plant_is_not_published_and_keeps_nothing_from_being(
@@ -215,8 +215,8 @@ class TestASpool:
         (ours / "0-dangling").symlink_to(tmp_path / "nowhere")
         with monkeypatch.context() as as_another:
             as_another.setattr(os, "geteuid", lambda: ours.stat().st_uid + 1)
-            assert list(Spool.abandoned(ours)) == []
-        assert [spool.source for spool in Spool.abandoned(ours)] == [ORIGIN.source]
+            assert list(Spool.take_over_abandoned(ours)) == []
+        assert [spool.source for spool in Spool.take_over_abandoned(ours)] == [ORIGIN.source]
 
     def test_a_directory_that_cant_be_written_to_is_as_none(self, tmp_path: Path) -> None:
         publisher = FakePublisher()
@@ -237,7 +237,7 @@ class TestASpool:
         for number in range(1, 4):
             outbox.put(a_sealed(number))
         with monkeypatch.context() as full:
-            full.setattr("busmon.publish.spool.write_private", refuse)
+            full.setattr("busmon.publish.spool.files.replace", refuse)
             outbox.put(a_sealed(4))
         outbox.put(a_sealed(5))
         assert outbox.dropped == 1

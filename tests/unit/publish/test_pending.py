@@ -1,4 +1,4 @@
-"""What series gather: every call counted once, whatever is folded, taken or interrupted in between."""
+"""The gathering of series: every call counted once, whatever is folded, taken or interrupted in between."""
 
 import sys
 import threading

@@ -188,6 +188,8 @@ class TestPools:
         }
         for connection in connections:
             connection.close()
+        close = pool.dispose if make is sqlalchemy_pool else pool.close
+        close()
 
     def test_pools_of_one_type_are_added_up(self, telemetry: Telemetry) -> None:
         pools = [redis_pool()[0] for _ in range(2)]

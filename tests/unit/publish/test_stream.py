@@ -32,7 +32,7 @@ class Input:
         return self.stream.envelopes(self.reading, wait_seconds)
 
     def everything(self, text: bytes) -> list[Sealed]:
-        """What comes of a whole input."""
+        """Read a whole input."""
 
         def write() -> None:
             with os.fdopen(self.writing, "wb") as stream:

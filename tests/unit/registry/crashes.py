@@ -1,7 +1,7 @@
 """Every state that a directory's files go through: what `kill -9` would leave at any line of the product.
 
 The kernel keeps what a killed process wrote, mapped pages too. So the files as they are between two lines are what a
-crash there leaves, and no test code need stand in the product, nor a list of where it writes: each line is looked at.
+crash there leaves, and no test code need be in the product, nor a list of where it writes: each line is looked at.
 """
 
 import sys

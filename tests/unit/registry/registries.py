@@ -16,9 +16,9 @@ from busmon.catalogue.catalogue import Catalogue
 from busmon.registry.admission.budgets import UNBOUNDED, Budgets
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.ledger import Verdict
+from busmon.registry.operator import removal
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.shard import Shard
-from busmon.registry.upkeep import removal
 from busmon.wire.envelope import Envelope
 from busmon.wire.json_v1 import decode
 
@@ -106,7 +106,7 @@ class Registry:
         return removal.tidy(self.shard, now)
 
     def text(self, *families: str) -> str:
-        """What a scrape says of these families, without headers; of everything but busmon's own by default."""
+        """Scrape these families, without headers; all but busmon's own by default."""
         return scrape(self.directory, *families)
 
     def rejected(self) -> dict[str, float]:
@@ -126,7 +126,7 @@ def scrape(directory: Path, *families: str) -> str:
 
 
 def stock(directory: Path) -> dict[Series, float]:
-    """What prometheus_client's own collector reads in the directory."""
+    """Scrape the directory with prometheus_client's own collector."""
     metrics = MultiProcessCollector(CollectorRegistry(), str(directory)).collect()  # type: ignore[no-untyped-call]
     return {series(sample.name, **sample.labels): sample.value for metric in metrics for sample in metric.samples}
 
@@ -142,16 +142,16 @@ def parsed(text: bytes | str) -> dict[Series, float]:
     return samples
 
 
-def series(name: str, **labels: str) -> Series:
+def series(metric: str, /, **labels: str) -> Series:
     """The key of a sample in `parsed`."""
-    return name, frozenset(labels.items())
+    return metric, frozenset(labels.items())
 
 
 def without_own(samples: Mapping[Series, float]) -> dict[Series, float]:
-    """What publishers sent, busmon's own families left out."""
+    """Leave busmon's own families out."""
     return {key: value for key, value in samples.items() if not key[0].startswith("busmon_")}
 
 
 def counted(text: bytes | str) -> dict[Series, float]:
-    """What was counted: a new series may stand at 0 before the batch that first counts it is marked."""
+    """Leave series of 0 out: a new series may stand at 0 before the batch that first counts it is marked."""
     return {key: value for key, value in parsed(text).items() if value}

@@ -26,7 +26,7 @@ class Family(NamedTuple):
 
     @property
     def parts(self) -> list[tuple[str, dict[str, str]]]:
-        """The entries of one series: sample name, and labels beside its own."""
+        """The entries of one series: sample name, and labels in addition to its own."""
         if self.column == "histogram":
             buckets = [(f"{self.name}_bucket", {"le": bound}) for bound in (*self.bounds, "+Inf")]
             return [(f"{self.name}_sum", {}), *buckets]
@@ -74,7 +74,7 @@ any_reading = readings | st.sampled_from([math.inf, -math.inf, math.nan, 1e300, 
 
 @st.composite
 def contents(draw: st.DrawFn) -> Content:
-    """What a directory may hold: by file name, series with values."""
+    """Draw the contents of a directory: by file name, series with values."""
     content: Content = {}
     moments = iter(draw(st.permutations([5.0 + i for i in range(24)])))
     for _ in range(draw(st.integers(0, 12))):
@@ -107,7 +107,7 @@ def write(directory: Path, content: Content) -> None:
 
 
 def oracle(directory: Path) -> Figures:
-    """What prometheus_client's collector makes of the directory."""
+    """Collect the directory with prometheus_client's collector."""
     return figures(generate_latest(_stock_registry(directory)))
 
 

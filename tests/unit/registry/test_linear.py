@@ -20,18 +20,22 @@ from pika import BasicProperties
 from pika.spec import Basic
 
 import busmon
-from busmon.bus.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery
 from busmon.errors import EnvelopeError
-from busmon.registry.admission import admission as admissions
+from busmon.registry.admission import sweep
 from busmon.registry.admission.budgets import UNBOUNDED
+from busmon.registry.admission.places import Places
+from busmon.registry.fold import celery_tasks
 from busmon.registry.fold import ledger as ledgers
 from busmon.registry.fold import streams as totals
 from busmon.registry.fold.accounts import Account
+from busmon.registry.fold.celery import Celery
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.ledger import Ledger
-from busmon.registry.fold.shares import MERGES, Shares
 from busmon.registry.fold.streams import Streams
+from busmon.registry.series.shares import MERGES, Shares
 from busmon.settings.kinds import FormatRule
+from busmon.wire.celery_event import TaskEvent, WorkerEvent
 from busmon.wire.envelope import Envelope, Point
 from busmon.wire.formats import Formats
 
@@ -79,6 +83,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers, "MAX_SOURCES", 100)
     monkeypatch.setattr(ledgers, "RING_SIZE", 100)
     monkeypatch.setattr(totals, "MAX_STREAMS", 100)
+    for name in ("MAX_TASKS", "MAX_ENDED", "RING_SIZE", "MAX_NAMES"):
+        monkeypatch.setattr(celery_tasks, name, 100)
 
 
 @pytest.mark.usefixtures("few")
@@ -104,6 +110,28 @@ def test_streams_are_evicted_in_steps_of_their_number() -> None:
     assert growth(evicting) < MOST
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("host", ["h", "h-{}"], ids=["one host", "many hosts"])
+def test_celerys_events_take_steps_of_their_number(host: str) -> None:
+    def taking(size: int) -> Callable[[], object]:
+        celery = Celery()
+
+        def take() -> None:
+            for number in range(size):
+                node = f"w-{number}@{host.format(number)}"
+                task = TaskEvent(number, "sent", node, NOW, number, name=f"n-{number}", queue=f"q-{number}")
+                for event in (task, WorkerEvent(-number - 1, "heartbeat", node, NOW)):
+                    list(celery.take(event, NOW))
+            celery.dump(whole=False)
+            celery.commit()
+            celery.beat(NOW, NOW + 1)
+            celery.commit()
+
+        return take
+
+    assert growth(taking) < MOST
+
+
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 50), (50, 1)], ids=["one cell", "many sources", "many cells"])
 def test_leaving_sources_cost_what_they_hold(sizes: tuple[int, int]) -> None:
     """A source that stops looks at its own shares alone, however many others the batch has set."""
@@ -119,7 +147,7 @@ def test_leaving_sources_cost_what_they_hold(sizes: tuple[int, int]) -> None:
             for _ in range(times):
                 for source in range(size):
                     shares.drop((f"s-{source}",))
-            list(shares.merged())
+            list(shares.merge())
             shares.commit()
 
         return leave
@@ -127,11 +155,12 @@ def test_leaving_sources_cost_what_they_hold(sizes: tuple[int, int]) -> None:
     assert growth(leaving, 100) < MOST
 
 
-def test_memories_that_evict_their_oldest_are_ordered_dictionaries() -> None:
+def test_memories_that_evict_their_oldest_are_ordered_dictionaries(tmp_path: Path) -> None:
     """A plain dictionary passes over its deleted entries at each look for its first, which no count of steps shows."""
     exemplars = Exemplars()
     exemplars.take(CATALOGUE.families["votes_cast_total"], ("upvote",), 1, "t", NOW)
-    for memory in (Account(NOW, NOW).sources, Ledger().ring, vars(Streams())["_known"], vars(exemplars)["_kept"]):
+    lost = Places(tmp_path).lost
+    for memory in (Account(NOW, NOW).sources, Ledger().ring, vars(Streams())["_known"], vars(exemplars)["_kept"], lost):
         assert type(memory) is OrderedDict
 
 
@@ -186,7 +215,7 @@ def test_a_journal_is_redone_in_steps_of_its_size(amount: str, tmp_path: Path) -
                     registry.commit()
             registry.commit()
             if amount == "snapshot":
-                registry.shard._checkpoint(NOW)
+                registry.shard._state.checkpoint(NOW)
 
         def redo() -> None:
             Registry(directory).shard.close()
@@ -206,7 +235,7 @@ def test_a_snapshot_is_made_in_steps_of_what_it_holds(tmp_path: Path) -> None:
         registry.commit()
 
         def make() -> None:
-            registry.shard._checkpoint(NOW)
+            registry.shard._state.checkpoint(NOW)
             registry.shard.close()
 
         return make
@@ -264,7 +293,7 @@ def test_a_body_is_decoded_and_folded_in_steps_of_its_bytes(format_: str, made: 
 def test_new_values_of_a_full_label_cost_the_same_however_many_places_it_has(
     agents: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admissions, "MAX_LOOKS", 5)
+    monkeypatch.setattr(sweep, "MAX_LOOKS", 5)
 
     def published(count: int, agent: str) -> Envelope:
         rows = [["telemetry", f"{agent}-{number}", 1] for number in range(count)]

@@ -74,6 +74,8 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
         ("[QueueBackup]\nmessages = -1\n", "QueueBackup.messages: expected a number from 0, not -1"),
         ("[QueueBackup]\nfor = 5\n", "QueueBackup.for: expected a duration"),
         ('[links]\nrunbooks = "here"\n', "links.runbooks: expected an address"),
+        ('[ServiceDown]\njobs = "a|(b"\n', "ServiceDown.jobs: expected a regular expression of jobs"),
+        ("[ServiceDown]\njobs = 'a\"b'\n", "ServiceDown.jobs: expected a regular expression of jobs"),
         ("[QueueBackup\n", "expected valid TOML"),
     ],
 )

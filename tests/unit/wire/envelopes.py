@@ -165,8 +165,10 @@ SAMPLES = [
         valid=True,
     ),
     Case("a value of 0 alone", _SAMPLE | {"value": 0, "values": [], "buckets": None, "sum": 0}, valid=True),
-    Case("a value of 0 beside values", {"name": "request_size_bytes", "value": 0, "values": [512]}, valid=True),
-    Case("values beside PHP's empty buckets", {"name": "request_size_bytes", "values": [1], "buckets": []}, valid=True),
+    Case("a value of 0 next to values", {"name": "request_size_bytes", "value": 0, "values": [512]}, valid=True),
+    Case(
+        "values next to PHP's empty buckets", {"name": "request_size_bytes", "values": [1], "buckets": []}, valid=True
+    ),
     Case("no observations", {"name": "request_size_bytes", "values": [], "buckets": {}, "sum": 0}, valid=True),
     Case(
         "values and buckets",
@@ -179,16 +181,16 @@ SAMPLES = [
         valid=False,
     ),
     Case(
-        "a value of 0 beside buckets",
+        "a value of 0 next to buckets",
         {"name": "waits", "type": "histogram", "value": 0.0, "values": [], "buckets": {"1": 1}, "sum": 1},
         valid=True,
     ),
     Case(
-        "a value of 0 beside a counter's values",
+        "a value of 0 next to a counter's values",
         {"name": "nodes_total", "type": "counter", "value": 0, "values": [1]},
         valid=False,
     ),
-    Case("false beside values", {"name": "request_size_bytes", "value": False, "values": [512]}, valid=False),
+    Case("false next to values", {"name": "request_size_bytes", "value": False, "values": [512]}, valid=False),
     Case("values that are an object", {"name": "request_size_bytes", "value": 1, "values": {}}, valid=False),
     Case("a label value that is null", _SAMPLE | {"labels": {"queue": None}}, valid=False),
     Case("a label value that is too long", _SAMPLE | {"labels": {"queue": "q" * 1025}}, valid=False),
@@ -207,7 +209,7 @@ SAMPLES = [
     Case("a negative count", {"name": "waits", "type": "histogram", "buckets": {"1": -1}, "sum": 1}, valid=False),
     Case("half a count", {"name": "waits", "type": "histogram", "buckets": {"1": 0.5}, "sum": 1}, valid=False),
     Case(
-        "a bound that is no number",
+        "a bound that isn't a number",
         {"name": "waits", "type": "histogram", "buckets": {"NaN": 1}, "sum": 1},
         valid=False,
     ),
@@ -257,7 +259,7 @@ TABLES = [
     Case("a label twice", _TABLE | {"labels": ["exchange", "exchange"]}, valid=False),
     Case("a process's label", {"name": "nodes", "type": "gauge", "labels": ["pid"], "rows": [["1", 1]]}, valid=True),
     Case("a reserved label", {"name": "nodes", "type": "gauge", "labels": ["__n"], "rows": [["1", 1]]}, valid=False),
-    Case("a row that is no list", _TABLE | {"rows": [7]}, valid=False),
+    Case("a row that isn't a list", _TABLE | {"rows": [7]}, valid=False),
     Case("an empty row", _TABLE | {"rows": [[]]}, valid=False),
     Case("a null cell", _TABLE | {"rows": [["agents", "task", None]]}, valid=False),
     Case("true in the last cell", _TABLE | {"rows": [["agents", "task", True]]}, valid=False),

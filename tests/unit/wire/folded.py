@@ -1,4 +1,4 @@
-"""What a scrape says after bodies of some format."""
+"""The scrape after bodies of some format."""
 
 from pathlib import Path
 from typing import Any

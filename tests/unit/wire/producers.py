@@ -117,11 +117,27 @@ size_bytes_count 10
 temperature 21.5 1700000000000
 """
 
+CELERY = (
+    b'[{"hostname": "gen7@web", "utcoffset": 0, "pid": 7, "clock": 3, "uuid": "u-1", "root_id": "u-1", '
+    b'"parent_id": null, "name": "shop.pay", "args": "()", "kwargs": "{}", "retries": 0, "eta": null, "expires": null, '
+    b'"queue": "orders", "exchange": "", "routing_key": "orders", "timestamp": 1763794800.5, "type": "task-sent"}, '
+    b'{"hostname": "celery@w", "utcoffset": 0, "pid": 9, "clock": 12, "uuid": "u-1", "name": "shop.pay", '
+    b'"eta": "2025-11-22T07:00:30+00:00", "timestamp": 1763794801.5, "type": "task-received"}, '
+    b'{"hostname": "celery@w", "pid": 9, "clock": 13, "uuid": "u-1", "runtime": 0.25, "result": "1", '
+    b'"timestamp": 1763794802.5, "type": "task-succeeded"}, '
+    b'{"hostname": "celery@w", "pid": 9, "clock": 14, "uuid": "u-2", "exception": "KeyError(1)", "traceback": "T", '
+    b'"timestamp": 1763794803.5, "type": "task-failed"}, '
+    b'{"hostname": "celery@w", "pid": 9, "clock": 15, "freq": 2.0, "active": 1, "processed": 3, '
+    b'"loadavg": [0.1, 0.2, 0.3], "timestamp": 1763794804.5, "type": "worker-heartbeat"}]'
+)
+"""A list of events, as Celery's dispatcher flushes its buffer; it never mixes tasks and workers."""
+
 SEEDS: Mapping[str, Callable[[], bytes]] = {
     "otlp": otlp,
     "otlp json": otlp_json,
     "cloudevents": lambda: CLOUD_EVENT,
     **dict.fromkeys(["statsd", "dogstatsd", "etsy_statsd"], lambda: STATSD),
     "influx": lambda: INFLUX,
+    "celery": lambda: CELERY,
     "prometheus": lambda: EXPOSITION,
 }

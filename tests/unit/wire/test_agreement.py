@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from busmon.cli.schema import schema
 from busmon.errors import EnvelopeError
 from busmon.wire.json_v1 import decode
+from tests.unit.registry.fold.test_any_json import DOCUMENT, documents
 from tests.unit.registry.registries import MAX_BYTES, NOW, Registry, fresh_directory
-from tests.unit.registry.test_any_json import DOCUMENT, documents
 
 from .envelopes import SAMPLES, TABLES, Case, broken_samples, valid_samples
 
@@ -111,7 +111,7 @@ def test_what_the_schema_says_of_a_sample_the_fold_says(document: Any) -> None:
 
 
 def is_json(document: Any) -> bool:
-    """Whether it has no NaN or infinity, number beyond the floats, nor half a surrogate pair."""
+    """Tell whether it has no NaN or infinity, number beyond the floats, nor half a surrogate pair."""
     try:
         text = json.dumps(document, allow_nan=False, ensure_ascii=False)
         text.encode()

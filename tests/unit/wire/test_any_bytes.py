@@ -93,6 +93,8 @@ def dense(name: str, size: int) -> bytes:
     lines = {**statsd, "influx": b"a b=1\n", "cloudevents": b"[", "otlp": b"\x0a\x00"}
     if name == "otlp json":
         return b'{"resourceMetrics":[' + b"{}," * (size // 3 - 10) + b"{}]}"
+    if name == "celery":
+        return b"[" + b'{"type":"task-sent","hostname":"h","uuid":"u"},' * (size // 47 - 1) + b"0]"
     if name == "prometheus":
         return b"".join(b"a%d 1\n" % number for number in range(size // 9))
     return lines[name] * (size // len(lines[name]))

@@ -11,7 +11,7 @@ import pytest
 
 from busmon.errors import EnvelopeError
 from busmon.wire.body import plain
-from busmon.wire.encoding import PLAIN_ENCODINGS, may_be_compressed, stated_encoding
+from busmon.wire.encoding import PLAIN_ENCODINGS, find_encoding, may_be_compressed
 
 MAX_BYTES = 1 << 20
 BODY = b'{"v": 1, "source": "s", "samples": []}'
@@ -159,21 +159,19 @@ def test_the_limit_holds_in_utf_8() -> None:
 
 
 def test_kombus_header_is_a_compression_beside_the_charset() -> None:
-    stated = stated_encoding("utf-8", {"compression": "application/x-gzip"})
+    stated = find_encoding("utf-8", {"compression": "application/x-gzip"})
     assert plain(zlib.compress(BODY), stated, MAX_BYTES) == BODY
-    assert plain(bz2.compress(BODY), stated_encoding(None, {"compression": "application/x-bz2"}), MAX_BYTES) == BODY
-    assert (
-        plain(zlib.compress(BODY), stated_encoding("utf-8", {"compression": b"application/x-gzip"}), MAX_BYTES) == BODY
-    )
+    assert plain(bz2.compress(BODY), find_encoding(None, {"compression": "application/x-bz2"}), MAX_BYTES) == BODY
+    assert plain(zlib.compress(BODY), find_encoding("utf-8", {"compression": b"application/x-gzip"}), MAX_BYTES) == BODY
     for alias in ("gzip", "zlib"):
-        assert plain(zlib.compress(BODY), stated_encoding("binary", {"compression": alias}), MAX_BYTES) == BODY
-        assert plain(GZIPPED, stated_encoding("binary", {"compression": alias}), MAX_BYTES) == BODY
-    assert refusal(BODY, stated_encoding("utf-8", {"compression": "application/zstd"})) == "content_encoding"
+        assert plain(zlib.compress(BODY), find_encoding("binary", {"compression": alias}), MAX_BYTES) == BODY
+        assert plain(GZIPPED, find_encoding("binary", {"compression": alias}), MAX_BYTES) == BODY
+    assert refusal(BODY, find_encoding("utf-8", {"compression": "application/zstd"})) == "content_encoding"
 
 
 @pytest.mark.parametrize("header", ["fast", "none", "", 7, None, True, b"\xff", ["gzip"]])
 def test_another_header_of_that_name_is_somebody_elses(header: object) -> None:
-    assert stated_encoding("utf-8", {"compression": header}) == "utf-8"
+    assert find_encoding("utf-8", {"compression": header}) == "utf-8"
 
 
 def test_a_body_that_may_expand_is_told_by_its_first_byte() -> None:

@@ -1,4 +1,4 @@
-"""What prometheus_client writes and its parsers read is read alike here: names, labels, values, times and families."""
+"""Expositions of prometheus_client are read as by its parsers: names, labels, values, times and families."""
 
 from collections.abc import Iterable, Mapping
 from math import inf

@@ -11,7 +11,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from pika import BasicProperties
 from pika.spec import Basic
 
-from busmon.bus.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery
 from busmon.errors import EnvelopeError
 from busmon.settings.kinds import FORMAT_NAMES, FormatRule
 from busmon.wire import json_v1
@@ -46,6 +46,38 @@ def test_a_rule_for_the_routing_key_or_the_queue_comes_first() -> None:
     assert chosen(STATSD, queue="lines.fold.0", rules=[FormatRule("lines.*", "statsd")]) == "statsd"
     assert chosen(NATIVE, "otlp_metrics", rules=[FormatRule("*", "json"), *RULES]) == "json"
     assert chosen(NATIVE, "statsd.web") == "invalid_statsd"
+
+
+def counting(count: int, form: str) -> bytes:
+    """A body of so many samples, in the shortest form that is counted as such."""
+    empty, rows = b",".join([b"1"] * count), b",".join([b"1"] * (count - 1))
+    stated = {
+        "samples": b'"samples":[' + empty + b"]",
+        "tables": b'"tables":[' + empty + b"]",
+        "tables without rows": b'"tables":[' + b",".join([b'{"rows":[]}'] * count) + b"]",
+        "rows": b'"tables":[{"rows":[' + empty + b"]}]",
+        "rows and samples": b'"samples":[1],"tables":[{"rows":[' + rows + b"]}]",
+    }
+    return b'{"v":1,"source":"s",' + stated[form] + b"}"
+
+
+@pytest.mark.parametrize("form", ["samples", "tables", "tables without rows", "rows", "rows and samples"])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_body_has_at_most_so_many_samples_and_rows(form: str, *, is_packed: bool) -> None:
+    """Each costs a worker time, and a few hundred bytes expand to half a million."""
+    properties: dict[str, Any] = {"message_id": "s:1", "content_type": "application/json"}
+    pack = gzip.compress if is_packed else bytes
+    properties |= {"content_encoding": "gzip"} if is_packed else {}
+    assert chosen(pack(counting(50_000, form)), **properties) == "json"
+    assert chosen(pack(counting(50_001, form)), **properties) == "too_many_samples"
+
+
+def test_bodies_that_arrive_together_are_decoded_together_unless_one_has_too_many_samples() -> None:
+    formats = Formats(RULES, "q", 1 << 20)
+    for count, is_together in ((50_000, True), (50_001, False)):
+        bodies = [NATIVE, counting(count, "rows")]
+        assert formats.are_own(bodies, ["a.b"] * 2, [None] * 2, [None] * 2, ["s:1", "s:2"])
+        assert (formats.decode_own(bodies, lambda _: None) is not None) == is_together
 
 
 def test_then_the_content_type() -> None:
@@ -166,9 +198,7 @@ def test_kombus_compression_is_told_by_its_header(content_encoding: str | None, 
 def test_bodies_with_a_charset_take_the_short_way() -> None:
     formats = Formats(RULES, "q", 1 << 20)
     stated = ["a.b"] * 3, ["application/json", None, ""], ["utf-8", None, "binary"], ["s:1", "s:2", "s:3"]
-    decoded = formats.decode_all([NATIVE] * 3, *stated)
-    assert decoded is not None
-    assert [envelope.source for envelope in decoded] == ["s"] * 3
+    assert formats.are_own([NATIVE] * 3, *stated)
 
 
 @pytest.mark.parametrize("message_id", [None, "s:1"])

@@ -15,7 +15,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import EnvelopeError
-from busmon.wire import otlp
+from busmon.wire import otlp_protobuf
 from busmon.wire.arrival import MAX_PARTS, Arrival
 from busmon.wire.otlp import decode
 from busmon.wire.otlp_names import prometheus_name
@@ -225,11 +225,13 @@ def test_what_holds_no_metrics_is_refused(body: bytes) -> None:
 def test_without_the_extra_a_body_is_refused_in_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sdk = Sdk()
     everything(sdk)
-    body = sdk.export_json()
-    otlp._schema.cache_clear()
+    body = sdk.export()
+    otlp_protobuf._schema.cache_clear()
     monkeypatch.setitem(sys.modules, "opentelemetry.proto.metrics.v1.metrics_pb2", None)
     with pytest.raises(EnvelopeError, match=r"unavailable_format: .*busmon-telemetry\[otlp\]"):
         decode(Arrival(body, None, None, 1 << 20))
+    otlp_protobuf._schema.cache_clear()
+    assert decode(Arrival(sdk.export_json(), None, None, 1 << 20)).agent == "checkout"
 
 
 def test_no_other_body_loads_the_extra() -> None:

@@ -1,4 +1,4 @@
-"""What the formats' own client libraries send, byte for byte, is counted as they mean it."""
+"""Bodies of the formats' own client libraries, byte for byte, are counted as the libraries mean them."""
 
 import socket
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.openmetrics import exposition as openmetrics
 from statsd import StatsClient
 
-from busmon.bus.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery
 from busmon.wire.envelope import Envelope
 from busmon.wire.formats import Formats
 from tests.unit.registry.registries import NOW

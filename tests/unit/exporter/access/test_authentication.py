@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from base64 import b64encode
 from hashlib import sha256
 
@@ -13,7 +14,7 @@ PASSWORD = "corréct horse:battery".encode()
 
 @pytest.fixture
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What every bcrypt hash that was computed was compared with."""
+    """Record the hash that each computed bcrypt hash is compared with."""
     computed: list[bytes] = []
     compare = bcrypt.checkpw
 
@@ -91,19 +92,30 @@ def test_guesses_never_push_out_a_known_scraper(hashes: list[bytes], monkeypatch
     assert asyncio.run(ask())
 
 
-def test_a_flood_of_guesses_is_told_to_come_again_and_keeps_no_known_scraper_waiting(hashes: list[bytes]) -> None:
+def test_a_flood_of_guesses_is_told_to_come_again_and_keeps_no_known_scraper_waiting(
+    hashes: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_have_come = threading.Event()
+    compare = bcrypt.checkpw
+
+    def checkpw(password: bytes, hashed: bytes) -> bool:
+        assert all_have_come.wait(30)
+        return compare(password, hashed)
+
     async def ask() -> tuple[list[bool | BaseException], bool, int]:
         users = known("joe")
         await users.knows(basic("joe"))
+        monkeypatch.setattr(bcrypt, "checkpw", checkpw)
         guesses = [asyncio.create_task(users.knows(basic("joe", b"%d" % guess))) for guess in range(MAX_WAITING + 9)]
         await asyncio.sleep(0)
         scraper = await users.knows(basic("joe"))
         undone = sum(not guess.done() for guess in guesses)
+        all_have_come.set()
         return await asyncio.gather(*guesses, return_exceptions=True), scraper, undone
 
     answers, scraper, undone = asyncio.run(ask())
     assert scraper
-    assert undone > 0
+    assert undone == MAX_WAITING
     assert sum(isinstance(answer, BusyError) for answer in answers) == 9
     assert len(hashes) == 1 + MAX_WAITING
 

@@ -87,7 +87,7 @@ def test_a_configuration_shows_no_secret() -> None:
         ),
         (
             "busmon: {open_paths: [/health]}",
-            "busmon.open_paths: expected basic_auth_users or bearer_tokens beside it, for everything is open",
+            "busmon.open_paths: expected basic_auth_users or bearer_tokens, too: without them everything is open",
         ),
         ("busmon: {bearer_token: x}", "busmon.bearer_token: unknown key; did you mean 'bearer_tokens'?"),
         (

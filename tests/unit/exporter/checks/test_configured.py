@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from busmon.errors import SettingsError
+from busmon.errors import MissingExtraError, SettingsError
 from busmon.exporter.checks import configured
 from busmon.settings import Settings, load
 from busmon.settings.schema import SCHEMA
@@ -52,11 +52,11 @@ def test_a_driver_that_is_not_installed_is_one_line_that_names_the_extra(
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     given = load(environ={f"BUSMON_{extra.upper()}_URL": ENVIRONMENT[f"BUSMON_{extra.upper()}_URL"]})
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(MissingExtraError) as caught:
         configured.watches(given)
     assert str(caught.value) == (
         f"{extra}_url from environment BUSMON_{extra.upper()}_URL: its check needs {module}, which isn't installed; "
-        f"`pip install 'busmon-telemetry[{extra}]'` does that"
+        f"run: pip install 'busmon-telemetry[{extra}]'"
     )
 
 

@@ -23,7 +23,7 @@ class Machine:
         path.write_text(text)
 
     def group(self, path: str, **files: str) -> None:
-        """A control group's files about memory, by what stands in their names after `memory.`."""
+        """Write a control group's files about memory, by the part of their names after `memory.`."""
         for name, text in files.items():
             self.write(f"sys/fs/cgroup/{path}/memory.{name}", text)
 

@@ -1,0 +1,1 @@
+"""Connections to RabbitMQ: opened, watched, lost and opened again."""

@@ -1,0 +1,1 @@
+"""A shard's log: appended to and read, over AMQP."""

@@ -1,0 +1,1 @@
+"""Exchanges, queues, bindings and users: read from a file, declared on a broker, compared with a broker."""

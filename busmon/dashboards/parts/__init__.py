@@ -1,0 +1,1 @@
+"""The parts of boards: kinds of panel, queries, levels, colours and links."""

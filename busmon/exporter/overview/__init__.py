@@ -1,0 +1,1 @@
+"""The overview document, its figures of the last minutes, and its stream to viewers."""

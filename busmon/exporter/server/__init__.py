@@ -1,0 +1,1 @@
+"""The HTTP server: routes, connections with TLS, start and stop."""

@@ -1,0 +1,136 @@
+"""The exporter's process: binds the address, serves until it is told to stop, then finishes what it was answering.
+
+One process, one event loop. SIGTERM and SIGINT end it in order, with status 0; to an orphan of a supervisor that is
+gone, SIGTERM comes by the lifeline that the two shared.
+"""
+
+import resource
+import signal
+import socket
+import sys
+from functools import partial
+from ipaddress import ip_address
+
+import structlog
+import uvicorn
+
+from busmon.bus.connect.connection import certificates
+from busmon.exporter.access.access import Access
+from busmon.exporter.access.gate import Gate
+from busmon.exporter.checks.runner import Checks
+from busmon.exporter.server.app import App
+from busmon.exporter.server.connection import Connection
+from busmon.exporter.server.memory import give_back_large_blocks
+from busmon.settings import Settings, limits
+from busmon.settings.listening import open_listener
+from busmon.settings.private import require_private
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 3
+"""How long answers that are under way may take once the exporter is to stop."""
+
+MAX_CONNECTIONS = 512
+"""Beyond that, one that asks nothing makes room; fewer where the system grants few descriptors."""
+
+_SPARE_DESCRIPTORS = 128
+"""For the shards' files and for what waits to be accepted: without, no scrape could be made, however few ask."""
+
+_FEWEST_CONNECTIONS = 16
+
+
+def run(settings: Settings) -> int:
+    """Serve `settings.registry_dir` on `settings.listen`; returns the process's exit status.
+
+    Raises:
+        ListenError: the address can't be had.
+        WebFileError: the web configuration file, or one that it names, is wrong.
+        SettingsError: others can write to the registry directory, or a check can't be made as it is set up.
+    """
+    limits.require(len([*settings.registry_dir.glob("shard*.journal")]))
+    give_back_large_blocks()
+    require_private(settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}", own=False)
+    access = Access(settings.web_config_file, certificates(settings.amqp_url).items())
+    with open_listener(settings.listen) as listener, Checks.of(settings) as checks:
+        _tell_who_may_read(listener, access)
+        address = _address(listener)
+        app = App(settings, address, checks.findings, access)
+        server = uvicorn.Server(_config(app, access))
+        _stop_on_signals(server)
+        _reload_on_hangup(app, server)
+        directory, scheme = str(settings.registry_dir), access.scheme
+        log.info("server.started", url=_url(listener, scheme), address=address, registry_dir=directory, scheme=scheme)
+        server.run(sockets=[listener])
+    log.info("server.stopped")
+    return 0
+
+
+def _config(app: App, access: Access) -> uvicorn.Config:
+    return uvicorn.Config(
+        Gate(app.starlette(), access),
+        loop="asyncio",
+        http=partial(Connection, access, _most_connections()),  # type: ignore[arg-type]  # uvicorn only calls it
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        # The app logs what fails; what uvicorn warns of is the garbage that port scanners send.
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
+def _most_connections() -> int:
+    """Raise the limit of descriptors if allowed, and return the number of connections that it leaves."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + _SPARE_DESCRIPTORS
+    if granted < wanted:
+        granted = min(wanted, most) if most != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, most))
+    return max(_FEWEST_CONNECTIONS, min(MAX_CONNECTIONS, granted - _SPARE_DESCRIPTORS))
+
+
+def _tell_who_may_read(listener: socket.socket, access: Access) -> None:
+    if ip_address(listener.getsockname()[0]).is_loopback:
+        return
+    terms = access.terms
+    if terms.authentication and not terms.context:
+        log.warning("server.passwords_in_the_clear", next="set tls_server_config, too; see docs/security.md")
+    elif not terms.closed:
+        log.warning("server.open_to_the_network", next="set web_config_file; see docs/security.md")
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _url(listener: socket.socket, scheme: str) -> str:
+    """Return what to open in a browser on this host."""
+    host = ip_address(listener.getsockname()[0])
+    named = "localhost" if host.is_unspecified else f"[{host}]" if host.version == 6 else str(host)  # noqa: PLR2004 - IP's
+    return f"{scheme}://{named}:{listener.getsockname()[1]}/"
+
+
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """Stop in order on a signal that comes before uvicorn listens for it, or that uvicorn raises again once stopped."""
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _reload_on_hangup(app: App, server: uvicorn.Server) -> None:
+    """Reload the catalogue on SIGHUP, unless SIGHUP means that the terminal of this process was closed."""
+    on_terminal = sys.stderr.isatty()
+
+    def hang_up(*_: object) -> None:
+        if on_terminal and not sys.stderr.isatty():
+            server.should_exit = True
+        else:
+            app.reload()
+
+    signal.signal(signal.SIGHUP, hang_up)

@@ -1,0 +1,1 @@
+"""The supervisor: a process that starts, watches and restarts workers and exporter."""

@@ -1,0 +1,209 @@
+"""The steps of deliveries into the open batch: decode, check the owner, look up the id, fold, measure.
+
+Each step runs for all deliveries of a run. A delivery that may have killed a worker is folded alone: its identity is
+noted first, and a blamed delivery is tried in a child (`suspects.py`). One thread, the consumer's.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress, groupby
+from operator import attrgetter
+
+import structlog
+
+from busmon.bus.frames.delivery import Delivery
+from busmon.errors import EnvelopeError
+from busmon.fleet.worker import ownership as owned
+from busmon.fleet.worker.open_batch import OpenBatch
+from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.suspects import Suspects, identity, survives
+from busmon.reasons import BodyReason
+from busmon.registry.fold.ledger import Verdict
+from busmon.registry.shard.shard import Shard
+from busmon.wire.encoding import may_be_compressed
+from busmon.wire.envelope import Envelope
+from busmon.wire.formats import Formats
+
+_MAX_WARNED = 1000
+_ADVICE = (
+    "two OpenTelemetry senders look like one, so their gauges replace each other: give each a service.instance.id or"
+    " host.name (the Collector's resourcedetection processor does), a routing key of its own, or the header 'source'"
+)
+_UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
+
+_is_redelivered, _source_of, _agent_of = attrgetter("redelivered"), attrgetter("source"), attrgetter("agent")
+
+_log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """The steps from a delivery's bytes to the changes of a batch.
+
+    Args:
+        batch: has the deliveries already, and takes the refusals and the measures.
+        shard: its ledger has the ids, and its fold takes the samples.
+        suspects: the note and the blamed identities of the shard.
+        formats: decode the bodies.
+        ownership: names the user of a delivery.
+        queue: named in the log.
+        progress: called for each run of deliveries, for a run may take long.
+    """
+
+    def __init__(  # noqa: PLR0913 - constructed in one place, by keyword
+        self,
+        batch: OpenBatch,
+        shard: Shard,
+        suspects: Suspects,
+        *,
+        formats: Formats,
+        ownership: Ownership,
+        queue: str,
+        progress: Callable[[], object],
+    ) -> None:
+        self._batch = batch
+        self._shard = shard
+        self._suspects = suspects
+        self._formats = formats
+        self._ownership = ownership
+        self._queue = queue
+        self._progress = progress
+        self._warned: set[str] = set()
+
+    def fold(self, run: Sequence[Delivery]) -> None:
+        """Fold deliveries of the batch in order; deliveries that may kill the worker are folded one by one.
+
+        Raises:
+            OSError: the files can't take a new family, or a suspect's note.
+        """
+        now = self._batch.read_clock()
+        if not self._suspects.blamed and not any(map(_is_redelivered, run)):
+            self._decode(run, now)
+            return
+        may_kill = self._may_kill if self._suspects.blamed else _is_redelivered
+        for is_suspect, together in groupby(run, may_kill):
+            if is_suspect:
+                for delivery in together:
+                    self._fold_suspect(delivery, now)
+            else:
+                self._decode([*together], now)
+
+    def _may_kill(self, delivery: Delivery) -> bool:
+        return delivery.redelivered or identity(delivery.message_id, delivery.body) in self._suspects.blamed
+
+    # -- deliveries that may kill the worker --------------------------------------------------------------------------
+
+    def _fold_suspect(self, delivery: Delivery, now: float) -> None:
+        """Note a delivery that may have killed a worker; try a blamed delivery in a child first."""
+        who = identity(delivery.message_id, delivery.body)
+        if who in self._suspects.blamed:
+            if not survives(lambda: self.undergo(delivery, now), self._shard.detach):
+                self._suspects.convict(who, now)
+                self._batch.refuse(
+                    delivery, EnvelopeError(BodyReason.KILLS_WORKER, "decoding or folding it ended its worker")
+                )
+                return
+            self._suspects.acquit(who)
+        self._suspects.note(who)
+        try:
+            self._decode([delivery], now)
+        finally:
+            self._suspects.clear()
+
+    def undergo(self, delivery: Delivery, now: float) -> None:
+        """Fold and commit a delivery in a child that has detached from the shard's files."""
+        self._shard.rollback()
+        self._decode([delivery], now)
+        self._shard.commit(now)
+
+    # -- bytes to envelopes -------------------------------------------------------------------------------------------
+
+    def _decode(self, run: Sequence[Delivery], now: float) -> None:
+        """Decode deliveries and count them."""
+        bodies, _, _, routing_keys, content_types, content_encodings, message_ids, _, users, _ = zip(*run, strict=True)
+        are_own = self._formats.are_own(bodies, routing_keys, content_types, content_encodings, message_ids)
+        if are_own and not (self._ownership.is_required and None in users):
+            envelopes = self._formats.decode_own(bodies, self._shard.fold.texts.read)
+            if envelopes is not None:
+                self._count(run, envelopes, message_ids, now)
+                return
+        for decoded in self._decode_singly(run):
+            run, envelopes = ([*column] for column in zip(*decoded, strict=True))
+            self._count(run, envelopes, [each.message_id or envelope.identity for each, envelope in decoded], now)
+
+    def _decode_singly(self, run: Iterable[Delivery]) -> Iterator[list[tuple[Delivery, Envelope]]]:
+        """Yield the valid deliveries with their envelopes, and refuse the others.
+
+        An envelope may take a thousand times the memory of a compressed body, so no two of these are held at a time.
+        """
+        decoded: list[tuple[Delivery, Envelope]] = []
+        for delivery in run:
+            try:
+                envelope = self._require_owner(delivery, self._formats.decode(delivery))
+            except EnvelopeError as refusal:
+                self._batch.refuse(delivery, refusal)
+                continue
+            decoded.append((delivery, envelope))
+            if envelope.parts or may_be_compressed(delivery.body, delivery.content_encoding):
+                yield decoded
+                decoded = []
+        if decoded:
+            yield decoded
+
+    def _require_owner(self, delivery: Delivery, envelope: Envelope) -> Envelope:
+        """Return the envelope of a delivery, unless another user owns a source of one of its parts.
+
+        Raises:
+            EnvelopeError: `no_user` or `foreign_source`.
+        """
+        user = self._ownership.users([delivery])[0]
+        self._ownership.require(user)
+        if envelope.parts and self._ownership.is_checked:
+            if user is not None:
+                envelope = owned.own_sources(envelope, user)
+            for part in envelope.parts:
+                if self._shard.ledger.is_foreign(part.source, user):
+                    raise owned.foreign_source(part.source, user)
+        return envelope
+
+    # -- envelopes to changes -----------------------------------------------------------------------------------------
+
+    def _count(
+        self, run: Sequence[Delivery], envelopes: Sequence[Envelope], message_ids: Iterable[str | None], now: float
+    ) -> None:
+        """Look up the envelopes' ids, fold and measure the envelopes: each step for all envelopes."""
+        self._progress()
+        ledger, fold, clock = self._shard.ledger, self._shard.fold.envelope, time.time
+        users = self._ownership.users(run)
+        verdicts = ledger.admit_all(map(_source_of, envelopes), message_ids, now, users, map(_agent_of, envelopes))
+        if verdicts.count(Verdict.NEW) < len(verdicts):
+            self._note(verdicts, run, envelopes, users)
+            counted = [verdict not in _UNCOUNTED for verdict in verdicts]
+            run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
+            users = [*compress(users, counted)]
+        for envelope, user in zip(envelopes, users, strict=True):
+            fold(envelope, clock(), user)  # the arrival decides the later of two gauges of one source
+            for part in envelope.parts:
+                ledger.hear(part.source, now, user, part.agent)
+        self._batch.measured.take(run, envelopes, users, now)
+        if confused := self._shard.take_confused_sources():
+            self._warn_of_confused(confused)
+
+    def _note(
+        self,
+        verdicts: Sequence[Verdict],
+        run: Sequence[Delivery],
+        envelopes: Sequence[Envelope],
+        users: Sequence[str | None],
+    ) -> None:
+        """Note the verdicts other than `NEW`, and refuse envelopes of sources that belong to another user."""
+        for verdict, delivery, envelope, user in zip(verdicts, run, envelopes, users, strict=True):
+            if verdict is Verdict.FOREIGN:
+                self._batch.refuse(delivery, owned.foreign_source(envelope.source, user))
+            elif verdict is not Verdict.NEW:
+                self._batch.measured.verdicts[verdict] += 1
+
+    def _warn_of_confused(self, confused: set[str]) -> None:
+        """Log once for each name that two sources share it, with advice."""
+        for source in confused - self._warned:
+            _log.warning("lane.sources_confused", queue=self._queue, source=source, advice=_ADVICE)
+        self._warned = confused if len(self._warned) >= _MAX_WARNED else self._warned | confused

@@ -1,0 +1,110 @@
+"""The measures of a batch: latencies, sizes, verdicts and presence, gathered as it is folded and added in bulk.
+
+The measures are part of the batch's own commit, so they are as exact as its counts. One thread.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from busmon.bus.frames.delivery import Delivery
+from busmon.registry.fold.fold import Fold
+from busmon.registry.fold.ledger import Ledger, Verdict
+from busmon.wire.envelope import Envelope
+
+_COUNTED_AS: Mapping[Verdict, str] = {
+    Verdict.DUPLICATE: "busmon_envelopes_deduplicated_total",
+    Verdict.UNIDENTIFIED: "busmon_envelopes_unidentified_total",
+    Verdict.UNVERIFIABLE: "busmon_envelopes_unverifiable_total",
+}
+
+BELIEVED_SECONDS = 30 * 86_400.0
+"""The longest believable wait in a queue; a single stamp of 1970 would permanently outweigh all other latencies."""
+
+
+class Measured:
+    """The measures of one open batch.
+
+    Attributes:
+        verdicts: the ledger's verdicts on the batch's envelopes, except `NEW`.
+        refused: the batch's invalid bodies, by reason.
+
+    Args:
+        commit_seconds: the duration of the previous batch's commit; None if there was none.
+    """
+
+    def __init__(self, commit_seconds: float | None = None) -> None:
+        self.verdicts: Counter[Verdict] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._commit_seconds = [] if commit_seconds is None else [commit_seconds]
+        self._latencies: list[float] = []
+        self._sizes: defaultdict[str, list[int]] = defaultdict(list)
+        self._heard: dict[str, float] = {}
+        self._present: dict[str, str] = {}
+        self._users: dict[str, str | None] = {}
+        self._skewed: Counter[str] = Counter()
+
+    def take(
+        self, deliveries: Sequence[Delivery], envelopes: Sequence[Envelope], users: Sequence[str | None], now: float
+    ) -> None:
+        """Measure envelopes that were consumed at `now`, in seconds since the epoch, and published by these users."""
+        if not envelopes:
+            return
+        sources, agents, times, _, _, finals, parts, _, formats, _ = zip(*envelopes, strict=True)
+        self._heard.update(dict.fromkeys(agents, now))
+        self._users.update(zip(agents, users, strict=True))
+        if any(finals) or any(parts):
+            self._attend(envelopes, users, now)
+        else:
+            self._present.update(zip(sources, agents, strict=True))
+        for format_, delivery in zip(formats, deliveries, strict=True):
+            self._sizes[format_].append(len(delivery.body))
+        self._time(deliveries, agents, times, now)
+
+    def _time(
+        self, deliveries: Iterable[Delivery], agents: Iterable[str], times: Iterable[float | None], now: float
+    ) -> None:
+        """Note the latencies; an impossible time gives latency 0, and counts as a wrong clock of the agent."""
+        published = [delivery.published_at or ts for delivery, ts in zip(deliveries, times, strict=True)]
+        earliest = now - BELIEVED_SECONDS
+        believed = [now - at for at in published if at is not None and earliest <= at <= now]
+        self._latencies += believed
+        if len(believed) < len(published):
+            said = zip(agents, published, strict=True)
+            skewed = [agent for agent, at in said if at is not None and not earliest <= at <= now]
+            self._skewed.update(skewed)
+            self._latencies += [0.0] * len(skewed)
+
+    def _attend(self, envelopes: Iterable[Envelope], users: Iterable[str | None], now: float) -> None:
+        """Note the present agents, in order: an agent that stops may have started in the same batch."""
+        for envelope, user in zip(envelopes, users, strict=True):
+            if envelope.final:
+                self._present.pop(envelope.source, None)
+            else:
+                self._present[envelope.source] = envelope.agent
+            for part in envelope.parts:
+                self._heard[part.agent] = now
+                self._users[part.agent] = user
+                self._present[part.source] = part.agent
+
+    def describe(self, fold: Fold, ledger: Ledger, number: int, queue: str, now: float) -> None:
+        """Add the measures to the batch of a shard's queue, just before its commit at `now`."""
+        shard = (str(number),)
+        for format_, sizes in self._sizes.items():
+            fold.own.count("busmon_envelopes_consumed_total", shard, len(sizes))
+            fold.own.observe("message_size_bytes", (format_,), sizes)
+        if self._latencies:
+            fold.own.observe("message_latency_seconds", (queue,), self._latencies)
+        for verdict, amount in self.verdicts.items():
+            fold.own.count(_COUNTED_AS[verdict], shard, amount)
+        for reason, amount in self.refused.items():
+            fold.own.count("busmon_envelopes_rejected_total", (reason,), amount)
+        for agent, amount in self._skewed.items():
+            fold.own.count("busmon_clock_skew_total", (agent,), amount)
+        for agent, heard_at in self._heard.items():
+            fold.own.set("busmon_last_envelope_timestamp_seconds", (agent,), heard_at, heard_at, self._users[agent])
+        for source, agent in self._present.items():
+            fold.own.attend(source, agent, now, self._users[agent])
+        if span_seconds := ledger.ring_span(now):
+            fold.own.set("busmon_ledger_ring_span_seconds", shard, span_seconds, now)
+        if self._commit_seconds:
+            fold.own.observe("busmon_commit_duration_seconds", (), self._commit_seconds)

@@ -1,0 +1,194 @@
+"""The open batch of one shard: its deliveries, its commit, and the settlement after the commit.
+
+No delivery is acknowledged before its commit. A rollback undoes the batch: its deliveries return to the lane, and the
+ledger forgets their ids. One thread, the consumer's.
+"""
+
+import logging
+import time
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from operator import attrgetter
+from typing import Protocol
+
+import structlog
+
+from busmon.bus.frames.delivery import Delivery
+from busmon.bus.republish.relayed import HEADER
+from busmon.errors import EnvelopeError
+from busmon.fleet.worker.measured import Measured
+from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.suspects import COMMIT, Suspects
+from busmon.fleet.worker.trigger import Trigger
+from busmon.registry.shard.shard import Shard
+from busmon.wall_clock import TOLERANCE_SECONDS
+from busmon.wire.json_v1 import UNKNOWN_AGENT
+
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Bodies stay in memory until their batch is closed, so this size closes it."""
+
+MAX_RUN_BYTES = 64 * 1024
+"""The bytes of bodies, as delivered, that are decoded before the first fold: they fit into the processor's cache."""
+
+MAX_RUN = 1000
+"""Deliveries that are folded together, however small."""
+
+_body_of, _encoding_of = attrgetter("body"), attrgetter("content_encoding")
+
+_log = structlog.get_logger(__name__)
+
+
+class Settlement(Protocol):
+    """The consumer's interface to settle deliveries."""
+
+    def settle(self, queue: str, tags: Sequence[int]) -> None:
+        """Acknowledge committed deliveries."""
+
+    def quarantine(self, queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
+        """Publish a delivery to quarantine, and acknowledge the delivery after the publish's confirm."""
+
+
+class OpenBatch:
+    """The deliveries of the open batch, with its refusals and measures.
+
+    Args:
+        shard: its files take the commit.
+        suspects: has a note during the commit.
+        settlement: settles the deliveries after the commit.
+        ownership: names the publisher of a refused delivery.
+        number: the shard's.
+        queue: the deliveries' origin.
+        max_deliveries: the size of a full batch.
+
+    Attributes:
+        opened_at: the monotonic clock's time when the batch took its first delivery; None while it is empty.
+        measured: the measures that are committed with the batch.
+        committed_at: the wall clock's time of the last commit; None before the first.
+    """
+
+    def __init__(  # noqa: PLR0913 - constructed in one place, by keyword
+        self,
+        shard: Shard,
+        suspects: Suspects,
+        settlement: Settlement,
+        ownership: Ownership,
+        *,
+        number: int,
+        queue: str,
+        max_deliveries: int,
+    ) -> None:
+        self.committed_at: float | None = None
+        self._shard = shard
+        self._suspects = suspects
+        self._settlement = settlement
+        self._ownership = ownership
+        self._number = number
+        self._queue = queue
+        self._max_deliveries = max_deliveries
+        self._read_at = 0.0
+        self._begin(None)
+
+    def _begin(self, commit_seconds: float | None) -> None:
+        self.opened_at: float | None = None
+        self.measured = Measured(commit_seconds)
+        self._deliveries: list[Delivery] = []
+        self._bytes = 0
+        self._refused: list[tuple[Delivery, EnvelopeError]] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the batch takes no further delivery."""
+        return len(self._deliveries) >= self._max_deliveries or self._bytes >= MAX_BATCH_BYTES
+
+    def take(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Take the first of these deliveries, at least one and at most those that fill the batch; return them.
+
+        A compressed body ends the run, since decompression may make it a thousand times as large.
+        """
+        run = deliveries[: min(self._max_deliveries - len(self._deliveries), MAX_RUN)]
+        ends = [*accumulate(map(len, map(_body_of, run)), initial=self._bytes)]
+        most = min(MAX_BATCH_BYTES, self._bytes + MAX_RUN_BYTES)
+        if ends[-1] >= most:
+            run = run[: bisect_left(ends, most)]
+        if any(map(_encoding_of, run)):
+            run = run[: next(place for place, delivery in enumerate(run, 1) if delivery.content_encoding)]
+        self._bytes = ends[len(run)]
+        self._deliveries += run
+        if self.opened_at is None:
+            self.opened_at = time.monotonic()
+        return run
+
+    def refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:
+        """Send a delivery of the batch to quarantine, once the batch is committed."""
+        self._refused.append((delivery, refusal))
+        self.measured.refused[refusal.reason] += 1
+
+    def read_clock(self) -> float:
+        """Return the wall clock's time; rewind the shard before if the clock was set back since the last call."""
+        now, before = time.time(), self._read_at
+        if now < before - TOLERANCE_SECONDS:
+            self._shard.rewind(now)
+        self._read_at = now
+        return now
+
+    def commit(self, trigger: Trigger, suspect: str = COMMIT) -> None:
+        """Make the batch durable, and only then settle its deliveries.
+
+        Args:
+            trigger: counted as the cause.
+            suspect: blamed if the worker dies in the commit: the identity of a batch's only delivery.
+
+        Raises:
+            OSError: the files can't take the batch; the batch is still open, and nothing of it is settled.
+        """
+        if not self._deliveries:
+            return
+        now, began = self.read_clock(), time.perf_counter()
+        self.measured.describe(self._shard.fold, self._shard.ledger, self._number, self._queue, now)
+        self._shard.fold.own.count("busmon_batches_total", (str(trigger),))
+        self._suspects.note(suspect)
+        try:
+            self._shard.commit(now)
+        finally:
+            self._suspects.clear()
+        self.committed_at = now
+        self._log_rejected_samples()
+        deliveries, refused = self._deliveries, self._refused
+        self._begin(time.perf_counter() - began)
+        for delivery, refusal in refused:
+            self._quarantine(delivery, refusal, now)
+        self._settlement.settle(self._queue, [delivery.delivery_tag for delivery in deliveries])
+
+    def rollback(self) -> list[Delivery]:
+        """Undo the batch, and return its deliveries."""
+        self._shard.rollback()
+        deliveries = self._deliveries
+        self._begin(None)
+        return deliveries
+
+    def _log_rejected_samples(self) -> None:
+        if _log.is_enabled_for(logging.DEBUG):  # the fields of a sample cost more than its refusal
+            for sample in self._shard.take_rejected():
+                _log.debug("lane.sample_rejected", queue=self._queue, **asdict(sample))
+
+    def _quarantine(self, delivery: Delivery, refusal: EnvelopeError, now: float) -> None:
+        _log.warning("lane.quarantined", queue=self._queue, reason=refusal.reason, detail=str(refusal)[:200])
+        user = self._ownership.users([delivery])[0]
+        headers = {
+            **({} if user is None else {HEADER: user}),
+            "reason": refusal.reason,
+            "detail": str(refusal),
+            "agent": _agent_of(delivery),
+            "original_routing_key": delivery.routing_key,
+            "queue": self._queue,
+            "quarantined_at": repr(now),
+        }
+        self._settlement.quarantine(self._queue, delivery, headers)
+
+
+def _agent_of(delivery: Delivery) -> str:
+    """Return the agent that published an undecoded body."""
+    agent: str | bytes = delivery.properties.app_id or UNKNOWN_AGENT
+    return agent.decode(errors="backslashreplace") if isinstance(agent, bytes) else agent

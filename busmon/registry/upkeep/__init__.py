@@ -1,1 +1,0 @@
-"""What a registry directory holds, shown to a person, and the series that leave it."""

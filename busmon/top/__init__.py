@@ -1,0 +1,1 @@
+"""`busmon top`: the overview document in a terminal."""

@@ -1,0 +1,1 @@
+"""Real Celery programs whose events a real fleet counts."""

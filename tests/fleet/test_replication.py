@@ -1,0 +1,87 @@
+"""A replicated fleet: hosts die with their disks, and the totals of every exporter stay exact."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pika
+
+from tests.fleet.publishing import publish
+from tests.fleet.replicated import COUNTER, Host, declare, envelopes, hosts, make_host, settings_of, wait_for_equal
+from tests.patience import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_host_may_be_killed_with_its_directory(vhost: Any, tmp_path: Path) -> None:
+    declare(vhost)
+    with hosts(vhost, tmp_path, "first", "second") as (first, second):
+        publish(vhost.amqp_url, envelopes(1))
+        for host in (first, second):
+            host.wait_for_total(COUNTER, 20)
+        wait_for_equal(first, second)
+        dying, other = (first, second) if first.owned() else (second, first)
+        dying.destroy()
+        publish(vhost.amqp_url, envelopes(2))
+        other.wait_for_total(COUNTER, 40)
+        dying.start()
+        dying.wait_for_total(COUNTER, 40)
+        publish(vhost.amqp_url, envelopes(3))
+        for host in (first, second):
+            host.wait_for_total(COUNTER, 60)
+        wait_for_equal(first, second)
+        assert wait_until(lambda: first.owned() | second.owned() == {0, 1, 2, 3}, "owners of all shards")
+
+
+def events(host: Host, event: str) -> int:
+    """Count the lines of a host's log that have this event."""
+    return host.log.read_text().count(f'"event":"{event}"') + host.log.read_text().count(f'"event": "{event}"')
+
+
+def test_a_host_that_was_killed_goes_on_from_its_files(vhost: Any, tmp_path: Path) -> None:
+    declare(vhost)
+    with hosts(vhost, tmp_path, "first", "second") as (first, second):
+        publish(vhost.amqp_url, envelopes(1))
+        for host in (first, second):
+            host.wait_for_total(COUNTER, 20)
+        wait_for_equal(first, second)
+        first.signal_all(signal.SIGKILL)
+        first.process.wait()
+        publish(vhost.amqp_url, envelopes(2))
+        second.wait_for_total(COUNTER, 40)
+        first.start()
+        publish(vhost.amqp_url, envelopes(3))
+        for host in (first, second):
+            host.wait_for_total(COUNTER, 60)
+        wait_for_equal(first, second)
+        assert events(first, "followed_log.resuming") == 4
+        assert not events(first, "followed_log.rebuilding")
+
+
+MADE_AGAIN = "the log was deleted and made again"
+KEPT = "the state of the former log until this host's registry directory is deleted"
+
+
+class Refusing(Host):
+    """A host that is up once it has refused a log."""
+
+    def is_consuming(self) -> bool:
+        return "interrupted" in {each.state for each in self.replicas().values() if MADE_AGAIN in each.cause}
+
+
+def test_a_log_that_was_made_again_while_its_host_was_down_is_not_mixed_with_the_files(
+    vhost: Any, tmp_path: Path
+) -> None:
+    declare(vhost)
+    with make_host(vhost, tmp_path / "first") as first:
+        publish(vhost.amqp_url, envelopes(1))
+        first.wait_for_total(COUNTER, 20)
+    with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
+        connection.channel().queue_delete("telemetry.log.0")
+    declare(vhost)
+    with Refusing(tmp_path / "first", vhost.amqp_url, python=None, **settings_of("first")) as again:
+        said = f"shard 0: this host can't read the log: {MADE_AGAIN}; the replica keeps {KEPT}"
+        assert said in again.ready()["degraded"]
+        again.wait_for_total(COUNTER, 20)

@@ -1,0 +1,1 @@
+"""Schedules of faults of a replicated fleet, on a real broker."""

@@ -1,0 +1,57 @@
+"""The chart's files that need no helm: in step with the rules, the dashboards, the settings and the version."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+import busmon
+from busmon.cli import main
+from busmon.settings.schema import SCHEMA
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "docker/chart"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+VALUES_SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+
+MAY_HOLD_NONE = {"dependencies"}
+"""Settings that may hold a password and mostly don't."""
+
+
+def test_the_charts_rules_are_those_that_would_be_built(capsys: Any) -> None:
+    thresholds = str(CHART / "thresholds.toml")
+    built = main(["rules", "build", "--check", "--thresholds", thresholds, str(CHART / "files/rules")])
+    assert built == 0, f"run `make chart-files`: {capsys.readouterr().out}"
+
+
+def test_the_charts_dashboards_are_those_of_the_compose_file() -> None:
+    committed = {path.name: path.read_text() for path in (ROOT / "docker/grafana/dashboards").glob("*.json")}
+    assert {path.name: path.read_text() for path in (CHART / "files/dashboards").iterdir()} == committed, (
+        "run `make chart-files`"
+    )
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (busmon.__version__, busmon.__version__)
+
+
+def test_the_values_meet_their_schema_which_names_each_of_them() -> None:
+    jsonschema.Draft7Validator.check_schema(VALUES_SCHEMA)
+    jsonschema.validate(VALUES, VALUES_SCHEMA)
+    assert set(VALUES_SCHEMA["properties"]) == {*VALUES, "global"}
+
+
+def test_a_setting_with_a_password_is_no_value() -> None:
+    refused = set(VALUES_SCHEMA["definitions"]["settingsOfTheChart"]["enum"])
+    names = {row.name for row in SCHEMA}
+    assert refused <= names
+    assert {row.name for row in SCHEMA if row.secret} - MAY_HOLD_NONE <= refused
+    assert set(VALUES["settings"]) <= names - refused
+
+
+def test_every_value_is_documented() -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    assert [name for name in VALUES if f"`{name}" not in page] == []

@@ -1,0 +1,3 @@
+from pika.adapters.base_connection import BaseConnection as BaseConnection
+from pika.adapters.blocking_connection import BlockingConnection as BlockingConnection
+from pika.adapters.select_connection import SelectConnection as SelectConnection

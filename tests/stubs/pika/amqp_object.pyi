@@ -1,0 +1,13 @@
+from typing import ClassVar, Self
+
+class AMQPObject:
+    NAME: ClassVar[str]
+    INDEX: ClassVar[int | None]
+
+class Class(AMQPObject): ...
+
+class Method(AMQPObject):
+    def decode(self, encoded: bytes, offset: int = 0) -> Self: ...
+    def encode(self) -> list[bytes]: ...
+
+class Properties(AMQPObject): ...

@@ -1,0 +1,3 @@
+from typing import Any
+
+def encode_value(pieces: list[bytes], value: Any) -> int: ...

@@ -1,0 +1,147 @@
+"""Connections against a real uvicorn, with deadlines that a test can wait for."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from busmon.exporter.access import gate
+from busmon.exporter.access.access import Access
+from busmon.exporter.access.gate import Gate
+from busmon.exporter.server import connection
+from busmon.exporter.server.connection import Connection
+from tests.certificates import Authority
+
+PATIENCE_SECONDS = 30
+LARGE = b"x" * 20_000_000
+ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.2)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Access:
+    """With TLS."""
+    Authority(tmp_path).for_this_host()
+    web = tmp_path / "web.yml"
+    web.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+    return Access(web)
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse(LARGE)(scope, receive, send)
+
+
+async def small(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("small")(scope, receive, send)
+
+
+Talk = Callable[[int, uvicorn.Server], Awaitable[None]]
+
+
+def served(
+    access: Access, talk: Talk, app: Callable[[Scope, Receive, Send], Awaitable[None]] = small, most: int = 8
+) -> None:
+    """Talk to a server of this app."""
+
+    async def play() -> None:
+        config = uvicorn.Config(
+            Gate(app, access),
+            http=partial(Connection, access, most),  # type: ignore[arg-type]  # uvicorn only calls it
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+        )
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve([listener]))
+            await talk(listener.getsockname()[1], server)
+            server.should_exit = True
+            await serving
+
+    asyncio.run(asyncio.wait_for(play(), PATIENCE_SECONDS))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - nothing tells when a connection comes or goes
+        await asyncio.sleep(0.01)
+
+
+async def end(port: int, sent: bytes) -> bytes:
+    """Read the answers until the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    answer = b""
+    with suppress(ConnectionError):
+        while part := await reader.read(65_536):
+            answer += part
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHalf-A", ASKED, ASKED + b"GET / HT"])
+def test_who_asks_nothing_is_cut_off(sent: bytes) -> None:
+    access = Access(None)
+
+    async def talk(port: int, _: uvicorn.Server) -> None:
+        answer = await end(port, sent)
+        assert answer.endswith(b"small") == sent.startswith(ASKED)
+
+    served(access, talk)
+    assert access.cut["slow"] == 1
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\x02\x00\x01garbage\r\n\r\n" * 40])
+def test_a_handshake_that_never_ends_or_fails_leaves_no_connection(closed: Access, sent: bytes) -> None:
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        await end(port, sent)
+        assert not server.server_state.connections
+
+    served(closed, talk)
+
+
+def test_an_answer_that_nobody_reads_ends_its_connection() -> None:
+    access = Access(None)
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        with socket.socket() as stalled:
+            stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stalled.settimeout(0)
+            await asyncio.get_running_loop().sock_connect(stalled, ("127.0.0.1", port))
+            await asyncio.get_running_loop().sock_sendall(stalled, ASKED * 3)
+            await until(lambda: access.cut["slow"] > 0)
+            assert not server.server_state.connections
+
+    served(access, talk, large)
+
+
+def test_the_idlest_connection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    access = Access(None)
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        await until(lambda: len(server.server_state.connections) == len(idle))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASKED)
+        assert (await reader.read(12)) == b"HTTP/1.1 200"
+        with suppress(ConnectionError):
+            assert await idle[0][0].read() == b""
+        assert not idle[1][0].at_eof()
+        for _, each in (*idle, (reader, writer)):
+            each.close()
+
+    served(access, talk, most=2)
+    assert access.cut["crowded"] == 1

@@ -1,0 +1,101 @@
+"""A source is its user's: another user's envelopes are refused whole, and count for nobody."""
+
+from pathlib import Path
+
+import orjson
+
+from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.trigger import Trigger
+from busmon.settings.kinds import FormatRule
+from tests.unit.fleet.settlements import VOTE, Worker, body, delivery
+
+RELAYED = Ownership(relays=frozenset({"fleet"}))
+GAUGE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 7}
+FINAL = orjson.dumps({"v": 1, "source": "s", "agent": "planner", "samples": [], "final": True})
+TOTAL = b"# TYPE jobs_total counter\njobs_total 10\n"
+
+
+def test_another_users_next_sequence_is_refused_and_the_owners_counts(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, user_id="alice")])
+        worker.lane.deliver([delivery(2, user_id="evil"), delivery(3, message_id="s:3")])
+        worker.lane.deliver([delivery(4, message_id="s:2", user_id="alice")])
+        worker.lane.close(Trigger.INTERVAL)
+        refused = [call.headers for call in worker.broker.quarantined]
+        assert [headers["reason"] for headers in refused] == ["foreign_source", "foreign_source"]
+        assert refused[0]["original_user_id"] == "evil"
+        assert refused[0]["detail"] == "foreign_source: the source 's' belongs to another user than user 'evil'"
+        assert "original_user_id" not in refused[1]
+        assert worker.votes() == 2
+        assert worker.shows("busmon_envelopes_rejected_total", reason="foreign_source") == 2
+
+
+def test_another_users_final_takes_no_gauge_away(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, body(GAUGE), user_id="alice"), delivery(2, FINAL, user_id="evil")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("queue_size", queue="tasks") == 7
+        worker.lane.deliver([delivery(3, FINAL, message_id="s:2", user_id="alice")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("active_agents", type="planner") == 0
+
+
+def test_the_owner_is_known_after_a_restart(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, user_id="alice")])
+        worker.lane.close(Trigger.INTERVAL)
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(2, user_id="evil")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert (worker.votes(), len(worker.broker.quarantined)) == (1, 1)
+
+
+def test_a_relay_publishes_for_others_and_nobody_else_does(tmp_path: Path) -> None:
+    with Worker(tmp_path, ownership=RELAYED) as worker:
+        named = {"source": "s", "original_user_id": "alice"}
+        worker.lane.deliver([delivery(1, user_id="alice"), delivery(2, user_id="fleet", headers=named)])
+        worker.lane.deliver([delivery(3, user_id="evil", headers=named), delivery(4, user_id="fleet")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.votes() == 2
+        assert [call.headers["original_user_id"] for call in worker.broker.quarantined] == ["evil", "fleet"]
+
+
+def test_other_formats_sources_are_each_users_own(tmp_path: Path) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        deliveries = [
+            delivery(tag, TOTAL, message_id=f"p{tag}", user_id=user, headers={"source": "host-1"})
+            for tag, user in enumerate(("alice", "bob"), start=1)
+        ]
+        worker.lane.deliver([each._replace(routing_key="prometheus.a") for each in deliveries])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("jobs_total") == 20
+        assert worker.broker.quarantined == []
+
+
+def test_other_formats_reach_no_source_of_another_user(tmp_path: Path) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        worker.lane.deliver([delivery(1, body(GAUGE), user_id="alice")])
+        forged = b'# TYPE queue_size gauge\nqueue_size{queue="tasks"} 666\n'
+        deliveries = [
+            delivery(tag, forged, message_id=f"p{tag}", user_id=user, headers={"source": "s"})
+            for tag, user in ((2, None), (3, "evil"))
+        ]
+        worker.lane.deliver([each._replace(routing_key="prometheus.a") for each in deliveries])
+        worker.lane.close(Trigger.INTERVAL)
+        assert [call.headers["reason"] for call in worker.broker.quarantined] == ["foreign_source"]
+        assert {*worker.registry.shard.ledger.sources} == {"s", "evil/s"}
+
+
+def test_where_a_user_is_required_an_envelope_without_one_is_refused(tmp_path: Path) -> None:
+    with Worker(tmp_path, ownership=Ownership(is_required=True)) as worker:
+        worker.lane.deliver([delivery(1, user_id="alice"), delivery(2, body(VOTE, source="t"), message_id="t:1")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.votes() == 1
+        assert [call.headers["reason"] for call in worker.broker.quarantined] == ["no_user"]
+
+
+def test_where_users_are_not_checked_a_source_is_everybodys(tmp_path: Path) -> None:
+    with Worker(tmp_path, ownership=Ownership(is_checked=False)) as worker:
+        worker.lane.deliver([delivery(1, user_id="alice"), delivery(2, user_id="bob"), delivery(3)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert (worker.votes(), worker.broker.quarantined) == (3, [])

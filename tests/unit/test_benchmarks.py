@@ -1,0 +1,64 @@
+"""A benchmark script says in one line what to install, where a library that it needs is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INSTALL = "pip install --editable '.[fleet]' --group dev --group benchmarks"
+HIDE = """
+import sys
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "{library}":
+            raise ModuleNotFoundError(f"No module named '{{name}}'", name=name)
+
+sys.meta_path.insert(0, Hide())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "library"),
+    [
+        ("batches.py", "prometheus_client"),
+        ("consume.py", "prometheus_client"),
+        ("dashboards.py", "grafana_foundation_sdk"),
+        ("drains.py faststream a-queue 1", "faststream"),
+        ("exposition.py", "prometheus_client"),
+        ("fleet.py", "prometheus_client"),
+        ("latency.py", "prometheus_client"),
+        ("publish.py", "prometheus_client"),
+        ("ready.py", "structlog"),
+        ("registry.py", "prometheus_client"),
+        ("scrape.py", "prometheus_client"),
+        ("scrape.py --write", "matplotlib"),
+    ],
+)
+def test_a_missing_library_is_named_in_one_line(tmp_path: Path, command: str, library: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDE.format(library=library))
+    script, *arguments = command.split()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / script, *arguments],
+        env={**environment, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stderr == f"{script} needs {library}, which isn't installed; run: {INSTALL}\n"
+    assert done.returncode == 1
+
+
+def test_hostile_lists_its_attacks_in_its_help() -> None:
+    command = (sys.executable, ROOT / "benchmarks/hostile.py", "--help")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    help_text = " ".join(done.stdout.split())
+    assert "some of: nothing, wide histogram, long label values, bins of summaries" in help_text
+    assert "forged sources (default: all)" in help_text
