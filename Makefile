@@ -1,5 +1,7 @@
 # Every command of the project. Paths are relative, so that a clone's path may contain a space.
 .DEFAULT_GOAL := help
+# Tests wait for brokers and processes more than they compute, so two of them share a core.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
 .PHONY: help setup demo stack test celery lint format test-browser dashboards alerts test-storage test-node soak soak-long day replication fuzz fuzz-long engine chart chart-files cluster test-rabbitmq test-python test-prometheus pictures lock registry clean
 
 help: ## 1 s | list the targets with their times on 2 quiet cores
@@ -19,7 +21,7 @@ stack: ## until Ctrl-C | set up, then run the monitoring stack without Docker: R
 test: ## 17 min | set up, then run every check and test, on a RabbitMQ of their own
 	@.ci/setup --test
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal --ignore=tests/browser --ignore=tests/storage --ignore=tests/engine --ignore=tests/cluster --ignore=tests/replication --ignore=tests/chart --ignore=tests/celery
+	.venv/bin/pytest --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/browser --ignore=tests/storage --ignore=tests/engine --ignore=tests/cluster --ignore=tests/replication --ignore=tests/chart --ignore=tests/celery
 
 celery: ## 10 min | set up, then count the events of 100,000 tasks of real Celery workers while everything is killed. CELERY_TASKS=5000: fewer
 	@.ci/setup --test
