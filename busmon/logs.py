@@ -5,6 +5,7 @@ pipe is gone, is dropped there and never raises into a worker. Every line carrie
 """
 
 import atexit
+import json
 import logging
 import os
 import sys
@@ -13,7 +14,10 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from busmon.printable import escape, escape_json
 from busmon.settings import Settings
+
+_OF_SEVERAL_LINES = frozenset({"exception", "stack"})
 
 
 def configure(settings: Settings, process: str, **bound: Any) -> None:
@@ -69,8 +73,25 @@ def _binder(bound: dict[str, Any]) -> Processor:
 
 
 def _ending(*, console: bool) -> list[Processor]:
-    if not console:
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     # The pretty formatter would show local variables, and so a broker's password.
-    plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    plain = structlog.processors.format_exc_info
+    if not console:
+        return [plain, structlog.processors.JSONRenderer(_write_json)]
+    formatter = structlog.dev.plain_traceback
+    return [plain, _escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=formatter)]
+
+
+def _escape(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Escape the texts of a line, since a publisher may have chosen them; values of other kinds are shown by `repr`."""
+    return {escape(key): _escape_lines(key, value) if isinstance(value, str) else value for key, value in line.items()}
+
+
+def _escape_lines(key: str, text: str) -> str:
+    """Escape a text; a traceback keeps its lines, indented, so that none of them can pass for a line of the log."""
+    if key not in _OF_SEVERAL_LINES:
+        return escape(text)
+    return "\n".join(f"  {escape(part)}" for part in text.split("\n"))
+
+
+def _write_json(line: EventDict, **options: Any) -> str:
+    return escape_json(json.dumps(line, ensure_ascii=False, **options))

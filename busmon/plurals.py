@@ -1,8 +1,8 @@
 """Numbers with their nouns, and ages, for lines that a person reads. Pure."""
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_FINE = 10
-"""Seconds below which an age has a decimal."""
+_MILLISECONDS, _MINUTE, _HOUR, _DAY = 1000, 60, 3600, 86400
+_FINE = 9.95
+"""Seconds below which an age has a decimal: from here on it rounds to two digits before the point."""
 
 
 def format_count(number: int, noun: str) -> str:
@@ -15,15 +15,27 @@ def format_count(number: int, noun: str) -> str:
 
 def age(seconds: float) -> str:
     """Format an age, in the two largest units: `7.1 s`, `42 s`, `2m 36s`, `3h 5m`, `11d 2h`."""
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < _FINE else f"{seconds:.0f} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f}m {seconds % _MINUTE:.0f}s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f}h {seconds % _HOUR // _MINUTE:.0f}m"
-    return f"{seconds // _DAY:.0f}d {seconds % _DAY // _HOUR:.0f}h"
+    if seconds < _FINE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)  # before it is divided: rounded afterwards, 5 min 59.7 s would be `5m 60s`
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m {whole % _MINUTE}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
+    return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
+
+
+def duration(seconds: float) -> str:
+    """Format a measured time, in three digits: `0.42 ms`, `12.3 ms`, `2.5 s`, and from a minute on as `age` does."""
+    milliseconds = float(f"{seconds * 1000:.3g}")
+    if milliseconds < _MILLISECONDS:
+        return f"{milliseconds:.3g} ms"
+    return f"{seconds:.3g} s" if round(seconds) < _MINUTE else age(seconds)
 
 
 def ago(seconds: float) -> str:
     """Format the time since something: whole seconds for two minutes, `0 s ago` if the clock went back, then `age`."""
-    return f"{max(0.0, seconds):.0f} s ago" if seconds < 2 * _MINUTE else f"{age(seconds)} ago"
+    whole = max(0, round(seconds))
+    return f"{whole} s ago" if whole < 2 * _MINUTE else f"{age(whole)} ago"

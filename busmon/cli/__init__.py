@@ -33,6 +33,7 @@ from busmon.cli.commands import Commands, Parser
 from busmon.cli.options import settings_from
 from busmon.errors import BusError, BusmonError
 from busmon.extras import require
+from busmon.printable import escape
 from busmon.settings import misspelt
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
     except BusmonError as error:
-        print(f"busmon: {error}{_of_which_broker(args, error)}", file=sys.stderr)
+        print(escape(f"busmon: {error}{_of_which_broker(args, error)}"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from busmon.errors import MissingExtraError
 from busmon.extras import require
+from busmon.printable import escape
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no public name
 """The commands of the whole command line, or of a group."""
@@ -45,7 +46,7 @@ class Parser(argparse.ArgumentParser):
                 require(extra, f"`{self.prog}`")
         except MissingExtraError as error:
             self.exit(error.exit_status, f"busmon: {error}\n")
-        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+        self.exit(2, escape(f"{self.prog}: {message}; see `{self.prog} --help`") + "\n")
 
 
 def add_command(

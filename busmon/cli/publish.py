@@ -12,6 +12,7 @@ from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
 from busmon.plurals import format_count
+from busmon.printable import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,4 +271,4 @@ class _Account:
             print(shown, end="", file=sys.stderr, flush=True)
 
     def _say(self, line: str) -> None:
-        print(f"{_CLEAR_LINE if self._shows else ''}{line}", file=sys.stderr)
+        print(f"{_CLEAR_LINE if self._shows else ''}{escape(line)}", file=sys.stderr)

@@ -9,9 +9,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from busmon.bus.operator.quarantined import Quarantined
-from busmon.printable import escape
+from busmon.printable import ELLIPSIS, align, escape
 
 HEADINGS = ("ID", "QUARANTINED (UTC)", "REASON", "AGENT", "ROUTING KEY", "BYTES")
+MAX_COLUMN = 48
+"""Characters of a cell in `list`: an ID or a routing key may have 255, and would push every column aside."""
+
+_SHORTENED = f"a cell that ends in {ELLIPSIS} is cut; `busmon quarantine list --json` has all of it"
 BYTES_A_LINE = 16
 
 
@@ -45,15 +49,14 @@ def table(rows: Sequence[Row], total: int) -> str:
     """Format a line for each body, and their number."""
     if not total:
         return "the quarantine is empty"
-    lines = [HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*text, f"{len(rows)} of {total}"])
+    cells = [_cells(row) for row in rows]
+    is_cut = any(len(escape(cell)) > MAX_COLUMN for row in cells for cell in row)
+    end = [f"{len(rows)} of {total}", *([_SHORTENED] if is_cut else [])]
+    return "\n".join([*align([HEADINGS, *cells], MAX_COLUMN), *end])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    words = map(escape, (row.reason, row.agent, row.routing_key))
-    return (escape(row.id), _moment(row.quarantined_at), *words, str(row.size))
+    return row.id, _moment(row.quarantined_at), row.reason, row.agent, row.routing_key, str(row.size)
 
 
 def page(body: Quarantined, max_bytes: int) -> str:

@@ -13,6 +13,7 @@ from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, require_registry_dir, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
 from busmon.plurals import format_count
+from busmon.printable import escape
 from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def run_drop(args: argparse.Namespace) -> int:
         removed = _ask_owners(settings.registry_dir, families, args.name, labels, args.timeout)
     shards = sum(1 for series in removed.values() if series)
     verb = "would be removed" if args.dry_run else "removed"
-    print(f"{sum(removed.values())} series of {args.name} in {format_count(shards, 'shard')} {verb}")
+    print(f"{sum(removed.values())} series of {escape(args.name)} in {format_count(shards, 'shard')} {verb}")
     return 0
 
 
@@ -168,7 +169,8 @@ def _drop_agent(args: argparse.Namespace, registry_dir: Path, families: "Familie
     if not args.dry_run:
         _ask_owners(registry_dir, families, "", {}, args.timeout, agent=args.agent, user=args.user)
     verb = "would be removed" if args.dry_run else "removed"
-    print(f"{took.series} series of {took.metrics} metrics and {took.values} label values of {args.agent} {verb}")
+    what = f"{took.series} series of {took.metrics} metrics and {took.values} label values"
+    print(f"{what} of {escape(args.agent)} {verb}")
     return 0
 
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print("\n".join(_blocks(wanted, time.time())) or _nothing(found.samples))
     for file, why in found.skipped.items():
-        print(f"{file}: {why}")
+        print(escape(f"{file}: {why}"))
     return 0
 
 

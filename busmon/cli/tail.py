@@ -1,7 +1,6 @@
 """`busmon tail`: live samples as they pass, without taking them from the fleet."""
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from busmon.cli.labels import add_labels, labels_from
 from busmon.cli.numbers import whole
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import EnvelopeError
-from busmon.printable import printable
+from busmon.printable import escape_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,9 +37,6 @@ needs the operator's right to declare and bind queues.
 
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """Errors of a value of another kind, out of any range, or nested too deep."""
-
-_CONTROLS = re.compile("[\x7f-\x9f]")
-"""Control characters that JSON doesn't escape by itself."""
 
 
 class Seen(NamedTuple):
@@ -156,7 +152,7 @@ def _json(seen: Seen) -> str:
     import orjson
 
     said = orjson.dumps(seen._asdict() | {"labels": dict(seen.labels)}, option=orjson.OPT_NON_STR_KEYS).decode()
-    return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", said)
+    return escape_json(said)
 
 
 def _show(value: Any) -> str:

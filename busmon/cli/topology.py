@@ -12,6 +12,7 @@ from busmon import files
 from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BusError, TopologyError
+from busmon.printable import escape
 
 if TYPE_CHECKING:
     from busmon.bus.topology.definitions import Definitions
@@ -105,10 +106,10 @@ def run_declare(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     topology = _topology(settings, args)
     for line in declare(topology, settings.amqp_url, settings.management_url, _passwords(settings)):
-        print(line)
+        print(escape(line))
     different = _still_different(topology, settings)
     for line in different:
-        print(f"still different: {line}")
+        print(escape(f"still different: {line}"))
     return 1 if different else 0
 
 
@@ -138,11 +139,11 @@ def run_check(args: argparse.Namespace) -> int:
     definitions = _definitions(args.definitions, settings, topology)
     found = differences(topology, definitions)
     for line in found:
-        print(line)
+        print(escape(line))
     for name in missing_users(topology, definitions):
         print(f"note: user {name!r} is optional and missing; `busmon topology declare` creates this user")
     for line in definitions.unseen:
-        print(f"not visible: {line}")
+        print(escape(f"not visible: {line}"))
     if not found:
         looked = "the visible part of " if definitions.unseen else ""
         print(f"no difference in {looked}virtual host {definitions.virtual_host!r}")

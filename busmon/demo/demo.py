@@ -19,6 +19,7 @@ from busmon.demo.children import Child, Interrupts
 from busmon.errors import DemoError, ExporterUnreachableError
 from busmon.fleet.supervisor import parent
 from busmon.plurals import format_count
+from busmon.printable import escape
 from busmon.settings import Settings
 from busmon.simulator.totals import Totals
 from busmon.top import screen
@@ -98,7 +99,7 @@ class _Play:
         return 0
 
     def _say(self, line: str) -> None:
-        self._console.print(f"busmon demo: {line}", markup=False)
+        self._console.print(escape(f"busmon demo: {line}"), markup=False)
 
     def _set_up(self, directory: Path) -> Settings:
         with_broker = self._stack.enter_context(stage.broker(self._settings, directory, self._say))

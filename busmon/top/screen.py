@@ -17,7 +17,7 @@ from rich.text import Text
 from busmon.exporter.overview.dependencies import BAD, FAIR, GOOD, Dependency
 from busmon.exporter.overview.overview import Overview
 from busmon.exporter.overview.window import History
-from busmon.plurals import age
+from busmon.plurals import age, duration
 from busmon.printable import printable
 from busmon.top.tables import NONE, FleetTables, NameTables, choose, cut_off, write_count
 
@@ -230,6 +230,4 @@ def _latency(value: float | None, least: float | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return NONE if value is None else duration(value)

@@ -92,3 +92,33 @@ def test_a_reader_that_left_costs_lines_but_never_the_process() -> None:
     done = subprocess.run(program, stderr=writing, stdout=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert done.stdout == "alive\n"
+
+
+HOSTILE = "\x1b[2J\x9b31m\x07\u202e\u2028\x7f\n2026-11-30T00:00:00Z [info     ] all is well"
+
+HOSTILE_LINES = f"""
+hostile = {HOSTILE!a}
+log.warning("lane.quarantined", detail=hostile, agents=[hostile, {{hostile: hostile}}], **{{"k" + hostile: 1}})
+logging.getLogger("busmon").warning(hostile)
+try:
+    raise ValueError(hostile)
+except ValueError:
+    log.exception("lane.step_failed")
+"""
+
+
+def test_no_text_of_a_publisher_steers_the_terminal_or_makes_a_line_of_its_own() -> None:
+    lines = logged(HOSTILE_LINES, "console")
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.startswith("2026-11-30T00:00:00Z")]
+    assert any(r"ValueError: \x1b[2J\x9b31m\x07\u202e\u2028\x7f" in line for line in lines)
+    assert r"\x1b[2J\x9b31m\x07\u202e\u2028\x7f\n2026" in lines[1]
+
+
+def test_json_has_every_character_as_an_escape() -> None:
+    lines = logged(HOSTILE_LINES, "json")
+    assert all(line.isprintable() for line in lines)
+    quarantined, foreign, failed = map(json.loads, lines)
+    assert quarantined["detail"] == foreign["event"] == HOSTILE
+    assert quarantined["agents"] == [HOSTILE, {HOSTILE: HOSTILE}]
+    assert HOSTILE in failed["exception"]

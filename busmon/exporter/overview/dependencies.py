@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from busmon.plurals import duration
+
 GOOD, FAIR, BAD = "good", "fair", "bad"
 
 _GOOD_STATES = frozenset({"connected", "available", "complete", "true", "ok"})
@@ -61,4 +63,4 @@ def _of_service(detail: Mapping[str, Any]) -> str:
     if detail.get("breaker", "closed") not in {"closed", None}:
         return f"circuit breaker {str(detail['breaker']).replace('_', ' ')}"
     seconds = detail.get("duration_seconds")
-    return "" if seconds is None else f"answers in {seconds * 1000:.3g} ms"
+    return "" if seconds is None else f"answers in {duration(seconds)}"

@@ -17,7 +17,8 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 
 export function duration(seconds) {
   if (seconds == null) return [NONE, ""];
-  if (seconds < 1) return [Number((seconds * 1000).toPrecision(3)).toString(), "ms"];
+  const milliseconds = Number((seconds * 1000).toPrecision(3));
+  if (milliseconds < 1000) return [milliseconds.toString(), "ms"];
   return [Number(seconds.toPrecision(3)).toString(), "s"];
 }
 
@@ -38,7 +39,8 @@ export function age(seconds) {
 
 export function bytes(size) {
   if (size < 1000) return `${size} B`;
-  return size < 1e6 ? `${(size / 1000).toPrecision(3)} kB` : `${(size / 1e6).toPrecision(3)} MB`;
+  const kilobytes = Number((size / 1000).toPrecision(3));
+  return kilobytes < 1000 ? `${kilobytes} kB` : `${Number((size / 1e6).toPrecision(3))} MB`;
 }
 
 export const spaced = (name) => name.replaceAll("_", " ");

@@ -4,7 +4,7 @@ Read while a fleet runs, without any lock, so it isn't of one moment. Pure readi
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import GAUGE, Family
 from busmon.plurals import ago
+from busmon.printable import align, escape
 from busmon.registry.admission import survey
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
@@ -21,6 +22,9 @@ from busmon.registry.admission.survey import SurveyedSeries, SurveyedShard
 
 _MEGABYTE = 1_000_000
 _MOST_AGENTS = 5
+_MAX_COLUMN = 80
+"""Characters of a cell: names are the publishers' choice, and JSON has them whole."""
+
 _FAMILY_HEADS = (
     "family",
     "type",
@@ -125,7 +129,7 @@ def document(found: Inventory) -> dict[str, Any]:
 
 
 def text(found: Inventory, now: float) -> str:
-    """Write the inventory as two tables and a sum."""
+    """Write the inventory as two tables and a sum; names of publishers are escaped, and cut where they are long."""
     shards = [("shard", "owner", "size", "in use", "last commit"), *(_shard_row(shard, now) for shard in found.shards)]
     families = [
         _FAMILY_HEADS,
@@ -133,7 +137,8 @@ def text(found: Inventory, now: float) -> str:
     ]
     total = f"{found.series} of {found.budgets.series} series in all shards"
     total += f", at most {found.budgets.series_per_family} in a family"
-    return "\n".join([*_align(shards), "", *_align(families), "", total, _describe_adopted(found)])
+    tables = [*align(shards, _MAX_COLUMN), "", *align(families, _MAX_COLUMN)]
+    return "\n".join([*tables, "", total, escape(_describe_adopted(found))])
 
 
 def _describe_adopted(found: Inventory) -> str:
@@ -160,9 +165,3 @@ def _family_row(family: FamilyUse, now: float) -> tuple[str, ...]:
 
 def _ago(at: float | None, now: float, otherwise: str) -> str:
     return otherwise if at is None else ago(now - at)
-
-
-def _align(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
