@@ -70,6 +70,10 @@ class BrokerUnreachableError(BusError):
     """No connection, or it was lost; worth trying again."""
 
 
+class BrokerUnsettledError(BrokerUnreachableError):
+    """The broker answered with AMQP's INTERNAL_ERROR, as a cluster that elects a leader; worth trying again."""
+
+
 class BrokerRefusedError(BusError):
     """The broker answered no: credentials, permission, a missing or a different object."""
 

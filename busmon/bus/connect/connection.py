@@ -27,7 +27,7 @@ from pika.exceptions import (
 )
 
 from busmon.bus.connect import tls
-from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
+from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BrokerUnsettledError, BusError, SettingsError
 from busmon.settings import mask, split_urls
 
 MAX_USER_ID_BYTES = 255
@@ -230,5 +230,7 @@ def _name_overdue_handshake(error: BaseException) -> str:
 
 
 def _translate_close(code: int, text: str) -> BusError:
-    kind = BrokerRefusedError if code in _REFUSING_CODES else BrokerUnreachableError
+    kind: type[BusError] = BrokerRefusedError if code in _REFUSING_CODES else BrokerUnreachableError
+    if code == spec.INTERNAL_ERROR:
+        kind = BrokerUnsettledError
     return kind(one_line(text) or f"closed with code {code}")
