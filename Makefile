@@ -18,7 +18,7 @@ stack: ## until Ctrl-C | set up, then run the monitoring stack without Docker: R
 	@.ci/setup --test
 	@.venv/bin/python -m tests.stack
 
-test: ## 17 min | set up, then run every check and test, on a RabbitMQ of their own
+test: ## 10 min | set up, then run every check and test, on a RabbitMQ of their own
 	@.ci/setup --test
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/browser --ignore=tests/storage --ignore=tests/engine --ignore=tests/cluster --ignore=tests/replication --ignore=tests/chart --ignore=tests/celery
