@@ -62,8 +62,8 @@ while True:
 def celery_traffic(directory: Path, amqp_url: str, tasks_per_second: float = 8.0) -> Iterator[None]:
     """Bind Celery's events to the fleet, and have workers and a client of Celery until the block's end.
 
-    The workers begin once each shard has had events of the client that name the queues. A worker's event that came first
-    would be counted under Celery's default queue (docs/celery.md), a series that no task of the shop has.
+    The workers begin once each shard has had events of the client that name the queues. A worker's event before them
+    would be counted under Celery's default queue (docs/celery.md), which no task of the shop has.
     """
     declare(load(None, "telemetry", with_celery=True), amqp_url, None, {})
     directory.mkdir()
