@@ -1,7 +1,7 @@
 # Every command of the project. Paths are relative, so that a clone's path may contain a space.
 .DEFAULT_GOAL := help
 # Tests wait for brokers and processes more than they compute, so two of them share a core.
-WORKERS ?= $(shell expr 2 '*' $$(nproc))
+export WORKERS ?= $(shell expr 2 '*' $$(nproc))
 .PHONY: help setup demo stack test celery lint format test-browser dashboards alerts test-storage test-node soak soak-long day replication fuzz fuzz-long engine chart chart-files cluster test-rabbitmq test-python test-prometheus pictures lock registry clean
 
 help: ## 1 s | list the targets with their times on 2 quiet cores

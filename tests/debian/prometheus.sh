@@ -7,7 +7,7 @@ tests=(
     tests/stack/test_rules.py tests/stack/test_scrapes.py tests/storage/test_stack.py
     tests/unit/registry/scrape/test_promtool.py
 )
-pytest=(.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal "${tests[@]}")
+pytest=(.venv/bin/pytest "--numprocesses=${WORKERS:-auto}" --dist=worksteal "${tests[@]}")
 promtool --version | head -n 1
 "${pytest[@]}"
 why=$(tests/debian/obstacle.sh)

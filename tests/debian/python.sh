@@ -64,4 +64,4 @@ if [ "$(cat "$venv/.set-up" 2>/dev/null)" != "$fingerprint" ]; then
 fi
 echo "$("${run[@]}" "$venv/bin/python" --version)${release:+ of Debian $release}"
 if [ $# = 0 ]; then set -- tests/unit tests/broker; fi
-exec "${run[@]}" "$venv/bin/pytest" --numprocesses=auto --maxprocesses=8 --dist=worksteal "$@"
+exec "${run[@]}" "$venv/bin/pytest" "--numprocesses=${WORKERS:-auto}" --dist=worksteal "$@"

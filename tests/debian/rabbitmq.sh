@@ -20,4 +20,4 @@ if [ -n "$why" ]; then
 fi
 tests/debian/inside.sh "$release" dpkg-query --showformat "RabbitMQ \${Version} of Debian $release\n" --show rabbitmq-server
 if [ $# = 0 ]; then set -- tests/broker tests/fleet; fi
-exec tests/debian/inside.sh --rabbitmq "$release" .venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal "$@"
+exec tests/debian/inside.sh --rabbitmq "$release" .venv/bin/pytest "--numprocesses=${WORKERS:-auto}" --dist=worksteal "$@"
