@@ -72,9 +72,17 @@ class RealFleet:
 
     def is_consuming(self) -> bool:
         """Tell whether every shard of every worker is consumed."""
+        return self.states() == {"consuming"}
+
+    def states(self) -> set[str]:
+        """The states of all shards; empty until every worker of this start has told its own."""
         assert self.process.poll() is None, self.log.read_text()[-2000:]
-        workers = status.read(self.registry_dir).workers
-        return len(workers) > 0 and all(shard.state == "consuming" for worker in workers for shard in worker.shards)
+        found = status.read(self.registry_dir)
+        if found.supervisor is None or found.supervisor.pid != self.process.pid:
+            return set()
+        if len(found.workers) < found.supervisor.workers:
+            return set()
+        return {shard.state for worker in found.workers for shard in worker.shards}
 
     def worker_pids(self) -> list[int]:
         """The running workers."""

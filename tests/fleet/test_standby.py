@@ -6,7 +6,6 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from busmon import status
 from tests.fleet.publishing import envelope, publish
 from tests.fleet.real_fleet import RealFleet
 from tests.patience import wait_until
@@ -29,10 +28,6 @@ class Standby(RealFleet):
     def is_consuming(self) -> bool:
         """Tell if every shard stands by, which is all that a standby does at first."""
         return self.states() == {"standby"}
-
-    def states(self) -> set[str]:
-        """The states of the shards."""
-        return {shard.state for worker in status.read(self.registry_dir).workers for shard in worker.shards}
 
 
 def fleet(kind: type[RealFleet], directory: Path, vhost: Any, **environment: Any) -> RealFleet:
