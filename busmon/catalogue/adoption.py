@@ -30,11 +30,10 @@ def adopt_family(
         AdoptionError: its reason is `invalid_name`, `reserved_name`, `invalid_type`, `invalid_merge`,
             `outlives_source_mismatch` or `invalid_label`.
     """
+    if fault := naming.adoption_fault(name, ()):
+        raise AdoptionError(SampleReason.RESERVED_NAME, f"{name[:80]!r}: {fault}")
     if fault := naming.metric_name_fault(name):
         raise AdoptionError(SampleReason.INVALID_NAME, f"{name[:80]!r}: {fault}")
-    if naming.is_reserved(name):
-        way_out = "; Telemetry.watch_process publishes this process's" if name in naming.EXPORTER_METRICS else ""
-        raise AdoptionError(SampleReason.RESERVED_NAME, f"{name!r}: busmon or Prometheus makes it{way_out}")
     if type_ not in TYPES:
         raise AdoptionError(SampleReason.INVALID_TYPE, f"{name!r}: the type is {', '.join(TYPES[:-1])} or {TYPES[-1]}")
     if merge not in (MERGES if type_ == GAUGE else MERGES[:1]):
@@ -51,7 +50,7 @@ def adopt_family(
     if fault := naming.label_names_fault(labelnames):
         raise AdoptionError(SampleReason.INVALID_LABEL, f"{name!r}: {fault}")
     buckets = DEFAULT_BUCKETS if type_ == HISTOGRAM else ()
-    return Family(
+    family = Family(
         name,
         type_,
         HELP,
@@ -61,6 +60,9 @@ def adopt_family(
         ttl_seconds=default_ttl_seconds(type_, outlives_source=outlives_source),
         outlives_source=outlives_source,
     )
+    if fault := naming.adoption_fault(name, family.exposed):
+        raise AdoptionError(SampleReason.RESERVED_NAME, f"{type_} {name!r}: {fault}")
+    return family
 
 
 def adopt_buckets(name: str, buckets: Sequence[float]) -> tuple[float, ...]:

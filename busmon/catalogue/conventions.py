@@ -83,10 +83,8 @@ def _find_broken(family: Family) -> Iterator[tuple[str, str, str]]:
 
 
 def _name(family: Family) -> Iterator[tuple[str, str]]:
-    if not _SNAKE_CASE.fullmatch(family.name.replace(":", "_")):
+    if not _SNAKE_CASE.fullmatch(family.name):
         yield "snake-case", "words are in lower case, joined by one '_'"
-    if ":" in family.name:
-        yield "colon", "':' is for the names of recording rules"
     if family.type == COUNTER and not family.name.endswith("_total"):
         yield "total-suffix", f"a counter's name ends with _total; it is exposed as {family.name}_total anyway"
     if family.type != COUNTER and family.name.endswith("_total"):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from busmon import rules
+from busmon.catalogue import Catalogue, naming
 from tests.stack.known_metrics import known
 from tests.stack.known_rules import ALERTS, GROUPS, LOOK_BACK_SECONDS, RECORDED, recording_findings, seconds, taught
 from tests.stack.promql_lint import Lint
@@ -204,3 +205,11 @@ def test_every_query_of_a_runbook_asks_for_what_there_is(lint: Lint, path: Path)
     queries = [line.strip() for block in blocks for line in block.splitlines()]
 
     assert [finding for query in queries for finding in lint.findings(query)] == []
+
+
+def test_no_publisher_alone_brings_in_a_metric_that_the_rules_take_from_another_program() -> None:
+    expressions = " ".join([*(rule.expr for rule, _ in RECORDED), *(alert.expr for alert in ALERTS)])
+    selected = known().keys() & set(re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*", expressions))
+    others = {name for name in selected - Catalogue.load().occupied.keys() if not naming.is_reserved(name)}
+
+    assert others == naming.RULED_METRICS

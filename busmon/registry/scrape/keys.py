@@ -57,7 +57,7 @@ class KeyParser:
         return family, part, label_text(labels), help_
 
     def _check(self, type_: str, family: Any, sample: Any, labels: Mapping[str, Any]) -> str:
-        if not isinstance(family, str) or not naming.METRIC_NAME.fullmatch(family):
+        if not isinstance(family, str) or not naming.EXPOSED_NAME.fullmatch(family):
             raise ValueError("its metric's name is no name")
         suffixes = [suffix for suffix in _SAMPLES.get(type_, ()) if family + suffix == sample]
         if not suffixes:

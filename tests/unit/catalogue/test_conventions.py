@@ -19,7 +19,6 @@ MANY = tuple(map(str, range(11)))
 
 BREAKERS = {
     "snake-case": [Family("queueSize", "gauge", "A"), Family("a__b", "gauge", "A"), Family("a", "gauge", "A", ("Bc",))],
-    "colon": [Family("job:errors:rate", "gauge", "A")],
     "total-suffix": [Family("hits", "counter", "A"), Family("hits_total", "gauge", "A")],
     "reserved-suffix": [
         Family("hits_count", "gauge", "A"),

@@ -136,6 +136,7 @@ SAMPLES = [
     Case("a name that is a number", _SAMPLE | {"name": 7}, valid=False),
     Case("a name with a space", {"name": "queue size", "type": "gauge", "value": 1}, valid=False),
     Case("a name that starts with a digit", {"name": "5xx_total", "type": "counter", "value": 1}, valid=False),
+    Case("a name of a recording rule", {"name": "job:errors:rate5m", "type": "gauge", "value": 1}, valid=False),
     Case("a name that is too long", {"name": "n" * 201, "type": "gauge", "value": 1}, valid=False),
     Case("an unknown type", {"name": "nodes", "type": "info", "value": 1}, valid=False),
     Case("a type that is a list", {"name": "nodes", "type": ["gauge"], "value": 1}, valid=False),
@@ -278,7 +279,7 @@ _finite = st.floats(-1e300, 1e300) | st.integers(-(2**53), 2**53)
 _positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 _counts = st.integers(0, 2**53)
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_names = st.from_regex(r"\A[a-zA-Z_:][a-zA-Z0-9_:]{0,30}\Z")
+_names = st.from_regex(r"\A[a-zA-Z_][a-zA-Z0-9_]{0,30}\Z")
 _label_names = st.from_regex(r"\A[a-z][a-z0-9_]{0,10}\Z")
 _label_values = _texts | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e300, 1e300)
 _bounds = st.floats(min_value=0, max_value=1e9).map(repr)

@@ -50,9 +50,6 @@ def folded(tmp_path: Path) -> Iterator[Open]:
         ("c,src=1:2:3:4|g", "c", {"src": "1:2:3"}, 4),
         ("c,src=1:2:500|ms", "c_sum", {"src": "1:2"}, 0.5),
         ("c,src=1:2:500|ms", "c_count", {"src": "1:2"}, 1),
-        ("job:3:1|c", "job:3_total", {}, 1),
-        ("job:3:7|g", "job:3", {}, 7),
-        ("db:main:query:250|ms", "db:main:query_sum", {}, 0.25),
         ("hits#src=10.0.0.1:80,env=prod:1|c", "hits_total", {"src": "10.0.0.1:80", "env": "prod"}, 1),
         ("hits[src=10.0.0.1:80,env=prod]:1|c", "hits_total", {"src": "10.0.0.1:80", "env": "prod"}, 1),
         ("web.[env=prod]hits:1|c", "web_hits_total", {"env": "prod"}, 1),
@@ -75,20 +72,28 @@ def test_the_value_is_behind_the_last_colon_unless_values_are_packed(
 
 
 @pytest.mark.parametrize(
-    ("format_", "line", "name", "value"),
+    ("format_", "line", "shown"),
     [
-        ("dogstatsd", "job:3:1|c", "job_total", 4),
-        ("dogstatsd", "users:a:b|s", "users", 1),
-        ("etsy_statsd", "job:3:120|ms", "job:3_sum", 0.12),
-        ("etsy_statsd", "users:a:b|s", "users:a", 1),
+        ("dogstatsd", "job:3:1|c", {"job_total": 4}),
+        ("dogstatsd", "users:a:b|s", {"users": 1}),
+        ("etsy_statsd", "job:3:120|ms", {"job_seconds_sum": 0.12}),
+        ("etsy_statsd", "users:a:b|s", {"users": 1}),
+        ("statsd", "job:3:1|c", {"job_total": 1}),
+        ("statsd", "job:3:7|g", {"job": 7}),
+        ("statsd", "db:main:query:250|ms", {"query_seconds_sum": 0.25}),
     ],
 )
-def test_a_colon_that_any_dialect_may_have_is_as_the_format_has_it(
-    format_: str, line: str, name: str, value: float, folded: Open
+def test_a_name_with_a_colon_ends_at_the_last_one_and_a_rule_renames_it(
+    format_: str, line: str, shown: dict[str, float], folded: Open, tmp_path: Path
 ) -> None:
-    statsd = folded(format_)
+    (name,) = shown
+    metric = name.removesuffix("_sum").removesuffix("_total")
+    path = tmp_path / "rules.toml"
+    matches = ("job:3", "users:a", "db:main:query")
+    path.write_text("".join(f'[[mappings]]\nmatch = "{match}"\nname = "{metric}"\n' for match in matches))
+    statsd = folded(format_, catalogue=Catalogue.load([path]))
     statsd.take(line.encode())
-    assert statsd.value(name) == value
+    assert {name: statsd.value(name)} == shown
 
 
 def test_etsys_bits_of_one_line_count_each(folded: Open) -> None:
