@@ -151,6 +151,14 @@ def invalid_rows() -> Iterator[Publish]:
         yield pack({"tables": tables}, f"invalid-{number}")
 
 
+def large_headers() -> Iterator[Publish]:
+    """Send invalid bodies with headers that are large, and with the largest that are decoded."""
+    for number in range(400):
+        nulls = 100_000 if number % 2 else 16_000
+        headers = {"source": f"headers-{number}", "deep": [None] * nulls}
+        yield "attacker.task", b"{]", pika.BasicProperties(message_id=f"headers-{number}:1", headers=headers)
+
+
 def leavers() -> Iterator[Publish]:
     """Send one body with thousands of gauges, and very many sources that say they stop."""
     rows = [[str(row), 1] for row in range(9_000)]
@@ -207,6 +215,7 @@ ATTACKS: dict[str, Attack] = {
     "endless label values": _on_all(endless_values),
     "endless values of gauges": _on_all(endless_gauges),
     "invalid rows": _on_all(invalid_rows),
+    "large headers": _on_all(large_headers),
     "leaving sources": _on_all(leavers),
     "invented agents": _on_all(invent_agents),
     "taken names": _on_all(take_names),

@@ -20,6 +20,7 @@ class BodyReason(StrEnum):
     INVALID_STATSD = "invalid_statsd"
     INVALID_TEXT = "invalid_text"
     KILLS_WORKER = "kills_worker"
+    LARGE_PROPERTIES = "large_properties"
     NO_USER = "no_user"
     TOO_LARGE = "too_large"
     TOO_MANY_SAMPLES = "too_many_samples"

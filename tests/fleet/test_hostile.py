@@ -11,7 +11,7 @@ import pika
 
 from busmon import status
 from tests.conftest import Vhost
-from tests.fleet.publishing import envelope, publish
+from tests.fleet.publishing import depth, envelope, publish
 from tests.fleet.real_fleet import RealFleet
 from tests.patience import wait_until
 
@@ -68,6 +68,33 @@ def test_few_kilobytes_of_wide_series_cost_bounded_files_and_no_worker(tmp_path:
         files = [*fleet.registry_dir.glob("*.db"), *fleet.registry_dir.glob("*.bins")]
         assert sum(int.from_bytes(path.read_bytes()[:4], "little") for path in files) < 48 << 20
         assert restarts(fleet) == 0
+
+
+def headed(number: int, headers: dict[str, Any]) -> tuple[bytes, pika.BasicProperties]:
+    """An invalid body by a source of its own, with these headers."""
+    source = f"greedy-{number}"
+    return b"{]", pika.BasicProperties(message_id=f"{source}:1", headers={"source": source} | headers)
+
+
+def test_large_headers_are_refused_unread_and_others_are_counted(tmp_path: Path, vhost: Vhost) -> None:
+    nested = {"deep": [None] * 100_000}
+    many = {f"{number:05}": None for number in range(12_000)}
+    largest = {"deep": [None] * 16_000}
+    with RealFleet(tmp_path, vhost.amqp_url) as fleet:
+        publish(vhost.amqp_url, (headed(number, nested if number % 2 else many) for number in range(60)))
+        publish(vhost.amqp_url, (headed(number, largest) for number in range(60, 120)))
+        publish(vhost.amqp_url, votes(0, 80))
+        fleet.wait_for_total("votes_cast_total", 80)
+        wait_until(lambda: rejected(fleet) == {"large_properties": 60, "invalid_json": 60}, "all to be refused")
+        wait_until(lambda: depth(vhost.amqp_url, "telemetry.quarantine") == 120, "all to be in quarantine")
+        assert restarts(fleet) == 0
+
+
+def rejected(fleet: RealFleet) -> dict[str, float]:
+    """The refused bodies, by reason."""
+    lines = fleet.get("/metrics")[1].decode().splitlines()
+    found = [line for line in lines if line.startswith("busmon_envelopes_rejected_total{")]
+    return {line.split('"')[1]: amount for line in found if (amount := float(line.rpartition(" ")[2]))}
 
 
 def test_a_pipe_in_the_directory_keeps_no_scrape_and_no_worker_waiting(tmp_path: Path, vhost: Vhost) -> None:

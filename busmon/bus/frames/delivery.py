@@ -1,10 +1,12 @@
 """The delivery: one body as the broker delivered it, with the properties that its way through a worker takes. Pure."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from pika import BasicProperties
 from pika.spec import Basic
+
+from busmon.bus.frames.properties import MAX_PROPERTIES_BYTES, LazyProperties, escape
 
 STAMP = "published_at_ns"
 """The header in which a publisher says when it published, in nanoseconds since the epoch."""
@@ -23,61 +25,73 @@ class Delivery(NamedTuple):
         delivery_tag: the argument of `Consumer.settle`; unique per consumer and queue, so that a tag of an earlier
             channel differs from every tag of the present channel.
         redelivered: the body was delivered before, to any consumer, and not acknowledged.
+        exchange: the exchange that the body was published to, whatever exchanges it passed after that.
         content_type: as published, text; bytes that aren't UTF-8 are escaped.
         content_encoding: as `content_type`.
         message_id: as `content_type`.
         published_at: the time of the publish, in seconds since the epoch, if a header has it.
         user_id: the user that published it, checked by the broker against the connection's login; None if not stated.
-        basic_properties: all properties, as pika decoded or as AMQP encodes them.
+        encoded_properties: all properties, as AMQP encodes them.
     """
 
     body: bytes
     delivery_tag: int
     redelivered: bool
+    exchange: str
     routing_key: str
     content_type: str | None
     content_encoding: str | None
     message_id: str | None
     published_at: float | None
     user_id: str | None
-    basic_properties: BasicProperties | bytes
+    encoded_properties: bytes
 
-    @classmethod
-    def from_pika(cls, method: Basic.Deliver, properties: BasicProperties, body: bytes, base: int = 0) -> Self:
-        """Make a delivery from pika's decoded frames.
+    @staticmethod
+    def from_pika(method: Basic.Deliver, properties: BasicProperties, body: bytes, base: int = 0) -> "Delivery":
+        """Make a delivery from frames that pika decoded.
 
         Args:
             method: the decoded `basic.deliver`.
-            properties: the decoded header; text properties that aren't UTF-8 are replaced by escaped text.
+            properties: the header.
             body: the body.
             base: added to the channel's delivery tag.
         """
-        for name in ("content_type", "content_encoding", "message_id", "user_id"):
-            setattr(properties, name, _text(getattr(properties, name)))
-        return cls(
+        if not isinstance(properties, LazyProperties):
+            properties = LazyProperties(b"".join(properties.encode()))
+        return UnreadDelivery(
             body,
             base + method.delivery_tag,
             method.redelivered,
-            _text(method.routing_key),
+            escape(method.exchange),
+            escape(method.routing_key),
             properties.content_type,
             properties.content_encoding,
             properties.message_id,
-            read_publish_time(properties.headers),
+            None,
             properties.user_id,
-            properties,
+            properties.encoded,
         )
 
     @property
     def properties(self) -> BasicProperties:
-        """Return the properties as published. Headers are None if pika can't decode them."""
-        if isinstance(self.basic_properties, bytes):
-            return BasicProperties().decode(self.basic_properties)
-        return self.basic_properties
+        """Return the properties as published. Headers are None if pika can't decode them, or if they are large."""
+        return LazyProperties(self.encoded_properties)
+
+    @property
+    def has_large_properties(self) -> bool:
+        """Return whether the properties are too large for their headers to be decoded."""
+        return len(self.encoded_properties) > MAX_PROPERTIES_BYTES
 
 
-def _text(value: Any) -> Any:
-    """Return the escaped text of bytes that aren't UTF-8; return any other value unchanged."""
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+class UnreadDelivery(Delivery):
+    """A delivery whose headers take a while to decode, so that they are decoded when their user has its turn."""
+
+    __slots__ = ()
+
+    @property
+    def published_at(self) -> float | None:
+        """As of a delivery."""
+        return read_publish_time(self.properties.headers)
 
 
 def read_publish_time(headers: Mapping[str, Any] | None) -> float | None:

@@ -1,9 +1,9 @@
-"""The basic properties that a worker reads, decoded without the others.
+"""The basic properties that a worker reads, decoded without the others and in steps that no publisher can multiply.
 
 The encoding is that of AMQP 0-9-1, section 4.2.6.1: flags, then the properties that they name, in order. The properties
 of one publisher differ in a few values and not in their *layout*: flags, names, kinds and lengths. A layout that was
 parsed some times is remembered with its fixed bytes. Properties with the same fixed bytes have their values in the same
-places. Pure memory.
+places. Headers that are many, or of other kinds than strings and integers, are skipped by their length. Pure memory.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,9 +14,13 @@ from pika import BasicProperties
 
 from busmon.bounded import BoundedCache
 from busmon.bus.frames.delivery import STAMPS, read_publish_time
+from busmon.bus.frames.properties import KNOWN_FLAGS
 
 ReadProperties = tuple[str | None, str | None, str | None, float | None, str | None]
-"""Content type, content encoding, message id, the time of the publish, and the user id."""
+"""Content type, content encoding, message id, the time of the publish or `UNREAD`, and the user id."""
+
+UNREAD = -1.0
+"""In the place of the time, this object and no equal one: it is in headers that were skipped."""
 
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
@@ -33,7 +37,6 @@ _TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
 _TYPE = BasicProperties.FLAG_TYPE
 _USER_ID = BasicProperties.FLAG_USER_ID
 _TIMESTAMP_BYTES = 8
-_MORE_FLAGS = 1
 _STRING = ord("S")
 _INTEGERS = {ord("l"): Struct(">q"), ord("I"): Struct(">i")}
 _INTEGER_CODES = {8: "q", 4: "i"}
@@ -45,6 +48,9 @@ _PARSED_BEFORE = 3
 """So many properties are parsed before their layout is remembered: to make one costs as much as to parse twice."""
 
 _MAX_LAYOUTS = 1000
+
+_MAX_HEADERS = 32
+"""More are skipped. The SDK sends two, and a header costs 0.3 µs before users have their turns."""
 
 _Span = tuple[int, int]
 """The places of a value: its first byte, and the one behind its last."""
@@ -62,13 +68,14 @@ class _Parsed(NamedTuple):
     """Properties, as parsed in order.
 
     Attributes:
+        headers: None if they were skipped.
         varying: the places of values that differ from delivery to delivery, ascending.
         end: the place behind what was parsed; nothing behind it is of use.
     """
 
     content_type: str | None
     content_encoding: str | None
-    headers: list[_Header]
+    headers: list[_Header] | None
     message_id: _Span | None
     user_id: _Span | None
     varying: list[_Span]
@@ -103,8 +110,8 @@ class PropertiesReader:
         self._parsed: BoundedCache[tuple[int, bytes], int] = BoundedCache(_MAX_LAYOUTS)
         self._known = self._layouts.entries
 
-    def read(self, encoded: bytes) -> ReadProperties | None:
-        """Read the properties that a worker uses; return None if pika has to decode the properties.
+    def read(self, encoded: bytes) -> ReadProperties:
+        """Read the properties that a worker uses.
 
         Raises:
             IndexError, struct.error, UnicodeDecodeError: pika has to decode the properties.
@@ -124,31 +131,33 @@ class PropertiesReader:
                     )
         return self._read_in_order(encoded)
 
-    def _read_in_order(self, encoded: bytes) -> ReadProperties | None:
+    def _read_in_order(self, encoded: bytes) -> ReadProperties:
         parsed = _parse(encoded)
-        if parsed is None:
-            return None
-        key = (len(encoded), encoded[:_KEY_BYTES])
-        times = self._parsed.entries.get(key, 0)
-        if times < _PARSED_BEFORE:
-            self._parsed.keep(key, times + 1)
-        elif len({header.name for header in parsed.headers}) == len(parsed.headers):
-            self._layouts.keep(key, _make_layout(encoded, parsed))
-            self._parsed.entries[key] = 0
+        headers = parsed.headers
+        if headers is not None:
+            self._remember(encoded, parsed, headers)
         return (
             parsed.content_type,
             parsed.content_encoding,
             _decode(encoded, parsed.message_id),
-            read_publish_time(_read_integers(encoded, parsed.headers)),
+            UNREAD if headers is None else read_publish_time(_read_integers(encoded, headers)),
             _decode(encoded, parsed.user_id),
         )
 
+    def _remember(self, encoded: bytes, parsed: _Parsed, headers: list[_Header]) -> None:
+        """Count the properties, and remember their layout once there were some."""
+        key = (len(encoded), encoded[:_KEY_BYTES])
+        times = self._parsed.entries.get(key, 0)
+        if times < _PARSED_BEFORE:
+            self._parsed.keep(key, times + 1)
+        elif len({header.name for header in headers}) == len(headers):
+            self._layouts.keep(key, _make_layout(encoded, parsed, headers))
+            self._parsed.entries[key] = 0
 
-def _parse(encoded: bytes) -> _Parsed | None:
-    flags, at = _FLAGS.unpack_from(encoded)[0], _FLAGS.size
+
+def _parse(encoded: bytes) -> _Parsed:
+    flags, at = _FLAGS.unpack_from(encoded)[0] & KNOWN_FLAGS, _FLAGS.size
     content_type = content_encoding = None
-    if flags & _MORE_FLAGS:
-        return None
     if flags & _CONTENT_TYPE:
         content_type, at = _text(encoded, at)
     if flags & _CONTENT_ENCODING:
@@ -158,19 +167,17 @@ def _parse(encoded: bytes) -> _Parsed | None:
         start = at + _LENGTH.size
         at = start + _LENGTH.unpack_from(encoded, at)[0]
         headers = _find_headers(encoded, start, at)
-    if headers is None:
-        return None
-    varying = [header.span for header in headers]
+    varying = [header.span for header in headers or ()]
     message_id, user_id, end = _find_ids(encoded, flags, at, varying)
     if end > len(encoded):
-        return None
+        raise IndexError
     return _Parsed(content_type, content_encoding, headers, message_id, user_id, varying, end)
 
 
 def _find_headers(encoded: bytes, at: int, end: int) -> list[_Header] | None:
-    """Find the strings and integers of a table as pika sends it; None if there is anything else in it."""
-    headers = []
-    while at < end:
+    """Find the strings and integers of a table as pika sends it; None if there is anything else in it, or too many."""
+    headers: list[_Header] = []
+    while at < end and len(headers) < _MAX_HEADERS:
         name, at = _text(encoded, at)
         kind = encoded[at]
         start = at + 1
@@ -220,8 +227,8 @@ def _read_integers(encoded: bytes, headers: Iterable[_Header]) -> dict[str, int]
     return integers
 
 
-def _make_layout(encoded: bytes, parsed: _Parsed) -> _Layout:
-    integers = {header.name: header.span for header in parsed.headers if header.kind in _INTEGERS}
+def _make_layout(encoded: bytes, parsed: _Parsed, headers: Iterable[_Header]) -> _Layout:
+    integers = {header.name: header.span for header in headers if header.kind in _INTEGERS}
     name, unit = next((stamp for stamp in STAMPS if stamp[0] in integers), ("", 0.0))
     find_fixed = _finder_of_fixed(parsed)
     return _Layout(

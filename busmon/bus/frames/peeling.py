@@ -2,10 +2,9 @@
 
 Bytes in, batches of deliveries out, all else to pika: deliveries of three whole frames on a channel that has an
 entrance are taken apart by one `struct` call, made for frames of just these lengths. Every other frame, and every
-delivery that isn't of that plain form (a body of no frame or of several, a frame without its end, odd properties), goes
-to pika as it is, in its order, one frame at a time. So pika's checks and errors hold, though one in the first frames of
-a delivery is raised once all of it is there, and so does its count of bytes by which it judges heartbeats. On the
-thread of the loop.
+delivery that isn't of that plain form (a body of no frame or of several, a frame without its end), goes to pika as it
+is, in its order, one frame at a time. So pika's checks and errors hold, though one in the first frames of a delivery is
+raised once all of it is there, and so does its count of bytes by which it judges heartbeats. On the thread of the loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +17,8 @@ from pika.adapters.select_connection import SelectConnection
 
 from busmon.bare import bare
 from busmon.bounded import BoundedCache
-from busmon.bus.frames.delivery import Delivery
-from busmon.bus.frames.peeled_properties import PropertiesReader
+from busmon.bus.frames.delivery import Delivery, UnreadDelivery
+from busmon.bus.frames.peeled_properties import UNREAD, PropertiesReader
 
 CONSUMER_TAG = "busmon"
 """The one consumer of a channel with an entrance; it is part of every delivery, and one of pika's has 38 bytes."""
@@ -72,7 +71,7 @@ class PeelingConnection(SelectConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._entrances: dict[int, tuple[int, Entrance]] = {}
         self._forms: BoundedCache[tuple[int, int, int], _Form] = BoundedCache(_MAX_REMEMBERED)
-        self._routing_keys: BoundedCache[bytes, str] = BoundedCache(_MAX_REMEMBERED)
+        self._names: BoundedCache[bytes, tuple[str, str]] = BoundedCache(_MAX_REMEMBERED)
         self._read_properties = PropertiesReader().read
         self._frame_buffer: bytes = b""
         super().__init__(*args, **kwargs)
@@ -120,7 +119,7 @@ class PeelingConnection(SelectConnection):
 
     def _take_apart(self, buffer: bytes, peeled: dict[int, list[Delivery]]) -> int:
         """Take apart the plain and whole deliveries at the buffer's start, by channel; return where the rest begins."""
-        forms, routing_keys, position = self._forms.entries, self._routing_keys.entries, 0
+        forms, known_names, position = self._forms.entries, self._names.entries, 0
         read_properties = self._read_properties
         try:
             while True:
@@ -138,14 +137,11 @@ class PeelingConnection(SelectConnection):
                     or body != plain_body
                     or not 0 < length == size
                     or buffer[end] != _END
-                    or properties is None
                 ):
                     break
-                routing_key = routing_keys.get(names)
-                if routing_key is None:
-                    routing_key = self._routing_key(names)
-                fields = buffer[start:end], base + tag, bits & 1 == 1, routing_key, *properties, encoded
-                peeled[number].append(bare(Delivery, fields))
+                told_names = known_names.get(names) or self._read_names(names)
+                fields = buffer[start:end], base + tag, bits & 1 == 1, *told_names, *properties, encoded
+                peeled[number].append(bare(Delivery if properties[3] is not UNREAD else UnreadDelivery, fields))
                 position = end + 1
         except (IndexError, KeyError, StructError, UnicodeDecodeError):
             pass  # the next delivery isn't whole yet, or isn't plain
@@ -171,8 +167,8 @@ class PeelingConnection(SelectConnection):
         self._forms.keep((number, method_bytes, header_bytes), form)
         return form
 
-    def _routing_key(self, names: bytes) -> str:
-        """Return the routing key, which follows the name of the exchange.
+    def _read_names(self, names: bytes) -> tuple[str, str]:
+        """Return the exchange and the routing key.
 
         Raises:
             IndexError, UnicodeDecodeError: the bytes aren't these two names.
@@ -180,9 +176,9 @@ class PeelingConnection(SelectConnection):
         at = 1 + names[0]
         if at + 1 + names[at] != len(names):
             raise IndexError
-        routing_key = names[at + 1 :].decode()
-        self._routing_keys.keep(names, routing_key)
-        return routing_key
+        read = names[1:at].decode(), names[at + 1 :].decode()
+        self._names.keep(names, read)
+        return read
 
     def _is_awaited(self, buffer: bytes, position: int) -> bool:
         """Return whether the rest begins a plain delivery: pika would also wait for the incomplete frame."""

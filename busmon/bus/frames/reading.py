@@ -1,24 +1,21 @@
 """The consumer's connection, which turns the bytes of its socket into frames and deliveries.
 
-It differs from pika's connection in two points. First, headers that pika can't decode don't end the connection. A
-timestamp beyond the year 9999, or tables nested a thousand deep, pass through RabbitMQ and raise in pika's decoder.
-pika would drop the connection, and the redelivered body would end each later connection too. Second, a delivery that
-arrives after a cancel is not rejected.
+It differs from pika's connection in two points. First, headers aren't decoded on receipt. So headers that take long
+delay nobody else, and headers that pika can't decode don't end the connection: pika would drop it, and the redelivered
+body would end each later connection too. Second, a delivery that arrives after a cancel is not rejected.
 """
 
 from collections.abc import Callable
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
 from typing import Any
 
-from pika import BasicProperties, frame, spec
+from pika import frame, spec
 from pika.channel import Channel
-from pika.exceptions import AMQPError, StreamLostError
+from pika.exceptions import InvalidFrameError, StreamLostError
 
 from busmon.bus.frames.greeting import CLOSED, NotAmqpError, describe, is_amqp
 from busmon.bus.frames.peeling import PeelingConnection
-
-_UNDECODABLE = (AMQPError, ArithmeticError, OSError, RecursionError, StructError, ValueError)
+from busmon.bus.frames.properties import LazyProperties
 
 # pika asks the socket for 4 KiB at a time, which is a system call and a turn of its loop for a few deliveries.
 _RECEIVE_BYTES = 262_144
@@ -31,12 +28,11 @@ _EOF = "Transport indicated EOF"
 
 _FRAME = Struct(">BHI")
 _CONTENT = Struct(">HHQ")
-_FLAGS = Struct(">H")
-_LENGTH = Struct(">I")
+_HEADER = bytes([spec.FRAME_HEADER])
 
 
 class ReadingConnection(PeelingConnection):
-    """A connection that leaves out undecodable headers, and describes a server that isn't a broker."""
+    """A connection that leaves headers undecoded, and describes a server that isn't a broker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._stranger: str | None = None
@@ -61,12 +57,9 @@ class ReadingConnection(PeelingConnection):
         super()._on_stream_terminated(error)
 
     def _read_frame(self) -> tuple[int, frame.Frame | frame.ProtocolHeader | None]:
-        try:
-            return frame.decode_frame(self._frame_buffer)
-        except _UNDECODABLE:
-            if self._frame_buffer[0] != spec.FRAME_HEADER:
-                raise
-            return _decode_without_headers(self._frame_buffer)
+        if self._frame_buffer.startswith(_HEADER):
+            return _decode_header(self._frame_buffer)
+        return frame.decode_frame(self._frame_buffer)
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = _RECEIVE_BYTES  # noqa: SLF001 - pika has no setting for it
@@ -90,21 +83,20 @@ class _ReadingChannel(Channel):
             self._consumers[method.consumer_tag](self, method, header_frame.properties, body)
 
 
-def _decode_without_headers(buffer: bytes) -> tuple[int, frame.Frame]:
-    """Decode the content header frame at the start of the buffer; return its length and the frame."""
-    _kind, channel, size = _FRAME.unpack_from(buffer)
-    _class, _weight, body_size = _CONTENT.unpack_from(buffer, _FRAME.size)
-    encoded = _without_headers(buffer[_FRAME.size + _CONTENT.size : _FRAME.size + size])
+def _decode_header(buffer: bytes) -> tuple[int, frame.Frame | None]:
+    """Decode the content header frame at the start of the buffer; return its length and the frame, if it is whole.
+
+    Raises:
+        InvalidFrameError: the bytes aren't a header of `basic`, the only class with contents.
+    """
+    if len(buffer) < _FRAME.size:
+        return 0, None
+    _, channel, size = _FRAME.unpack_from(buffer)
     length = _FRAME.size + size + spec.FRAME_END_SIZE
-    return length, frame.Header(channel, body_size, BasicProperties().decode(encoded))
-
-
-def _without_headers(encoded: bytes) -> bytes:
-    """Return the encoded properties without the headers; only content type and content encoding precede the headers."""
-    flags = _FLAGS.unpack_from(encoded)[0]
-    start = _FLAGS.size
-    for flag in (BasicProperties.FLAG_CONTENT_TYPE, BasicProperties.FLAG_CONTENT_ENCODING):
-        if flags & flag:
-            start += 1 + encoded[start]
-    end = start + _LENGTH.size + _LENGTH.unpack_from(encoded, start)[0]
-    return _FLAGS.pack(flags & ~BasicProperties.FLAG_HEADERS) + encoded[_FLAGS.size : start] + encoded[end:]
+    if len(buffer) < length:
+        return 0, None
+    class_id, _, body_size = _CONTENT.unpack_from(buffer, _FRAME.size)
+    if buffer[length - 1] != spec.FRAME_END or class_id != spec.BasicProperties.INDEX:
+        raise InvalidFrameError("Invalid content header")
+    encoded = buffer[_FRAME.size + _CONTENT.size : length - spec.FRAME_END_SIZE]
+    return length, frame.Header(channel, body_size, LazyProperties(encoded))

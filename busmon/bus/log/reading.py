@@ -228,9 +228,8 @@ class StreamReader:
 
 def _offset(delivery: Delivery) -> int:
     """Return the offset that the broker put into the headers."""
-    encoded = delivery.basic_properties
-    if isinstance(encoded, bytes):
-        at = encoded.find(_OFFSET)
-        if at >= 0:
-            return int(_LONG.unpack_from(encoded, at + len(_OFFSET))[0])
+    encoded = delivery.encoded_properties
+    at = encoded.find(_OFFSET)
+    if at >= 0:
+        return int(_LONG.unpack_from(encoded, at + len(_OFFSET))[0])
     return int((delivery.properties.headers or {})[OFFSET])

@@ -8,6 +8,7 @@ with the connection. A body is never reported as confirmed without being stored.
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 from pika import BasicProperties
@@ -27,6 +28,9 @@ from busmon.bus.republish.properties import short_text
 _REFUSALS_OF_A_CHANNEL = 3
 """A channel that has nacked so often is replaced: RabbitMQ 3.10 goes on to nack on a channel that was opened while the
 leader of a queue was lost, until that node is back."""
+
+_SLICE_SECONDS = 0.05
+"""The longest time in which bodies are published, after which the loop has its turn: headers take up to 10 ms each."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,6 +78,8 @@ class Outlet:
         self._refused = refused
         self._advanced = advanced
         self._retry = Retry(ioloop, self._try_again)
+        self._ioloop = ioloop
+        self._goes_on = False
         self._blocked = ""
         self._connection: Connection | None = None
         self._channel: Channel | None = None
@@ -169,10 +175,18 @@ class Outlet:
         self._pump()
 
     def _pump(self) -> None:
-        """Publish the waiting bodies that the broker accepts now."""
-        while (channel := self._clear_to_send()) is not None:
+        """Publish the waiting bodies that the broker accepts now, a slice of time at a time."""
+        ends_at = monotonic() + _SLICE_SECONDS
+        while not self._goes_on and (channel := self._clear_to_send()) is not None:
             self._send(channel, self._waiting.popleft())
+            if monotonic() > ends_at and self._waiting:
+                self._goes_on = True
+                self._ioloop.call_later(0, self._go_on)
         self._advanced()
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._pump()
 
     def _clear_to_send(self) -> Channel | None:
         ready = self._ready and self._waiting and not self._blocked and self._refusals < _REFUSALS_OF_A_CHANNEL

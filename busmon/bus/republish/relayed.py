@@ -29,5 +29,4 @@ def publisher(delivery: Delivery, relays: Relays) -> str | None:
 
 def _may_have_header(delivery: Delivery) -> bool:
     """Return whether the encoded properties may contain the header."""
-    encoded = delivery.basic_properties
-    return not isinstance(encoded, bytes) or _ENCODED in encoded
+    return _ENCODED in delivery.encoded_properties

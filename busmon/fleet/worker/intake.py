@@ -12,6 +12,7 @@ from operator import attrgetter
 import structlog
 
 from busmon.bus.frames.delivery import Delivery
+from busmon.bus.frames.properties import MAX_PROPERTIES_BYTES
 from busmon.errors import EnvelopeError
 from busmon.fleet.worker import ownership as owned
 from busmon.fleet.worker.open_batch import OpenBatch
@@ -119,9 +120,11 @@ class Intake:
 
     def _decode(self, run: Sequence[Delivery], now: float) -> None:
         """Decode deliveries and count them."""
-        bodies, _, _, routing_keys, content_types, content_encodings, message_ids, _, users, _ = zip(*run, strict=True)
+        bodies, _, _, _, routing_keys, *stated, encoded = zip(*run, strict=True)
+        content_types, content_encodings, message_ids, _, users = stated
         are_own = self._formats.are_own(bodies, routing_keys, content_types, content_encodings, message_ids)
-        if are_own and not (self._ownership.is_required and None in users):
+        are_small = max(map(len, encoded)) <= MAX_PROPERTIES_BYTES
+        if are_own and are_small and not (self._ownership.is_required and None in users):
             envelopes = self._formats.decode_own(bodies, self._shard.fold.texts.read)
             if envelopes is not None:
                 self._count(run, envelopes, message_ids, now)
@@ -138,6 +141,7 @@ class Intake:
         decoded: list[tuple[Delivery, Envelope]] = []
         for delivery in run:
             try:
+                _require_small_properties(delivery)
                 envelope = self._require_owner(delivery, self._formats.decode(delivery))
             except EnvelopeError as refusal:
                 self._batch.refuse(delivery, refusal)
@@ -207,3 +211,17 @@ class Intake:
         for source in confused - self._warned:
             _log.warning("lane.sources_confused", queue=self._queue, source=source, advice=_ADVICE)
         self._warned = confused if len(self._warned) >= _MAX_WARNED else self._warned | confused
+
+
+def _require_small_properties(delivery: Delivery) -> None:
+    """Check that the properties of a delivery can be read.
+
+    Raises:
+        EnvelopeError: `large_properties`.
+    """
+    if delivery.has_large_properties:
+        size = len(delivery.encoded_properties)
+        raise EnvelopeError(
+            BodyReason.LARGE_PROPERTIES,
+            f"{size} bytes of AMQP properties and headers; at most {MAX_PROPERTIES_BYTES} are accepted",
+        )
