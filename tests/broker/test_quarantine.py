@@ -229,7 +229,7 @@ class TestReplay:
         quarantine(client, b"body", headers={"original_user_id": "somebody"})
         assert run(place, "replay", "--all") == 0
         replayed = client.take(FOLD)[0].properties
-        assert (replayed.user_id, replayed.headers) == ("guest", {"original_user_id": "somebody"})
+        assert (replayed.user_id, replayed.headers) == ("guest", {"original_user_id": "somebody", "replayed": True})
 
     def test_a_connection_lost_after_the_confirm_is_said(
         self, vhost: Any, node: Any, place: Place, client: Client

@@ -26,10 +26,10 @@ CONFIRM_SECONDS = 60
 class Users:
     """The users of one virtual host, and an exchange whose name the users' names begin with."""
 
-    def __init__(self, vhost: Vhost, directory: Path) -> None:
+    def __init__(self, vhost: Vhost, directory: Path, topology: Path | None = None) -> None:
         self._vhost = vhost
         self.exchange = f"telemetry-{secrets.token_hex(6)}"
-        self.topology = topologies.load(None, self.exchange)
+        self.topology = topologies.load(topology, self.exchange)
         declare(self.topology, vhost.amqp_url, None, {})
         self.names = [user.name for user in self.topology.users]
         for _ in grant(self.topology.users, vhost.management_url, vhost.name, self._passwords()):
@@ -63,9 +63,9 @@ class Users:
 
 
 @contextmanager
-def users(node: PrivateNode, vhost: Vhost, directory: Path) -> Iterator[Users]:
+def users(node: PrivateNode, vhost: Vhost, directory: Path, topology: Path | None = None) -> Iterator[Users]:
     """The users, which are deleted in the end: they are the whole broker's."""
-    made = Users(vhost, directory)
+    made = Users(vhost, directory, topology)
     yield made
     for name in made.names:
         node.management("DELETE", f"/api/users/{name}")

@@ -13,6 +13,8 @@ from busmon.fleet.worker.housekeeping import Upkeep
 from busmon.fleet.worker.lane import Lane
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.pace import Pace
+from busmon.fleet.worker.paced_log import PacedLog
+from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.suspects import Suspects
 from busmon.registry.admission.budgets import Budgets
 from busmon.settings import Settings
@@ -56,6 +58,8 @@ class WorkedShard:
             batch_size=1000,
             formats=Formats(RULES, queue, MAX_BODY_BYTES),
             ownership=Ownership(),
+            shares=QuarantineShares(None, None, 1),
+            paced_log=PacedLog(),
             progress=lambda: None,
         )
         self.upkeep = Upkeep(self.shard, self.lane, Pace(self.lane, lambda *_: None, 1.0))

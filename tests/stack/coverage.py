@@ -33,7 +33,11 @@ PATHS: Mapping[str, tuple[str, ...]] = {
     ),
     "queue": ("busmon_queue_depth", "message_latency_seconds_bucket", "rabbitmq_process_resident_memory_bytes"),
     "consume": ("busmon_shard_state", "busmon_worker_up", "busmon_worker_restarts_total", "busmon_reconnects_total"),
-    "decode": ("busmon_envelopes_rejected_total", "busmon_quarantine_dropped_total"),
+    "decode": (
+        "busmon_envelopes_rejected_total",
+        "busmon_quarantine_dropped_total",
+        "busmon_quarantine_discarded_total",
+    ),
     "fold": ("busmon_samples_folded_total", "busmon_samples_rejected_total", "busmon_label_overflow_total"),
     "commit": ("busmon_commit_duration_seconds_bucket", "busmon_envelopes_consumed_total", "busmon_batches_total"),
     "ack": (

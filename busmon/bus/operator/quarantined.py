@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pika import BasicProperties
 
-from busmon.bus.republish.relayed import HEADER
+from busmon.bus.republish.relayed import HEADER, RELAYED_HEADERS, REPLAYED
 
 # The headers that a worker adds; only a worker's body has `quarantined_at`.
 _WORKER_HEADERS = frozenset(
@@ -82,16 +82,17 @@ class Quarantined:
     def make_replay_properties(self, operator: str | None = None) -> BasicProperties:
         """Return the properties that the body was published with, without what a worker or RabbitMQ has added.
 
-        RabbitMQ accepts only the operator's own user id, so the publisher's user id stays in a header.
+        RabbitMQ accepts only the operator's own user id, so the publisher's user id stays in a header. Another header
+        says that the body comes from the quarantine: it may return there whatever else its user has sent.
         """
         headers = _headers(self.properties)
-        added = _BROKER_HEADERS | {HEADER} | (_WORKER_HEADERS if "quarantined_at" in headers else frozenset())
+        added = _BROKER_HEADERS | RELAYED_HEADERS | (_WORKER_HEADERS if "quarantined_at" in headers else frozenset())
         properties = copy(self.properties)
         publisher = self.publisher
         properties.user_id = None if publisher is None else operator
         properties.headers = {name: value for name, value in headers.items() if name not in added}
         if properties.user_id is not None:
-            properties.headers[HEADER] = publisher
+            properties.headers |= {HEADER: publisher, REPLAYED: True}
         return properties
 
 

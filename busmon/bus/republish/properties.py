@@ -8,7 +8,7 @@ from typing import Any
 from pika import BasicProperties, DeliveryMode, frame
 from pika.exceptions import AMQPError
 
-from busmon.bus.republish.relayed import HEADER
+from busmon.bus.republish.relayed import HEADER, RELAYED_HEADERS
 
 # Some of the values come from the body, whose size is the publisher's choice.
 MAX_HEADER_CHARACTERS = 1024
@@ -55,7 +55,7 @@ def make_forwarded_properties(
     properties = _sendable(original)
     properties.user_id = forwarder if publisher else None
     noted = {HEADER: publisher} if publisher else {}
-    if noted or HEADER in (original.headers or {}):
+    if noted or not RELAYED_HEADERS.isdisjoint(original.headers or {}):
         properties.headers = {**_others(original), **noted}
     if not _fits(properties, frame_max):
         properties.headers = {"source": (original.headers or {}).get("source"), **noted}
@@ -85,8 +85,8 @@ def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, st
 
 
 def _others(original: BasicProperties) -> dict[str, Any]:
-    """Return the publisher's headers; only a relay may name another publisher."""
-    return {name: value for name, value in (original.headers or {}).items() if name != HEADER}
+    """Return the publisher's headers without those that only a relay may set."""
+    return {name: value for name, value in (original.headers or {}).items() if name not in RELAYED_HEADERS}
 
 
 def _fits(properties: BasicProperties, frame_max: int) -> bool:

@@ -1,15 +1,19 @@
 """The user that published a body: AMQP's `user_id`, which the broker compares with the connection's login.
 
 The fleet and an operator publish bodies again: envelopes that waited for the ring, and bodies that leave the
-quarantine. The broker accepts only their own name as `user_id`, so a header has the name of the first publisher. The
-header counts only from these users. Pure.
+quarantine. The broker accepts only their own name as `user_id`, so a header has the name of the first publisher, and
+another one says that a body was in quarantine before. The headers count only from these users. Pure.
 """
 
 from busmon.bus.frames.delivery import Delivery
 
 HEADER = "original_user_id"
 
-_ENCODED = HEADER.encode()
+REPLAYED = "replayed"
+"""The header of a body that an operator replays."""
+
+RELAYED_HEADERS = frozenset({HEADER, REPLAYED})
+"""The headers that only a relay may set."""
 
 Relays = frozenset[str]
 """The users whose header counts."""
@@ -18,7 +22,7 @@ Relays = frozenset[str]
 def publisher(delivery: Delivery, relays: Relays) -> str | None:
     """Return the user that first published the body; None if the publisher didn't state one."""
     user = delivery.user_id
-    if user is None or user not in relays or not _may_have_header(delivery):
+    if user is None or user not in relays or not _may_have_header(delivery, HEADER):
         return user
     headers = delivery.properties.headers or {}
     if HEADER not in headers:
@@ -27,6 +31,13 @@ def publisher(delivery: Delivery, relays: Relays) -> str | None:
     return original if isinstance(original, str) and original else None
 
 
-def _may_have_header(delivery: Delivery) -> bool:
+def is_replayed(delivery: Delivery, relays: Relays) -> bool:
+    """Return whether the body comes from the quarantine, by the word of a relay."""
+    if delivery.user_id not in relays or not _may_have_header(delivery, REPLAYED):
+        return False
+    return REPLAYED in (delivery.properties.headers or {})
+
+
+def _may_have_header(delivery: Delivery, name: str) -> bool:
     """Return whether the encoded properties may contain the header."""
-    return _ENCODED in delivery.encoded_properties
+    return name.encode() in delivery.encoded_properties

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from busmon.bus.topology.table import CELERY, REPLICATED, Arguments, Conditions, Table
 from busmon.bus.topology.version import Version
@@ -118,6 +119,13 @@ class User:
     tags: tuple[str, ...]
 
 
+class Limits(NamedTuple):
+    """The most that a queue holds; None without a limit."""
+
+    bodies: int | None
+    size_bytes: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """All objects to declare.
@@ -174,6 +182,13 @@ class Topology:
     def quarantine(self) -> str:
         """Return the name of the exchange, and of its queue, for invalid bodies."""
         return f"{self.exchange}.quarantine"
+
+    @property
+    def quarantine_limits(self) -> Limits:
+        """Return the limits of the quarantine's queue."""
+        arguments = next(queue.arguments for queue in self.queues if queue.name == self.quarantine)
+        bodies, size_bytes = (arguments.get(name) for name in ("x-max-length", "x-max-length-bytes"))
+        return Limits(*(limit if type(limit) is int else None for limit in (bodies, size_bytes)))
 
     @property
     def dropped(self) -> str:

@@ -4,12 +4,11 @@ Each step runs for all deliveries of a run. A delivery that may have killed a wo
 noted first, and a blamed delivery is tried in a child (`suspects.py`). One thread, the consumer's.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, groupby
 from operator import attrgetter
-
-import structlog
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.bus.frames.properties import MAX_PROPERTIES_BYTES
@@ -33,8 +32,6 @@ _ADVICE = (
 _UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
 
 _is_redelivered, _source_of, _agent_of = attrgetter("redelivered"), attrgetter("source"), attrgetter("agent")
-
-_log = structlog.get_logger(__name__)
 
 
 class Intake:
@@ -207,9 +204,10 @@ class Intake:
                 self._batch.measured.verdicts[verdict] += 1
 
     def _warn_of_confused(self, confused: set[str]) -> None:
-        """Log once for each name that two sources share it, with advice."""
+        """Log once for each name that two sources share it, with advice, but few lines in a minute."""
         for source in confused - self._warned:
-            _log.warning("lane.sources_confused", queue=self._queue, source=source, advice=_ADVICE)
+            told = {"queue": self._queue, "source": source, "advice": _ADVICE}
+            self._batch.paced_log.write(logging.WARNING, "lane.sources_confused", "", None, **told)
         self._warned = confused if len(self._warned) >= _MAX_WARNED else self._warned | confused
 
 

@@ -19,6 +19,8 @@ from busmon.errors import BusmonError
 from busmon.fleet.worker.intake import Intake
 from busmon.fleet.worker.open_batch import MAX_RUN, OpenBatch, Settlement
 from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.paced_log import PacedLog
+from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.suspects import Suspects
 from busmon.fleet.worker.trigger import Trigger
 from busmon.fleet.worker.turns import Turns, User
@@ -50,6 +52,8 @@ class Lane:
         batch_size: deliveries that fill a batch.
         formats: decode the bodies.
         ownership: the rules for the users of deliveries.
+        shares: of the quarantine.
+        paced_log: takes the lines that publishers cause.
         progress: called for each folded run of deliveries, since many may have arrived together.
     """
 
@@ -64,6 +68,8 @@ class Lane:
         batch_size: int,
         formats: Formats,
         ownership: Ownership,
+        shares: QuarantineShares,
+        paced_log: PacedLog,
         progress: Callable[[], object],
     ) -> None:
         shard.check_users(are_checked=ownership.is_checked)
@@ -74,7 +80,15 @@ class Lane:
         self._ownership = ownership
         self._batch_size = batch_size
         self._batch = OpenBatch(
-            shard, suspects, settlement, ownership, number=number, queue=queue, max_deliveries=batch_size
+            shard,
+            suspects,
+            settlement,
+            ownership,
+            shares=shares,
+            paced_log=paced_log,
+            number=number,
+            queue=queue,
+            max_deliveries=batch_size,
         )
         self._intake = Intake(
             self._batch, shard, suspects, formats=formats, ownership=ownership, queue=queue, progress=progress

@@ -27,6 +27,7 @@ class Measured:
     Attributes:
         verdicts: the ledger's verdicts on the batch's envelopes, except `NEW`.
         refused: the batch's invalid bodies, by reason.
+        discarded: those of them that aren't quarantined, by user.
 
     Args:
         commit_seconds: the duration of the previous batch's commit; None if there was none.
@@ -35,6 +36,7 @@ class Measured:
     def __init__(self, commit_seconds: float | None = None) -> None:
         self.verdicts: Counter[Verdict] = Counter()
         self.refused: Counter[str] = Counter()
+        self.discarded: Counter[str] = Counter()
         self._commit_seconds = [] if commit_seconds is None else [commit_seconds]
         self._latencies: list[float] = []
         self._sizes: defaultdict[str, list[int]] = defaultdict(list)
@@ -96,10 +98,13 @@ class Measured:
             fold.own.observe("message_latency_seconds", (queue,), self._latencies)
         for verdict, amount in self.verdicts.items():
             fold.own.count(_COUNTED_AS[verdict], shard, amount)
-        for reason, amount in self.refused.items():
-            fold.own.count("busmon_envelopes_rejected_total", (reason,), amount)
-        for agent, amount in self._skewed.items():
-            fold.own.count("busmon_clock_skew_total", (agent,), amount)
+        for name, amounts in (
+            ("busmon_envelopes_rejected_total", self.refused),
+            ("busmon_quarantine_discarded_total", self.discarded),
+            ("busmon_clock_skew_total", self._skewed),
+        ):
+            for label, amount in amounts.items():
+                fold.own.count(name, (label,), amount)
         for agent, heard_at in self._heard.items():
             fold.own.set("busmon_last_envelope_timestamp_seconds", (agent,), heard_at, heard_at, self._users[agent])
         for source, agent in self._present.items():

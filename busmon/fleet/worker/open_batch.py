@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -20,6 +20,8 @@ from busmon.bus.republish.relayed import HEADER
 from busmon.errors import EnvelopeError
 from busmon.fleet.worker.measured import Measured
 from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.paced_log import PacedLog
+from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.suspects import COMMIT, Suspects
 from busmon.fleet.worker.trigger import Trigger
 from busmon.registry.shard.shard import Shard
@@ -34,6 +36,9 @@ MAX_RUN_BYTES = 64 * 1024
 
 MAX_RUN = 1000
 """Deliveries that are folded together, however small."""
+
+_MAX_LOGGED = 200
+"""Characters of a refusal's detail in a line of the log."""
 
 _body_of, _encoding_of = attrgetter("body"), attrgetter("content_encoding")
 
@@ -50,6 +55,21 @@ class Settlement(Protocol):
         """Publish a delivery to quarantine, and acknowledge the delivery after the publish's confirm."""
 
 
+class _Refused(NamedTuple):
+    """A refused delivery, with the user that published it.
+
+    Attributes:
+        is_kept: it is quarantined, or else discarded.
+        is_charged: its room is taken from the user's share.
+    """
+
+    delivery: Delivery
+    refusal: EnvelopeError
+    user: str | None
+    is_kept: bool
+    is_charged: bool
+
+
 class OpenBatch:
     """The deliveries of the open batch, with its refusals and measures.
 
@@ -58,6 +78,8 @@ class OpenBatch:
         suspects: has a note during the commit.
         settlement: settles the deliveries after the commit.
         ownership: names the publisher of a refused delivery.
+        shares: decide on the refused deliveries that are quarantined.
+        paced_log: takes the lines that publishers cause.
         number: the shard's.
         queue: the deliveries' origin.
         max_deliveries: the size of a full batch.
@@ -65,6 +87,7 @@ class OpenBatch:
     Attributes:
         opened_at: the monotonic clock's time when the batch took its first delivery; None while it is empty.
         measured: the measures that are committed with the batch.
+        paced_log: as given.
         committed_at: the wall clock's time of the last commit; None before the first.
     """
 
@@ -75,11 +98,15 @@ class OpenBatch:
         settlement: Settlement,
         ownership: Ownership,
         *,
+        shares: QuarantineShares,
+        paced_log: PacedLog,
         number: int,
         queue: str,
         max_deliveries: int,
     ) -> None:
         self.committed_at: float | None = None
+        self.paced_log = paced_log
+        self._shares = shares
         self._shard = shard
         self._suspects = suspects
         self._settlement = settlement
@@ -95,7 +122,7 @@ class OpenBatch:
         self.measured = Measured(commit_seconds)
         self._deliveries: list[Delivery] = []
         self._bytes = 0
-        self._refused: list[tuple[Delivery, EnvelopeError]] = []
+        self._refused: list[_Refused] = []
 
     @property
     def is_full(self) -> bool:
@@ -121,9 +148,16 @@ class OpenBatch:
         return run
 
     def refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:
-        """Send a delivery of the batch to quarantine, once the batch is committed."""
-        self._refused.append((delivery, refusal))
+        """Send a delivery of the batch to quarantine, or discard it beyond its user's share, after the commit."""
+        user = self._ownership.users([delivery])[0]
+        # A replayed body has left room behind, and would be lost if its user's share were spent.
+        is_replayed = self._ownership.is_replayed(delivery)
+        is_charged = not is_replayed and self._shares.take(user, len(delivery.body))
+        is_kept = is_replayed or is_charged
+        self._refused.append(_Refused(delivery, refusal, user, is_kept, is_charged))
         self.measured.refused[refusal.reason] += 1
+        if not is_kept:
+            self.measured.discarded[user or UNKNOWN_AGENT] += 1
 
     def read_clock(self) -> float:
         """Return the wall clock's time; rewind the shard before if the clock was set back since the last call."""
@@ -157,13 +191,16 @@ class OpenBatch:
         self._log_rejected_samples()
         deliveries, refused = self._deliveries, self._refused
         self._begin(time.perf_counter() - began)
-        for delivery, refusal in refused:
-            self._quarantine(delivery, refusal, now)
+        for each in refused:
+            self._settle_refused(each, now)
         self._settlement.settle(self._queue, [delivery.delivery_tag for delivery in deliveries])
 
     def rollback(self) -> list[Delivery]:
         """Undo the batch, and return its deliveries."""
         self._shard.rollback()
+        for refused in self._refused:
+            if refused.is_charged:
+                self._shares.give_back(refused.user, len(refused.delivery.body))
         deliveries = self._deliveries
         self._begin(None)
         return deliveries
@@ -173,9 +210,14 @@ class OpenBatch:
             for sample in self._shard.take_rejected():
                 _log.debug("lane.sample_rejected", queue=self._queue, **asdict(sample))
 
-    def _quarantine(self, delivery: Delivery, refusal: EnvelopeError, now: float) -> None:
-        _log.warning("lane.quarantined", queue=self._queue, reason=refusal.reason, detail=str(refusal)[:200])
-        user = self._ownership.users([delivery])[0]
+    def _settle_refused(self, refused: _Refused, now: float) -> None:
+        """Quarantine a refused delivery; one without room there is acknowledged with its batch."""
+        delivery, refusal, user, is_kept, _ = refused
+        event = "lane.quarantined" if is_kept else "lane.discarded"
+        told = {"queue": self._queue, "reason": refusal.reason, "detail": str(refusal)[:_MAX_LOGGED]}
+        self.paced_log.write(logging.WARNING, event, refusal.reason, user, **told)
+        if not is_kept:
+            return
         headers = {
             **({} if user is None else {HEADER: user}),
             "reason": refusal.reason,

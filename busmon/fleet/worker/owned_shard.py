@@ -23,6 +23,8 @@ from busmon.fleet.worker.lane import Lane
 from busmon.fleet.worker.owned_log import OwnedLog
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.pace import Later, Pace
+from busmon.fleet.worker.paced_log import PacedLog
+from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.replication import Replication
 from busmon.fleet.worker.standby import Standby
 from busmon.fleet.worker.suspects import Suspects
@@ -54,6 +56,7 @@ class SharedParts:
         topology: names the queues.
         ownership: the rules for the users of deliveries.
         families: the fleet's.
+        paced_log: takes the lines that publishers cause.
         consumer: delivers and settles.
         later: the loop's timer.
         dealt_at: the start of the present deal of sources to shards, in seconds since the epoch.
@@ -66,6 +69,7 @@ class SharedParts:
     topology: Topology
     ownership: Ownership
     families: Families
+    paced_log: PacedLog
     consumer: Consumer
     later: Later
     dealt_at: float
@@ -210,6 +214,8 @@ class OwnedShard:
             batch_size=min(settings.batch_size, settings.prefetch),
             formats=Formats(settings.formats, self.queue, settings.max_body_bytes),
             ownership=self._worker.ownership,
+            shares=QuarantineShares.of(self._worker.topology),
+            paced_log=self._worker.paced_log,
             progress=self._worker.tell_life,
         )
 

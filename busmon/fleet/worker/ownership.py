@@ -11,7 +11,7 @@ from typing import Self
 
 from busmon.bus.connect.connection import user_id
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.republish.relayed import Relays, publisher
+from busmon.bus.republish.relayed import Relays, is_replayed, publisher
 from busmon.bus.topology.topology import Topology
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
@@ -54,6 +54,10 @@ class Ownership:
         if self.relays.isdisjoint(users):
             return users
         return [publisher(delivery, self.relays) for delivery in run]
+
+    def is_replayed(self, delivery: Delivery) -> bool:
+        """Return whether an operator has published the delivery from the quarantine."""
+        return is_replayed(delivery, self.relays)
 
     def require(self, user: str | None) -> None:
         """Check that a delivery states its user, if the rules require it.

@@ -4,9 +4,8 @@ A batch that can't be counted, for another reason than its files, holds a delive
 raise. So does a commit in which a worker died. One delivery alone either is committed or is refused. One thread.
 """
 
+import logging
 import time
-
-import structlog
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.errors import BusmonError, EnvelopeError
@@ -16,8 +15,6 @@ from busmon.fleet.worker.suspects import identity
 from busmon.fleet.worker.trigger import Trigger
 from busmon.reasons import BodyReason
 from busmon.registry.shard.shard import Shard
-
-_log = structlog.get_logger(__name__)
 
 
 class Uncountable:
@@ -65,7 +62,8 @@ class Uncountable:
 
     def _refuse(self, delivery: Delivery, fault: Exception) -> None:
         name = type(fault).__name__
-        _log.error("lane.fault_met", queue=self._queue, error=f"{name}: {fault}"[:200])
+        told = f"{name}: {fault}"[:200]
+        self._batch.paced_log.write(logging.ERROR, "lane.fault_met", name, None, queue=self._queue, error=told)
         self._batch.refuse(delivery, EnvelopeError(BodyReason.UNCOUNTABLE, f"counting it failed: {name}"))
         self._commit(delivery)
 

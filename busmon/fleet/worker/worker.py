@@ -28,6 +28,7 @@ from busmon.fleet.signals import Inbox, inbox
 from busmon.fleet.worker.notices import FamilyNotices
 from busmon.fleet.worker.owned_shard import DROPS_SHARD, OwnedShard, SharedParts
 from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.paced_log import PacedLog
 from busmon.fleet.worker.rivals import Rivals
 from busmon.registry.admission.families import Families
 from busmon.registry.shard.resuming import find_position
@@ -72,6 +73,7 @@ class Worker:
         self._status = WorkerStatus(number, os.getpid(), time.time(), broker=address(settings.amqp_url))
         self._catalogue = Catalogue.load(settings.catalogue)
         self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
+        self._paced_log = PacedLog()
         self._notices = FamilyNotices(self._families)
         self._notices.name_refused(self._families.list_refused())
         self._routed_generation = self._families.generation
@@ -89,6 +91,7 @@ class Worker:
             self._topology,
             ownership,
             self._families,
+            self._paced_log,
             self._consumer,
             self._ioloop.call_later,
             dealt_at,
@@ -170,6 +173,7 @@ class Worker:
     def _finish(self) -> None:
         for shard in self._shards:
             shard.drain()
+        self._paced_log.close()
         self._consumer.close(self._ioloop.stop)
 
     def _reload(self) -> None:
@@ -192,6 +196,7 @@ class Worker:
         self._follow_clock()
         self._families.refresh()
         self._notices.name_unadopted()
+        self._paced_log.beat()
         if self._families.generation != self._routed_generation:
             self._reroute()
         for shard in self._shards:

@@ -13,6 +13,8 @@ from busmon.fleet.worker.housekeeping import Upkeep
 from busmon.fleet.worker.lane import Lane
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.pace import Pace
+from busmon.fleet.worker.paced_log import PacedLog
+from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.suspects import Suspects
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings.kinds import FormatRule
@@ -75,11 +77,13 @@ class Worker:
         max_body_bytes: int = 1 << 20,
         formats: Sequence[FormatRule] = (),
         ownership: Ownership = UNRELAYED,
+        quarantined_bodies: int | None = None,
         progress: Callable[[], object] = lambda: None,
     ) -> None:
         self.registry = Registry(directory)
         self.suspects = Suspects(directory, 0)
         self.broker = Broker(directory)
+        self.paced_log = PacedLog()
         self.lane = Lane(
             self.registry.shard,
             self.suspects,
@@ -89,6 +93,8 @@ class Worker:
             batch_size=batch_size,
             formats=Formats(formats, QUEUE, max_body_bytes),
             ownership=ownership,
+            shares=QuarantineShares(quarantined_bodies, None, 1),
+            paced_log=self.paced_log,
             progress=progress,
         )
         self._directory = directory

@@ -80,9 +80,9 @@ def test_a_publishers_own_headers_survive_rabbitmqs_dead_lettering() -> None:
 def test_a_user_id_that_nobody_else_could_publish_travels_in_a_header() -> None:
     assert body(user_id="somebody").make_replay_properties().user_id is None
     replayed = body(user_id="somebody").make_replay_properties("operator")
-    assert (replayed.user_id, replayed.headers) == ("operator", {"original_user_id": "somebody"})
+    assert (replayed.user_id, replayed.headers) == ("operator", {"original_user_id": "somebody", "replayed": True})
 
 
 def test_a_publish_without_a_user_is_replayed_without_one_whatever_it_claims() -> None:
-    replayed = body(headers={"original_user_id": "victim"}).make_replay_properties("operator")
+    replayed = body(headers={"original_user_id": "victim", "replayed": True}).make_replay_properties("operator")
     assert (replayed.user_id, replayed.headers) == (None, {})

@@ -49,13 +49,15 @@ def test_another_users_id_is_noted_and_not_claimed() -> None:
 
 
 def test_a_header_of_the_publishers_own_names_no_other_user() -> None:
-    claim = BasicProperties(user_id="evil", headers={"original_user_id": "victim", "source": "a"})
+    claim = BasicProperties(user_id="evil", headers={"original_user_id": "victim", "replayed": True, "source": "a"})
     assert quarantine_properties(claim, OURS, FRAME_MAX).headers == {"source": "a", **OURS}
     forwarded = make_forwarded_properties(claim, FRAME_MAX, "evil", "fleet")
     assert (forwarded.user_id, forwarded.headers) == ("fleet", {"source": "a", "original_user_id": "evil"})
     unstated = BasicProperties(headers={"original_user_id": "victim", "source": "a"})
     assert make_forwarded_properties(unstated, FRAME_MAX, None, "fleet").headers == {"source": "a"}
     assert make_forwarded_properties(unstated, FRAME_MAX).headers == {"source": "a"}
+    replayed = BasicProperties(headers={"replayed": True, "source": "a"})
+    assert make_forwarded_properties(replayed, FRAME_MAX, None, "fleet").headers == {"source": "a"}
 
 
 UNSENDABLE = pytest.mark.parametrize(

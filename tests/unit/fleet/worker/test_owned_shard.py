@@ -12,6 +12,7 @@ from busmon.bus.consume.depths import Depth
 from busmon.bus.topology import topology as topologies
 from busmon.fleet.worker.owned_shard import OwnedShard, SharedParts
 from busmon.fleet.worker.ownership import Ownership
+from busmon.fleet.worker.paced_log import PacedLog
 from busmon.registry.admission.families import Families
 from busmon.settings import Settings
 from tests.unit.fleet.later import Later
@@ -46,6 +47,7 @@ class Worker:
             self.topology,
             Ownership(),
             families,
+            PacedLog(),
             self.consumer,
             self.later,
             0.0,

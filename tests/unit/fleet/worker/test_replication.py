@@ -15,6 +15,8 @@ from busmon.errors import LogInterruptedError
 from busmon.fleet.worker.lane import Lane
 from busmon.fleet.worker.owned_log import OwnedLog
 from busmon.fleet.worker.pace import Pace
+from busmon.fleet.worker.paced_log import PacedLog
+from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.replication import Replication
 from busmon.fleet.worker.suspects import Suspects
 from busmon.fleet.worker.trigger import Trigger
@@ -122,6 +124,8 @@ class Host:
             batch_size=100,
             formats=Formats((), QUEUE, 1 << 20),
             ownership=UNRELAYED,
+            shares=QuarantineShares(None, None, 1),
+            paced_log=PacedLog(),
             progress=lambda: None,
         )
         self.pace = Pace(self.lane, lambda *_: None, 1.0)
