@@ -62,11 +62,14 @@ class Position:
         place: up to which the files have the log.
         log_bytes: the bytes of the log since its last snapshot.
         snapshot_bytes: the bytes of that snapshot.
+        is_whole: the replica has been at the log's end since its files were begun. Until then the files have a part of
+            what this host may have shown before.
     """
 
     place: Place
     log_bytes: int
     snapshot_bytes: int
+    is_whole: bool
 
 
 class Counting:

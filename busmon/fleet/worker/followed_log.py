@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from secrets import token_hex
 
 import structlog
@@ -69,7 +70,9 @@ class FollowedLog:
         at_reading: Callable[[], object] = lambda: None,
     ) -> None:
         self.is_current = False
-        self._is_reading = shard.position is None
+        self._is_whole = shard.position is not None and shard.position.is_whole
+        self._is_reading = not self._is_whole
+        self._reached = shard.position
         self._at_reading = at_reading
         self._hosts = Hosts(ALIVE_SECONDS)
         self._namesakes = Namesakes(host, ALIVE_SECONDS, TICK_SECONDS / 2)
@@ -157,7 +160,8 @@ class FollowedLog:
 
     @property
     def _position(self) -> Position:
-        return Position(self._participant.counting.place, self._size.bytes, self._size.snapshot_bytes)
+        place, size = self._participant.counting.place, self._size
+        return Position(place, size.bytes, size.snapshot_bytes, is_whole=self._is_whole)
 
     # -- following --------------------------------------------------------------------------------------------------
 
@@ -253,7 +257,8 @@ class FollowedLog:
                 self._size.begin(len(counted.payload))
                 self._compare(counted)
             elif counted != in_flight:
-                self._shard.follow(counted.payload, self._position)
+                self._reached = self._position
+                self._shard.follow(counted.payload, self._reached)
 
     def _install(self, counted: Base | Rebuilt) -> None:
         """Begin with the log's state, unless the log isn't the one that the replica is of."""
@@ -264,7 +269,7 @@ class FollowedLog:
                 "registry directory is deleted"
             )
             return
-        self._log_id = log_id
+        self._log_id, self._is_whole, self._reached = log_id, False, None
         if isinstance(counted, Rebuilt):
             self._size.begin(len(counted.snapshot.payload))
             self._shard.install(counted.snapshot.payload)
@@ -273,17 +278,17 @@ class FollowedLog:
         self._is_empty = False
 
     def _refuse(self, cause: str) -> None:
-        """Read this log no further, and serve what the replica has."""
+        """Read this log no further, and serve what the replica has, unless that is a part."""
         _log.error("followed_log.refused", shard=self._number, cause=cause)
         self._refusal = self._cause = cause
-        self._is_reading = False
+        self._is_reading = not self._is_whole
 
     def _compare(self, snapshot: Record) -> None:
         """Compare the replica with a snapshot, and take over the snapshot if the replica has another state."""
         if snapshot.payload.startswith(b'{"digest":"' + self._shard.digest().encode()):
             return
         _log.error("followed_log.replica_differed", shard=self._number, number=snapshot.number)
-        was_reading, self._is_reading = self._is_reading, True
+        was_reading, self._is_reading, self._reached = self._is_reading, True, None
         self._at_reading()
         self._shard.install(snapshot.payload)
         self._is_reading = was_reading
@@ -295,8 +300,15 @@ class FollowedLog:
             return
         self.is_current, self._is_reading, self._cause = True, False, ""
         self._shard.settle_admission()
+        self._note_whole()
         place = self._participant.counting.place
         _log.info("followed_log.current", shard=self._number, offset=self._offset, number=place.number)
+
+    def _note_whole(self) -> None:
+        """Note in the files that the replica is whole, with the position of the last record that they have."""
+        was_whole, self._is_whole = self._is_whole, True
+        if not was_whole and self._reached is not None:
+            self._shard.note(replace(self._reached, is_whole=True))
 
     def _go_back(self) -> None:
         """Begin to read further back in the log: what was read has no state to begin with."""

@@ -133,7 +133,8 @@ class Worker:
 
     def _make_first_status(self, shard: int) -> ShardStatus:
         status = ShardStatus(shard, self._topology.fold_queue(shard))
-        is_whole = find_position(self._settings.registry_dir, shard) is not None
+        position = find_position(self._settings.registry_dir, shard)
+        is_whole = position is not None and position.is_whole
         status.replica = ReplicaStatus("interrupted" if is_whole else "reading", _STARTED)
         return status
 

@@ -23,6 +23,7 @@ from busmon.fleet.worker.trigger import Trigger
 from busmon.registry.admission.families import Families
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.replicated_shard import ReplicatedShard
+from busmon.registry.shard.resuming import find_position
 from busmon.replication.counting import Position
 from busmon.replication.participant import Participant
 from busmon.replication.records import Marker, Record, Release, decode, encode, make_birth, make_probe
@@ -76,7 +77,7 @@ class OtherHost:
 
     @property
     def _position(self) -> Position:
-        return Position(self._participant.counting.place, 0, 0)
+        return Position(self._participant.counting.place, 0, 0, is_whole=True)
 
     def take_the_shard(self) -> list[bytes]:
         """Return a marker, and the record of a vote."""
@@ -371,3 +372,31 @@ def test_an_owner_that_ends_in_order_says_so_and_claims_no_more(host: Host) -> N
     host.replication.beat(time.time(), is_asked=True)
     assert isinstance(decode(host.log.bodies[-1]), Release)
     assert (host.broker.settled, host.renewed, host.votes()) == ([1], [], 1)
+
+
+def test_a_replica_whose_reading_was_cut_off_shows_nothing_before_it_is_whole(
+    host: Host, other: OtherHost, tmp_path: Path
+) -> None:
+    other.follow(host.log.bodies)
+    log, nothing = MemoryLog(), cast("Any", lambda *_: None)
+    log.bodies = [*host.log.bodies, *other.take_the_shard()]
+    (tmp_path / "c").mkdir()
+
+    def follow(*, turns: int, has_end: bool) -> list[tuple[str, bool]]:
+        """Return after each turn the state, and whether the files say that they are whole; then kill the worker."""
+        found = []
+        log.is_connected = has_end
+        with closing(ReplicatedShard.open(tmp_path / "c", 0, Families(tmp_path / "c", CATALOGUE, 100))) as shard:
+            followed = OwnedLog(shard, cast("Any", log), number=0, host="c", kept_bytes=1 << 30, progress=nothing)
+            if shard.position is None:
+                log.read_from("first")
+            for _ in range(turns):
+                followed.turn()
+                position = find_position(tmp_path / "c", 0)
+                found.append((followed.status.state, position is not None and position.is_whole))
+        return found
+
+    assert follow(turns=2, has_end=False) == [("reading", False), ("reading", False)]
+    assert follow(turns=2, has_end=False) == [("reading", False), ("reading", False)]
+    assert follow(turns=3, has_end=True)[-1] == ("following", True)
+    assert follow(turns=1, has_end=False) == [("interrupted", True)]

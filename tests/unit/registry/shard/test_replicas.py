@@ -21,7 +21,7 @@ from tests.unit.registry.registries import CATALOGUE, NOW, envelope
 
 def position(number: int) -> Position:
     """Return the position after the record of this number."""
-    return Position(Place("log", 1, "owner", "host", number, "", 0.0, number), 10 * number, 7)
+    return Position(Place("log", 1, "owner", "host", number, "", 0.0, number), 10 * number, 7, is_whole=True)
 
 
 class Host:
