@@ -60,7 +60,7 @@ test-node: ## 1 min | set up, then have the client for Node publish to a real fl
 	@.ci/setup --node
 	.venv/bin/pytest tests/clients/node_client.py
 
-soak: ## 6 min | set up, then kill everything 200 times under load and compare all totals. SOAK='--seed 7' repeats a run
+soak: ## 6 min | set up, then kill everything 200 times under load and compare all totals. SOAK='--hosts 2 --seed 7': replicated, 12 min
 	@.ci/setup --test
 	.venv/bin/python -m tests.soak $(SOAK)
 
@@ -98,7 +98,7 @@ chart-files: ## 2 s | write the rules and dashboards of the Helm chart
 	.venv/bin/busmon rules build --thresholds docker/chart/thresholds.toml docker/chart/files/rules
 	.venv/bin/busmon dashboards build docker/chart/files/dashboards
 
-cluster: ## 40 min | set up, then lose, part, freeze and restart nodes of a RabbitMQ cluster; takes root. CLUSTER='-k killed' for some, NET_TICKTIME=10
+cluster: ## 55 min | set up, then lose, part, freeze and restart nodes and hosts of a RabbitMQ cluster; takes root. CLUSTER='-k replicated' for some
 	@.ci/setup --test
 	$(if $(RABBITMQ),tests/debian/rabbitmq.sh $(RABBITMQ) --numprocesses=0,.venv/bin/pytest) --timeout=1200 tests/cluster $(CLUSTER)
 

@@ -5,12 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.soak.processes import ROOT
 
 
-def test_totals_stay_exact_while_everything_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("hosts", "seconds"), [("1", "12"), ("2", "24")], ids=["one host", "two hosts"])
+def test_totals_stay_exact_while_everything_is_killed(tmp_path: Path, hosts: str, seconds: str) -> None:
+    length = ("--kills", "12", "--seconds", seconds)
     soak = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "--kills", "12", "--seconds", "12", "--directory", str(tmp_path / "soak")],
+        [sys.executable, "-m", "tests.soak", "--hosts", hosts, *length, "--directory", str(tmp_path / "soak")],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -22,23 +22,26 @@ def main() -> int:
         "--seed", type=int, default=random.randrange(1_000_000), help="which faults, when; by default random"
     )
     parser.add_argument("--kills", type=int, default=200, help="how many processes are killed (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=300.0, help="over how long (default %(default)s)")
+    parser.add_argument("--hosts", type=int, default=1, help="of a replicated fleet, if several (default %(default)s)")
+    parser.add_argument("--seconds", type=float, help="over how long (default: 300 for each host)")
     parser.add_argument(
         "--directory", type=Path, help="an empty directory for the run (default: a fresh one in .state)"
     )
     given = parser.parse_args()
     directory = given.directory or fresh_directory()
-    sys.stdout.write(f"soak with --seed {given.seed} --kills {given.kills} in {directory}\n")
+    arguments = f"--hosts {given.hosts} --seed {given.seed} --kills {given.kills}"
+    sys.stdout.write(f"soak with {arguments} in {directory}\n")
     sys.stdout.flush()
     began = time.monotonic()
-    outcome = run(directory, given.seed, given.kills, given.seconds)
+    outcome = run(directory, given.seed, given.kills, given.seconds or 300.0 * given.hosts, hosts=given.hosts)
     Console(width=120).print(table(outcome, time.monotonic() - began))
     for complaint in outcome.complaints:
         sys.stdout.write(f"WRONG: {complaint}\n")
     if outcome.complaints:
-        sys.stdout.write(f"failed with --seed {given.seed}; everything that was written is kept in {directory}\n")
+        sys.stdout.write(f"failed with {arguments}; everything that was written is kept in {directory}\n")
         return 1
-    sys.stdout.write("nothing lost, nothing counted twice, no scrape out of step, no process left\n")
+    equal = ", the replicas of all hosts equal" if given.hosts > 1 else ""
+    sys.stdout.write(f"nothing lost, nothing counted twice, no scrape out of step{equal}, no process left\n")
     shutil.rmtree(directory)
     return 0
 

@@ -1,4 +1,4 @@
-"""Does to the fleet what the plan says, when it says so, and counts what it did.
+"""Does to the hosts what the plan says, when it says so, and counts what it did.
 
 What happens to the broker takes seconds, so it happens on a thread of its own while the others go on being killed.
 """
@@ -8,11 +8,15 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
+from tests.soak.host import Host
+from tests.soak.notes import Notes
 from tests.soak.plan import Fault, Step
 from tests.soak.processes import command, end
 from tests.soak.stage import Stage
@@ -25,35 +29,55 @@ LEAST_SECONDS = 0.2
 MARK_SECONDS = 1.0
 
 
+class Worker(NamedTuple):
+    """A worker that runs.
+
+    Attributes:
+        host: runs it.
+        journals: the paths of its shards' journals.
+    """
+
+    host: Host
+    pid: int
+    journals: list[Path]
+
+
 class Chaos:
     """The source of faults: ends processes, and starts those that nobody else would.
+
+    Args:
+        played: the stage.
+        watches: the scrapers, one of each host.
+        notes: takes each fault, and what wasn't right.
+        seed: decides whom a fault meets.
 
     Attributes:
         done: how often which fault was done.
         committing: how many workers died between the mark and the clearing of a commit.
     """
 
-    def __init__(self, played: Stage, watch: Watch, seed: int) -> None:
+    def __init__(self, played: Stage, watches: Sequence[Watch], notes: Notes, seed: int) -> None:
         self.done: Counter[Fault] = Counter()
         self.committing = 0
-        self._fleet = played.fleet
+        self._hosts = played.hosts
         self._publishers = played.publishers
         self._node = played.node
-        self._registry_dir = played.directory / "registry"
-        self._watch = watch
+        self._watches = {watch.host: watch for watch in watches}
+        self._notes = notes
         self._random = random.Random(seed)
         self._paused: dict[int, float] = {}
         self._broker: Future[object] | None = None
         self._on_broker = ThreadPoolExecutor(max_workers=1)
         self._faults: dict[Fault, Callable[[], None]] = {
-            Fault.KILL_WORKER: lambda: end(self._worker()[1], signal.SIGKILL),
+            Fault.KILL_WORKER: lambda: end(self._worker().pid, signal.SIGKILL),
             Fault.KILL_COMMITTING: self._kill_committing,
             Fault.KILL_PUBLISHER: self._kill_publisher,
             Fault.KILL_EXPORTER: self._kill_exporter,
             Fault.KILL_SUPERVISOR: self._kill_supervisor,
             Fault.KILL_BROKER: lambda: self._with_broker(partial(self._restart_broker, orderly=False)),
+            Fault.KILL_HOST: self._kill_host,
             Fault.PAUSE_WORKER: self._pause_worker,
-            Fault.TERM_WORKER: lambda: end(self._worker()[1], signal.SIGTERM),
+            Fault.TERM_WORKER: lambda: end(self._worker().pid, signal.SIGTERM),
             Fault.TERM_PUBLISHER: self._terminate_publisher,
             Fault.RESTART_FLEET: self._restart_fleet,
             Fault.RESTART_BROKER: lambda: self._with_broker(partial(self._restart_broker, orderly=True)),
@@ -65,7 +89,7 @@ class Chaos:
         began = time.monotonic()
         for at, fault in plan:
             self._wait_until(max(began + at, time.monotonic() + LEAST_SECONDS))
-            self._watch.note(f"fault {self.done.total() + 1}: {fault}")
+            self._notes.note(f"fault {self.done.total() + 1}: {fault}")
             self._faults[fault]()
             self.done[fault] += 1
         self._wait_until(max(self._paused.values(), default=0.0))
@@ -85,35 +109,40 @@ class Chaos:
             if time.monotonic() >= until:
                 end(pid, signal.SIGCONT)
                 del self._paused[pid]
-        if (status := self._fleet.status) is not None:
-            self._watch.complain(f"`busmon up` ended by itself with status {status}")
-            self._fleet.start()
+        for host in self._hosts:
+            if (status := host.fleet.status) is not None:
+                self._notes.complain(f"{host.name}: `busmon up` ended by itself with status {status}")
+                host.fleet.start()
         for publisher in self._publishers:
             if publisher.status is not None and self._broker_is_up():
-                self._watch.complain(f"a publisher ended by itself with status {publisher.status}: {publisher.log}")
+                self._notes.complain(f"a publisher ended by itself with status {publisher.status}: {publisher.log}")
                 publisher.start()
 
-    def _worker(self) -> tuple[str, int]:
-        """One of the running workers."""
+    def _host(self) -> Host:
+        return self._random.choice(self._hosts)
+
+    def _worker(self) -> Worker:
+        """One of the running workers, which is about to have a fault."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (workers := [*self._fleet.workers().items()]):
+        while not (workers := [*_workers(self._hosts)]):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no worker runs; see {self._fleet.log}")
+                raise TimeoutError(f"no worker runs; see {self._hosts[0].fleet.log}")
             self._tend()
             time.sleep(0.01)
-        return self._random.choice(workers)
+        worker = self._random.choice(workers)
+        self._watches[worker.host].expect_refusals()
+        return worker
 
     def _kill_committing(self) -> None:
         """Kill a worker as soon as a look at its journals finds a mark that isn't cleared; else kill it anyway."""
-        name, pid = self._worker()
+        worker = self._worker()
         with ExitStack() as stack:
-            paths = [self._registry_dir / f"shard{shard}.journal" for shard in name.split(",")]
-            journals = [stack.enter_context(path.open("rb")).fileno() for path in paths if path.exists()]
+            journals = [stack.enter_context(path.open("rb")).fileno() for path in worker.journals if path.exists()]
             deadline = time.monotonic() + MARK_SECONDS
             while time.monotonic() < deadline and not any(map(_is_marked, journals)):
                 pass
-            end(pid, signal.SIGKILL)
-            while command(pid):
+            end(worker.pid, signal.SIGKILL)
+            while command(worker.pid):
                 time.sleep(0.001)
             self.committing += any(map(_is_marked, journals))
 
@@ -129,33 +158,38 @@ class Chaos:
         self._await_broker()
         publisher.terminate()
         if publisher.wait() is None:
-            self._watch.complain(f"a publisher doesn't end: {publisher.log}")
+            self._notes.complain(f"a publisher doesn't end: {publisher.log}")
             publisher.kill()
         publisher.start()
 
     def _kill_exporter(self) -> None:
-        if exporter := self._fleet.children().get("exporter"):
-            self._watch.expect_outage(exporter)
+        host = self._host()
+        if exporter := host.fleet.children().get("exporter"):
+            self._watches[host].expect_outage()
             end(exporter, signal.SIGKILL)
 
     def _kill_supervisor(self) -> None:
-        self._expect_fleets_outage()
-        self._fleet.kill()
-        self._fleet.start()
+        host = self._host()
+        self._watches[host].expect_outage()
+        host.fleet.kill()
+        host.fleet.start()
+
+    def _kill_host(self) -> None:
+        host = self._host()
+        self._watches[host].expect_outage()
+        host.destroy()
+        host.fleet.start()
 
     def _restart_fleet(self) -> None:
-        self._expect_fleets_outage()
-        self._fleet.terminate()
-        if (status := self._fleet.wait()) != 0:
-            self._watch.complain(f"`busmon up` ended with status {status} at SIGTERM")
-        self._fleet.start()
-
-    def _expect_fleets_outage(self) -> None:
-        """The exporter goes down with the supervisor, or never came up."""
-        self._watch.expect_outage(self._fleet.children().get("exporter", self._fleet.pid))
+        host = self._host()
+        self._watches[host].expect_outage()
+        host.fleet.terminate()
+        if (status := host.fleet.wait()) != 0:
+            self._notes.complain(f"{host.name}: `busmon up` ended with status {status} at SIGTERM")
+        host.fleet.start()
 
     def _pause_worker(self) -> None:
-        pid = self._worker()[1]
+        pid = self._worker().pid
         end(pid, signal.SIGSTOP)
         self._paused[pid] = time.monotonic() + PAUSE_SECONDS
 
@@ -179,6 +213,12 @@ class Chaos:
 
     def _close_connections(self) -> None:
         self._node.rabbitmqctl("close_all_connections", "soak")
+
+
+def _workers(hosts: Sequence[Host]) -> Iterator[Worker]:
+    for host in hosts:
+        for shards, pid in host.fleet.workers().items():
+            yield Worker(host, pid, [host.registry_dir / f"shard{shard}.journal" for shard in shards.split(",")])
 
 
 def _is_marked(journal: int) -> bool:

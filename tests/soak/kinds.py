@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import trial
-from tests.cluster.faults import FAULTS
+from tests.cluster.faults import CASES, KILL
 from tests.cluster.network import obstacle as network_obstacle
 from tests.soak import soak
-from tests.soak.plan import KILLS
+from tests.soak.plan import SEVERAL_HOSTS
 from tests.soak.soak import NO_ENVIRONMENT
 
 TRIALS = 2
 """Faults of a slice on a cluster; each takes one to three minutes."""
-KILL = "killed (SIGKILL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +50,12 @@ class Kind:
     obstacle: Callable[[], str] = str
 
 
-def on_node(environment: Mapping[str, str] = NO_ENVIRONMENT) -> Callable[[Path, int, int, float], Done]:
-    """Return the run of slices on one node, with these settings of the fleet and the publishers."""
+def on_node(hosts: int = 1, environment: Mapping[str, str] = NO_ENVIRONMENT) -> Callable[[Path, int, int, float], Done]:
+    """Return the run of slices on one node, with so many hosts and these settings of theirs and the publishers."""
 
     def run(directory: Path, seed: int, kills: int, seconds: float) -> Done:
-        outcome = soak.run(directory, seed, kills, seconds, environment)
-        done = sum(count for fault, count in outcome.faults.items() if fault in KILLS)
+        outcome = soak.run(directory, seed, kills, seconds, hosts=hosts, environment=environment)
+        done = sum(count for fault, count in outcome.faults.items() if fault in SEVERAL_HOSTS.kills)
         return Done(
             done, {str(fault): count for fault, count in outcome.faults.items()}, outcome.figures, outcome.complaints
         )
@@ -67,23 +66,21 @@ def on_node(environment: Mapping[str, str] = NO_ENVIRONMENT) -> Callable[[Path, 
 def on_cluster(directory: Path, seed: int, _kills: int, _seconds: float) -> Done:
     """Inject a few of the cluster suite's faults, as the seed decides; the cluster is a new one."""
     chance = random.Random(seed)
-    cases = chance.sample([(fault, role) for fault in FAULTS for role in fault.roles], TRIALS)
     done: Counter[str] = Counter()
     complaints, published = [], 0.0
     shutil.rmtree(directory)
     with trial.stand(directory / "nodes") as stand:
-        for number, (fault, role) in enumerate(cases):
-            leading = chance.choice(stand.nodes)
-            measured = trial.run(stand, directory / f"lab{number}", leading, fault, role)
-            done[f"a node that {role}: {fault.name}"] += 1
+        for number, case in enumerate(chance.sample(CASES, TRIALS)):
+            measured = trial.run(stand, directory / f"lab{number}", chance.choice(stand.nodes), case)
+            done[str(case)] += 1
             published += sum(measured.published.values())
-            if measured.counted != measured.published:
-                complaints.append(f"{fault.name}, {role}: {measured.published} published, {measured.counted} counted")
+            complaints += [f"{case}: {line}" for line in measured.faults]
     kills = sum(count for name, count in done.items() if KILL in name)
     return Done(kills, done, {"tasks, each counted once": int(published)}, complaints)
 
 
 KINDS: Mapping[str, Kind] = {
     "node": Kind(8, on_node()),
+    "hosts": Kind(2, on_node(hosts=2)),
     "cluster": Kind(1, on_cluster, network_obstacle),
 }

@@ -24,7 +24,7 @@ TOLERANCE = 0.1
 LEAST_SAMPLES = 30
 ALLOWANCES = {"private_kib": 2048, "descriptors": 3, "threads": 1, "files": 3, "bytes": 1 << 20}
 """Differences that are noise at any size, by the last part of a figure's name."""
-FOLDERS = ("registry", "spool")
+FOLDERS = {"registry": "host-*/registry/**/*", "spool": "spool/**/*"}
 ROLES = {"worker": "worker", "exporter": "exporter", "up": "supervisor", "tests.soak.up": "supervisor"}
 
 Sample = Mapping[str, float]
@@ -68,8 +68,8 @@ def sample(directory: Path) -> Sample:
         with suppress(OSError, ValueError, IndexError):
             for name, value in _figures(pid).items():
                 figures[f"{role} {name}"] = max(figures[f"{role} {name}"], value)
-    for folder in FOLDERS:
-        sizes = [size for path in (directory / folder).glob("**/*") if (size := _size(path)) is not None]
+    for folder, pattern in FOLDERS.items():
+        sizes = [size for path in directory.glob(pattern) if (size := _size(path)) is not None]
         figures[f"{folder} files"], figures[f"{folder} bytes"] = len(sizes), sum(sizes)
     return figures
 

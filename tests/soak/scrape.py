@@ -1,8 +1,9 @@
 """One scrape, parsed: values by sample name and labels, and what must hold within every scrape.
 
-Pure.
+Pure, but for `fetch`.
 """
 
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import fsum
@@ -11,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[str, Labels]
+
+TIMEOUT_SECONDS = 10.0
 
 EXPORTERS_OWN = (
     "process_",
@@ -95,3 +98,15 @@ def labels_of(labels: dict[str, str]) -> Labels:
 def _unequal(what: str, values: dict[str, float | None]) -> Iterator[str]:
     if len({*values.values()}) > 1:
         yield f"{what}: {values}"
+
+
+def fetch(address: str) -> str:
+    """Return the text of a scrape.
+
+    Raises:
+        OSError: there is none, or an `HTTPError` with the status of another answer than 200.
+        http.client.HTTPException: the answer broke off.
+    """
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_SECONDS) as answer:
+        page: bytes = answer.read()
+        return page.decode()

@@ -1,9 +1,8 @@
-"""The stage of a soak: a broker, a fleet and publishers, in one directory; none of their processes outlives the block.
+"""The stage of a soak: a broker, hosts and publishers, in one directory; none of their processes outlives the block.
 
 Main thread.
 """
 
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,15 +14,15 @@ from busmon.bus.topology.declare import declare
 from busmon.demo.broker import PrivateNode
 from busmon.demo.rabbitmq import Address
 from busmon.fleet.supervisor import parent
-from tests.soak.processes import Fleet, Process
-from tests.soak.watch import fetch
+from tests.soak.host import Host
+from tests.soak.processes import Process
 
 RAW_PUBLISHERS = {"raw-0": "sequence", "raw-1": "sequence", "raw-2": "token"}
 SDK_PUBLISHERS = ("sdk-0", "sdk-1")
+SHARDS = 4
 HEARTBEAT_SECONDS = 3
 ELECTION_SECONDS = 2.0
 """A quorum queue of RabbitMQ 3.10 can stay without a leader, if the broker is killed just after its declaration."""
-START_SECONDS = 60.0
 ENVIRONMENT = {
     "BUSMON_WORKERS": "2",
     "BUSMON_FLUSH_INTERVAL_SECONDS": "0.02",
@@ -37,76 +36,49 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everything that runs, and where.
-
-    Attributes:
-        address: the exporter's, the same over its restarts.
-    """
+    """Everything that runs, and where."""
 
     directory: Path
     node: PrivateNode
-    address: str
-    fleet: Fleet
+    hosts: Sequence[Host]
     publishers: Sequence[Process]
-
-    @property
-    def url(self) -> str:
-        """Where to scrape."""
-        return f"http://{self.address}/metrics"
 
     @property
     def records(self) -> list[Path]:
         """The publishers' records."""
         return [_record(self.directory, name) for name in (*RAW_PUBLISHERS, *SDK_PUBLISHERS)]
 
-    def await_exporter(self) -> None:
-        """Wait for a scrape, the first or the first after the last fault.
-
-        Raises:
-            TimeoutError: there is none for a minute.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                fetch(self.url)
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"no scrape ({error}); see {self.fleet.log}") from error
-                time.sleep(0.1)
-            else:
-                return
-
 
 @contextmanager
-def stage(directory: Path, seed: int, environment: Mapping[str, str]) -> Iterator[Stage]:
-    """Start everything, on what an earlier stage left in the directory, and wait for the exporter.
+def stage(directory: Path, seed: int, hosts: int, environment: Mapping[str, str]) -> Iterator[Stage]:
+    """Start everything, on what an earlier stage left in the directory, and wait for the exporters.
 
     Args:
         directory: of the run.
         seed: of the raw publishers.
-        environment: settings of the fleet and the publishers in addition to the stage's own.
+        hosts: their number; several hosts have a replica of each shard.
+        environment: settings of the hosts and the publishers in addition to the stage's own.
     """
-    for log in directory.glob("*.log"):
+    for log in (*directory.glob("*.log"), *directory.glob("host-*/*.log")):
         log.unlink()
+    replication = "stream" if hosts > 1 else "off"
     with parent.lifeline() as lifeline, _node(directory / "broker") as node:
         amqp_url = f"{node.amqp_url}?heartbeat={HEARTBEAT_SECONDS}"
-        declare(topology.load(None, "telemetry"), amqp_url, None, {})
+        declare(topology.load(None, "telemetry", replication), amqp_url, None, {})
         time.sleep(ELECTION_SECONDS)
-        address = _free_address()
         given = {
             "BUSMON_AMQP_URL": amqp_url,
-            "BUSMON_LISTEN": address,
-            "BUSMON_REGISTRY_DIR": str(directory / "registry"),
+            "BUSMON_REPLICATION": replication,
             "BUSMON_SPOOL_DIR": str(directory / "spool"),
             **ENVIRONMENT,
             **environment,
         }
-        fleet = Fleet(directory, lifeline, given)
+        made = [Host(directory / f"host-{number}", lifeline, given) for number in range(hosts)]
         publishers = [*_publishers(directory, lifeline, given, amqp_url, seed)]
-        made = Stage(directory, node, address, fleet, publishers)
-        with _running([fleet, *publishers]):
-            made.await_exporter()
-            yield made
+        with _running([*(host.fleet for host in made), *publishers]):
+            for host in made:
+                host.fetch()
+            yield Stage(directory, node, made, publishers)
 
 
 def _node(directory: Path) -> PrivateNode:
@@ -142,8 +114,3 @@ def _running(processes: Sequence[Process]) -> Iterator[None]:
         for process in processes:
             if process.status is None:
                 process.kill()
-
-
-def _free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"

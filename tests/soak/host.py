@@ -1,0 +1,88 @@
+"""A host of the soak: `busmon up` with a directory, an address and a log of its own.
+
+The directory holds the host's registry directory and all that is kept of a run. Main thread, but for scrapes.
+"""
+
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.soak.processes import Fleet, command, end
+from tests.soak.scrape import Scrape, fetch
+
+START_SECONDS = 60.0
+
+
+class Host:
+    """One host.
+
+    Args:
+        directory: the host's; its name is the host's name.
+        lifeline: ends the host's processes with the soak.
+        environment: settings of the fleet, without those that are the host's own.
+
+    Attributes:
+        is_replicated: its shards are copies of logs, so its registry directory may be lost.
+        address: the exporter's, the same over its restarts.
+        fleet: the host's processes.
+    """
+
+    def __init__(self, directory: Path, lifeline: int, environment: Mapping[str, str]) -> None:
+        directory.mkdir(exist_ok=True)
+        self.name = directory.name
+        self.directory = directory
+        self.registry_dir = directory / "registry"
+        self.is_replicated = environment.get("BUSMON_REPLICATION") == "stream"
+        self.address = _free_address()
+        own = {
+            "BUSMON_HOST_NAME": self.name,
+            "BUSMON_LISTEN": self.address,
+            "BUSMON_REGISTRY_DIR": str(self.registry_dir),
+        }
+        self.fleet = Fleet(directory, lifeline, {**environment, **own})
+
+    def scrape(self) -> Scrape:
+        """Return a scrape, the first or the first after the last fault.
+
+        Raises:
+            TimeoutError: there is none for a minute.
+        """
+        return Scrape.parse(self.fetch())
+
+    def fetch(self) -> str:
+        """Return the text of a scrape, as of `scrape`.
+
+        Raises:
+            TimeoutError: there is none for a minute.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return fetch(self.address)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no scrape of {self.name} ({error}); see {self.fleet.log}") from error
+                time.sleep(0.1)
+
+    def signal_all(self, number: signal.Signals) -> list[int]:
+        """Send a signal to the host's processes, the supervisor first, and return their ids."""
+        pids = [self.fleet.pid, *self.fleet.children().values()]
+        for pid in pids:
+            end(pid, number)
+        return pids
+
+    def destroy(self) -> None:
+        """Kill the host's processes at once, and delete the registry directory."""
+        killed = self.signal_all(signal.SIGKILL)
+        self.fleet.kill()
+        while any(map(command, killed)):
+            time.sleep(0.001)
+        shutil.rmtree(self.registry_dir, ignore_errors=True)
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
