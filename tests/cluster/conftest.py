@@ -34,12 +34,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     write = terminalreporter.write_line
     write("")
     write(f"RabbitMQ {_versions[0]}, three nodes, net_ticktime {TICK_SECONDS} s; {len(_rows)} faults")
-    write("| the node | that | gap in counting, s | longest gap of an agent, s | published | counted |")
+    write("| it is | its role | gap in counting, s | longest gap of an agent, s | published | counted |")
     write("|---|---|---|---|---|---|")
     for row in _rows:
+        counted = " and ".join(f"{sum(tasks.values()):,.0f}" for tasks in row.counted)
         write(
-            f"| {row.fault}{'*' if row.is_repaired else ''} | {row.role} | {row.total_gap:.1f} | {row.worst_gap:.1f} | "
-            f"{sum(row.published.values()):,.0f} | {sum(row.counted.values()):,.0f} |"
+            f"| {row.case.fault.name}{'*' if row.is_repaired else ''} | {row.case.victim} | {row.total_gap:.1f} | "
+            f"{row.worst_gap:.1f} | {sum(row.published.values()):,.0f} | {counted} |"
         )
     usual = max(row.usual_gap for row in _rows)
     if any(row.is_repaired for row in _rows):

@@ -1,118 +1,87 @@
-"""A fleet and agents on a cluster: where each is connected, how much is published and counted, and the pauses between.
+"""Fleets and agents on a cluster, and where each is connected.
 
-The fleet and the agents run on one host of the network, in a virtual host of their own. A thread scrapes the exporter
-several times a second.
+The agents run on a host of the network, a fleet on the same host or replicated ones on hosts of their own, all in a
+virtual host of their own.
 """
 
 import base64
 import http.client
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import quote
 
+from tests.cluster.counts import SCRAPE_SECONDS, Counted, Counts
+from tests.cluster.fleets import NetworkFleet, ReplicatedFleet
 from tests.cluster.network import Host
 from tests.cluster.node import AMQP_PORT, MANAGEMENT_PORT, Node
-from tests.fleet.real_fleet import RealFleet
 from tests.patience import wait_until
 
 AGENTS = 16
-SCRAPE_SECONDS = 0.2
 COUNTED_SECONDS = 180.0
 MOVES = 12
-_TASKS = re.compile(rb'^tasks_processed_total\{agent="(agent\d\d)",status="success"\} (\S+)$', re.MULTILINE)
-
-
-class Counted(NamedTuple):
-    """The counts of one scrape.
-
-    Attributes:
-        at: by the monotonic clock.
-        tasks: by agent.
-    """
-
-    at: float
-    tasks: dict[str, float]
-
-
-class Gaps(NamedTuple):
-    """The longest pauses in counting, in seconds: of all agents together, and of the agent that paused longest."""
-
-    total: float
-    worst: float
-
-
-class _Fleet(RealFleet):
-    """A fleet on a host of the network."""
-
-    def __init__(self, host: Host, directory: Path, amqp_url: str, **environment: Any) -> None:
-        super().__init__(directory, amqp_url, **environment)
-        self._host = host
-
-    def command(self, *arguments: str) -> list[str]:
-        """Return the command line of a `busmon` command on the host."""
-        return self._host.command(*super().command(*arguments))
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Fetch a page of the exporter from the host."""
-        return self._host.call(super().get, path)
 
 
 class Lab:
-    """Agents and a fleet in a virtual host of their own, from start to stop.
+    """Agents and fleets in a virtual host of their own, from start to stop.
 
     Args:
         nodes: the cluster's.
-        host: runs agents and fleet.
+        host: runs the agents.
+        replicas: run a replicated fleet each; without them one fleet runs on the agents' host.
         directory: of their files.
         leading: leads the queues.
+
+    Attributes:
+        counts: what the fleets' exporters show.
     """
 
-    def __init__(self, nodes: Sequence[Node], host: Host, directory: Path, leading: Node) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], host: Host, replicas: Sequence[Host], *, directory: Path, leading: Node
+    ) -> None:
         self.nodes = nodes
         self._host = host
         self._directory = directory
         self._vhost = f"lab-{secrets.token_hex(4)}"
         self._leading = leading
         url = ",".join(self._amqp_url(node) for node in nodes)
-        self.fleet = _Fleet(
-            host,
-            directory,
-            url,
-            BUSMON_WORKERS="1",
-            BUSMON_MANAGEMENT_URL=",".join(f"http://guest:guest@{node.host.ip}:{MANAGEMENT_PORT}" for node in nodes),
-        )
+        given = {
+            "BUSMON_WORKERS": "1",
+            "BUSMON_MANAGEMENT_URL": ",".join(f"http://guest:guest@{node.host.ip}:{MANAGEMENT_PORT}" for node in nodes),
+        }
+        self._replicated = [ReplicatedFleet(each, directory / each.ip, url, **given) for each in replicas]
+        alone = [] if replicas else [NetworkFleet(host, directory / host.ip, url, **given)]
+        self._fleets: Sequence[NetworkFleet] = [*self._replicated, *alone]
+        self.counts = Counts(self._fleets)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")},
             "BUSMON_AMQP_URL": url,
             "BUSMON_PUBLISH_INTERVAL_SECONDS": "0.25",
             "BUSMON_SPOOL_DIR": str(directory / "spool"),
         }
-        self.counted: list[Counted] = []
-        self._ends = Event()
-        self._watch = Thread(target=self._scrape_until_ended, name="scrapes")
+        self._ending = ExitStack()
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True)
         self.ask(self._leading, "PUT", f"/api/vhosts/{self._vhost}")
+        self._ending.callback(self._delete_vhost)
         self.ask(
             *(self._leading, "PUT", f"/api/permissions/{self._vhost}/guest"),
             body={"configure": ".*", "write": ".*", "read": ".*"},
         )
         self._declare()
-        self.fleet.start()
+        for fleet in self._fleets:
+            (self._directory / fleet.host.ip).mkdir(parents=True)
+            self._ending.enter_context(fleet)
         with (self._directory / "agents.log").open("wb") as log:
             self._agents = subprocess.Popen(
                 self._host.command(sys.executable, "-P", "-m", "tests.cluster.agents", str(AGENTS)),
@@ -120,18 +89,13 @@ class Lab:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        self._watch.start()
+        self._ending.callback(self._agents.communicate)
+        self._ending.callback(self._agents.kill)
+        self._ending.enter_context(self.counts)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._watch.join()
-        self._agents.kill()
-        self._agents.communicate()
-        if self.fleet.process.poll() is None:
-            self.fleet.stop()
-        with suppress(OSError):
-            self.ask(self._leading, "DELETE", f"/api/vhosts/{self._vhost}")
+        self._ending.close()
 
     def ask(self, node: Node, method: str, path: str, body: object = None) -> Any:
         """Ask the management API of a node; returns the answer."""
@@ -142,6 +106,10 @@ class Lab:
         queues = self.ask(self._leading, "GET", f"/api/queues/{self._vhost}")
         leaders = Counter(queue["leader"] for queue in queues if ".fold." in queue["name"])
         return self._named(leaders.most_common(1)[0][0])
+
+    def owner(self) -> ReplicatedFleet:
+        """Return the replicated host that owns most shards."""
+        return max(self._replicated, key=lambda fleet: len(fleet.owned()))
 
     def consuming(self) -> Node:
         """Return the node that the fleet consumes from."""
@@ -155,15 +123,17 @@ class Lab:
                 break
             self.ask(self._leading, "DELETE", f"/api/connections/{quote(connection['name'])}")
             wait_until(partial(self._has_reconnected, connection["name"]), "the fleet to reconnect", COUNTED_SECONDS)
-        wait_until(self.fleet.is_consuming, "the fleet to consume")
+        (fleet,) = self._fleets
+        wait_until(fleet.is_consuming, "the fleet to consume")
 
     def until_all_count(self) -> None:
-        """Wait until tasks of every agent are counted."""
-        wait_until(lambda: self.counted and len(self.counted[-1].tasks) == AGENTS, "every agent to be counted")
+        """Wait until each exporter shows tasks of every agent, and each replicated host owns shards."""
+        wait_until(lambda: {len(tasks) for tasks in self.counts.last()} == {AGENTS}, "every agent to be counted")
+        wait_until(lambda: all(fleet.owned() for fleet in self._replicated), "shards to spread")
 
     def until_counting_goes_on(self, since: float) -> None:
         """Wait until tasks of every agent have been counted that were published after a moment."""
-        start = wait_until(lambda: next((row for row in self.counted if row.at >= since), None), "a scrape")
+        start = wait_until(lambda: self._first(since), "a scrape")
         wait_until(lambda: self._has_each_grown(start.tasks), "the counting to go on", COUNTED_SECONDS)
 
     def stop_agents(self) -> dict[str, float]:
@@ -174,29 +144,31 @@ class Lab:
         assert published["confirmed"], f"an agent's tasks are not all confirmed, see {self._directory / 'agents.log'}"
         return published["tasks"]  # type: ignore[no-any-return]  # as `agents.py` writes it
 
-    def until_counted(self, published: dict[str, float]) -> dict[str, float]:
-        """Wait until at least as much is counted as was published; returns the tasks that are counted, by agent."""
-        deadline = time.monotonic() + COUNTED_SECONDS
-        while sum(self.counted[-1].tasks.values()) < sum(published.values()) and time.monotonic() < deadline:
+    def until_counted(self, published: Mapping[str, float]) -> list[Mapping[str, float]]:
+        """Wait until each exporter shows what was published; returns the tasks that each shows, by agent."""
+        total, deadline = sum(published.values()), time.monotonic() + COUNTED_SECONDS
+        while min(sum(tasks.values()) for tasks in self.counts.last()) < total and time.monotonic() < deadline:
             time.sleep(SCRAPE_SECONDS)
         # What would be counted twice comes after what is counted once.
         time.sleep(2)
-        return self.counted[-1].tasks
-
-    def gaps(self, since: float, until: float) -> Gaps:
-        """Measure the longest pauses in counting between two moments."""
-        rows = [row for row in self.counted if since <= row.at <= until]
-        agents = sorted(rows[-1].tasks)
-        total = _longest_pause((row.at, sum(row.tasks.values())) for row in rows)
-        worst = max(_longest_pause((row.at, row.tasks.get(agent, 0.0)) for row in rows) for agent in agents)
-        return Gaps(total, worst)
+        return self.counts.last()
 
     def _amqp_url(self, node: Node) -> str:
         return f"amqp://guest:guest@{node.host.ip}:{AMQP_PORT}/{self._vhost}"
 
     def _declare(self) -> None:
+        replication = "stream" if self._replicated else "off"
         environment = {**self._environment, "BUSMON_AMQP_URL": self._amqp_url(self._leading)}
-        subprocess.run(self.fleet.command("topology", "declare"), env=environment, check=True, capture_output=True)
+        subprocess.run(
+            self._fleets[0].command("topology", "declare", "--replication", replication),
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+
+    def _delete_vhost(self) -> None:
+        with suppress(OSError):
+            self.ask(self._leading, "DELETE", f"/api/vhosts/{self._vhost}")
 
     def _named(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -212,26 +184,12 @@ class Lab:
     def _has_reconnected(self, before: str) -> bool:
         return bool(self._consumer()["name"] != before)
 
-    def _has_each_grown(self, start: dict[str, float]) -> bool:
-        now = self.counted[-1].tasks
+    def _first(self, since: float) -> Counted | None:
+        return next((row for row in self.counts.merged() if row.at >= since), None)
+
+    def _has_each_grown(self, start: Mapping[str, float]) -> bool:
+        now = self.counts.merged()[-1].tasks
         return all(now[agent] > tasks for agent, tasks in start.items())
-
-    def _scrape_until_ended(self) -> None:
-        while not self._ends.wait(SCRAPE_SECONDS):
-            with suppress(OSError):
-                _status, body = self.fleet.get("/metrics")
-                tasks = {agent.decode(): float(value) for agent, value in _TASKS.findall(body)}
-                self.counted.append(Counted(time.monotonic(), tasks))
-
-
-def _longest_pause(counts: Iterable[tuple[float, float]]) -> float:
-    """Return for how long at most the count stayed as it was."""
-    longest, (changed_at, last), at = 0.0, (0.0, -1.0), 0.0
-    for at, count in counts:
-        if count != last:
-            longest = max(longest, at - changed_at) if last >= 0 else 0.0
-            changed_at, last = at, count
-    return max(longest, at - changed_at)
 
 
 def _request(ip: str, method: str, path: str, body: object) -> Any:
