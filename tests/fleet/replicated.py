@@ -72,10 +72,10 @@ class Host(RealFleet):
         shutil.rmtree(self.registry_dir)
 
 
-def declare(vhost: Any) -> None:
+def declare(vhost: Any, *options: str) -> None:
     """Declare the topology with the shards' logs."""
     arguments = ["--amqp-url", vhost.amqp_url, "--management-url", vhost.management_url, "--replication", "stream"]
-    assert main(["topology", "declare", *arguments]) == 0
+    assert main(["topology", "declare", *arguments, *options]) == 0
 
 
 @contextmanager

@@ -12,43 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from busmon.cli import main
-from tests.fleet.publishing import depth, publish
-from tests.fleet.replicated import (
-    COUNTER,
-    Host,
-    declare,
-    envelopes,
-    hosts,
-    lose_connections,
-    make_host,
-    wait_for_equal,
-)
+from tests.fleet.publishing import publish
+from tests.fleet.replicated import COUNTER, declare, envelopes, hosts, lose_connections, make_host
 from tests.patience import wait_until
+from tests.replication.exact import SOURCES, owners, require_exact
 from tests.replication.watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(600)
-
-SOURCES = 40
-
-
-def require_exact(vhost: Any, total: float, *fleet: Host) -> None:
-    """Wait until each host has the total; then nothing is left in a queue, and the replicas are equal."""
-    for host in fleet:
-        host.wait_for_total(COUNTER, total)
-    queues = [f"telemetry.fold.{shard}" for shard in range(4)]
-    wait_until(lambda: not any(depth(vhost.amqp_url, queue) for queue in queues), "empty queues")
-    assert depth(vhost.amqp_url, "telemetry.quarantine") == 0
-    first, *others = fleet
-    for other in others:
-        wait_for_equal(first, other)
-
-
-def owners(*fleet: Host) -> list[Host]:
-    """The hosts, the one with most shards first."""
-    return sorted(fleet, key=lambda host: -len(host.owned()))
 
 
 def test_an_owner_that_is_stopped_for_longer_than_any_timeout_changes_nothing(

@@ -1,0 +1,123 @@
+"""Hosts and a broker without room: nothing is committed for as long as that lasts, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from busmon import status
+from tests.fleet.publishing import envelope, publish
+from tests.fleet.replicated import COUNTER, Host, declare, envelopes, hosts
+from tests.patience import wait_until
+from tests.replication.exact import SOURCES, owners, require_exact
+from tests.replication.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pika
+
+    from busmon.demo.broker import PrivateNode
+
+pytestmark = pytest.mark.timeout(600)
+
+PETABYTE = str(10**15)
+"""In bytes, since RabbitMQ 4.0 refuses larger units than it knows."""
+ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "absolute", "1"), ("set_vm_memory_high_watermark", "0.8")),
+    "disk": (("set_disk_free_limit", PETABYTE), ("set_disk_free_limit", "50000000")),
+}
+NO_ROOM_BYTES = 1 << 16
+"""As long as a value file is at first: no file can grow beyond it."""
+PARTS = "parts_total"
+SERIES = 40
+RESTARTS = 5
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_a_backlog_waits_for_the_end_of_an_alarm_and_is_counted_once(
+    dedicated_node: PrivateNode, tmp_path: Path, alarm: str
+) -> None:
+    begin, end = ALARMS[alarm]
+    declare(dedicated_node)
+    with hosts(dedicated_node, tmp_path, "first", "second") as fleet:
+        publish(dedicated_node.amqp_url, envelopes(1, SOURCES))
+        require_exact(dedicated_node, SOURCES, *fleet)
+        with Watch(*fleet):
+            for host in fleet:
+                host.signal_all(signal.SIGSTOP)
+            publish(dedicated_node.amqp_url, envelopes(2, SOURCES))
+            dedicated_node.rabbitmqctl(*begin)
+            for host in fleet:
+                host.signal_all(signal.SIGCONT)
+            for host in fleet:
+                host.wait_until_named("connection_blocked")
+                assert host.totals()[COUNTER] == SOURCES
+            dying, _ = owners(*fleet)
+            dying.signal_all(signal.SIGKILL)
+            dying.process.wait()
+            dedicated_node.rabbitmqctl(*end)
+            dying.start()
+            require_exact(dedicated_node, 2 * SOURCES, *fleet)
+
+
+@contextmanager
+def full_disk(*fleet: Host) -> Iterator[None]:
+    """Let no file of these hosts grow, as a quota does; new workers have the quota of their supervisor."""
+    _limit(resource.RLIM_INFINITY, NO_ROOM_BYTES, fleet)
+    yield
+    _limit(resource.RLIM_INFINITY, resource.RLIM_INFINITY, fleet)
+
+
+def _limit(hard: int, soft: int, fleet: tuple[Host, ...]) -> None:
+    for host in fleet:
+        for pid in host.pids():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def wide_envelopes() -> list[tuple[bytes, pika.BasicProperties]]:
+    """One envelope of each source, which makes series that no value file has room for."""
+    return [
+        envelope(
+            f"source-{number}",
+            2,
+            [
+                {
+                    "name": PARTS,
+                    "type": "counter",
+                    "labels": {"part": f"{number}-{part}{'x' * 64}"},
+                    "value": 1,
+                }
+                for part in range(SERIES)
+            ],
+        )
+        for number in range(SOURCES)
+    ]
+
+
+def restarts(host: Host) -> int:
+    """Return how often workers of the host have died."""
+    supervisor = status.read(host.registry_dir).supervisor
+    return sum(supervisor.restarts.values()) if supervisor else 0
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["one host", "every host"])
+def test_a_full_disk_stops_its_host_and_costs_no_envelope(vhost: Any, tmp_path: Path, number: int) -> None:
+    declare(vhost)
+    with hosts(vhost, tmp_path, "first", "second", BUSMON_MAX_LABEL_VALUES="10000") as fleet:
+        publish(vhost.amqp_url, envelopes(1, SOURCES))
+        require_exact(vhost, SOURCES, *fleet)
+        full = fleet[:number]
+        with Watch(*fleet):
+            with full_disk(*full):
+                publish(vhost.amqp_url, wide_envelopes())
+                for host in fleet[number:]:
+                    host.wait_for_total(PARTS, SOURCES * SERIES)
+                for host in full:
+                    wait_until(lambda host=host: restarts(host) >= RESTARTS, "restarts of the workers")  # type: ignore[misc]
+            require_exact(vhost, SOURCES * SERIES, *fleet, name=PARTS)
