@@ -234,7 +234,7 @@ def test_without_replication_the_one_pod_is_a_stateful_sets() -> None:
 
 def test_the_rules_are_those_that_busmon_builds_with_links_of_the_values() -> None:
     rendered = {each["metadata"]["name"]: each for each in render(EVERYTHING) if each["kind"] == "PrometheusRule"}
-    files = ("monitoring", "pipeline", "platform", "recording", "symptoms")
+    files = ("celery", "monitoring", "pipeline", "platform", "recording", "symptoms")
     assert sorted(rendered) == [f"busmon-{name}" for name in files]
     for name, document in rendered.items():
         text = (CHART / f"files/rules/{name.removeprefix('busmon-')}.yml").read_text()
