@@ -1,17 +1,21 @@
 """The cost of a scrape: busmon's exposition and prometheus_client's `MultiProcessCollector`, over the same files.
 
-    .venv/bin/python benchmarks/scrape.py [--quick] [--rounds 5] [--series 1000,10000,100000] [--shards 1,4,8] [--write]
+    .venv/bin/python benchmarks/scrape.py [--quick] [--rounds 5] [--series 1000,10000,100000] [--shards 1,4,8]
+        [--foreign] [--write]
 
 A *series* is a line of samples. Half of them are counters', a tenth gauges', the rest histograms' with seven buckets;
 each series is in every shard's files, as if many sources published it. What changes between two scrapes is spread
 evenly: each changed series in one shard.
 
-Files are written as a shard's owner writes them, journal included. Each side reads them in a process of its own, which
-also measures itself: CPU time (user and system), which a busy machine disturbs less than wall time, and the growth of
-its resident memory. Ratios are of CPU medians of one and the same run. Compression is each side's own: `isal` at the
-exporter's level, and `gzip` at the level of prometheus_client's exposition.
+Files are written as a shard's owner writes them, journal included. With `--foreign` prometheus_client's own code writes
+them, without a journal; each of its processes meets the series in an order of its own.
 
-`--write` puts the table into docs/performance.md and the plot into docs/.
+Each side reads them in a process of its own, which also measures itself: CPU time (user and system), which a busy
+machine disturbs less than wall time, and the growth of its resident memory. Ratios are of CPU medians of one and the
+same run. Compression is each side's own: `isal` at the exporter's level, and `gzip` at the level of prometheus_client's
+exposition.
+
+`--write` puts the table into docs/performance.md, and without `--foreign` the plot into docs/.
 """
 
 import argparse
@@ -34,6 +38,7 @@ from typing import Any
 import entry
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
@@ -45,7 +50,6 @@ from busmon.registry.storage.journal import Journal
 from busmon.registry.storage.values import ValueFile
 
 DOCS = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- scrape -->\n", "<!-- /scrape -->\n"
 CHANGES = (0.0, 0.01, 0.1, 1.0)
 BATCH = 500
 AT = 1_763_794_800.0
@@ -122,6 +126,40 @@ class Owner:
         self._journal.clear()
 
 
+class Foreigner:
+    """Writes the files of one process by prometheus_client's own code."""
+
+    def __init__(self, directory: Path, number: int, series: int) -> None:
+        self._turn = random.Random(number)  # noqa: S311 - the same files in every run
+        self._files: dict[str, MmapedDict] = {}
+        self._series: list[tuple[str, list[str]]] = []
+        for family, count, labels in _families(series):
+            name = column_of(family)
+            self._files[name] = MmapedDict(str(directory / f"{name}_{number}.db"))  # type: ignore[no-untyped-call]
+            group = SeriesGroup(family, Column(name))
+            for each in range(count):
+                group.cell(labels(each))
+            keys = map(bytes.decode, group.column.unwritten)
+            self._series += ((name, [*islice(keys, group.width)]) for _ in range(count))
+        self.change(1.0)
+
+    def change(self, share: float) -> None:
+        """Change so much of the series."""
+        for name, keys in self._turn.sample(self._series, round(len(self._series) * share)):
+            for key in keys:
+                value, at = self._files[name].read_value(key)  # type: ignore[no-untyped-call]
+                self._files[name].write_value(key, value + self._turn.randrange(1, 100), at)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()  # type: ignore[no-untyped-call]
+
+
+Writer = Owner | Foreigner
+"""The writer of one shard's files, or of one process's."""
+
+
 @dataclass(slots=True)
 class Cost:
     """Seconds that something took, once for each time that it was done."""
@@ -177,7 +215,7 @@ def stock(directory: Path, series: int, rounds: int, _: Callable[[float], None])
 SIDES = {"ours": ours, "stock": stock}
 
 
-def measure(side: str, directory: Path, series: int, rounds: int, owners: Sequence[Owner]) -> Figures:
+def measure(side: str, directory: Path, series: int, rounds: int, writers: Sequence[Writer]) -> Figures:
     """Run one side in a process of its own, and change the files when it asks for it."""
     command = [sys.executable, __file__, "--measure", side, str(directory), str(series), "--rounds", str(rounds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -188,8 +226,8 @@ def measure(side: str, directory: Path, series: int, rounds: int, owners: Sequen
             said = json.loads(line)
             if isinstance(said, dict):
                 return said
-            for owner in owners:
-                owner.change(said / len(owners))
+            for writer in writers:
+                writer.change(said / len(writers))
             stdin.write("\n")
             stdin.flush()
     raise SystemExit(f"{side} ended without figures")
@@ -229,15 +267,15 @@ class Case:
 HEADINGS = ("series", "shards", "stock", "cold", "nothing changed", "1 %", "10 %", "100 %", "10 % and gzip", "bytes")
 
 
-def run(series: int, shards: int, rounds: int, *, with_stock: bool) -> Case:
+def run(series: int, shards: int, rounds: int, kind: type[Owner] | type[Foreigner], *, with_stock: bool) -> Case:
     """Write the files of one case, and have both sides read them."""
     with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as scratch:
         directory = Path(scratch)
-        owners = [Owner(directory, shard, series) for shard in range(shards)]
-        figures = measure("ours", directory, series, rounds, owners)
-        baseline = measure("stock", directory, series, min(rounds, 3), owners) if with_stock else None
-        for owner in owners:
-            owner.close()
+        writers = [kind(directory, shard, series) for shard in range(shards)]
+        figures = measure("ours", directory, series, rounds, writers)
+        baseline = measure("stock", directory, series, min(rounds, 3), writers) if with_stock else None
+        for writer in writers:
+            writer.close()
     return Case(series, shards, figures, baseline)
 
 
@@ -268,13 +306,12 @@ def plot(cases: Sequence[Case], path: Path) -> None:
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
-def write(cases: Sequence[Case]) -> None:
-    """Put table and plot into the documentation."""
-    page = DOCS / "performance.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(before + BEGIN + "\n" + table(cases) + "\n" + END + after)
-    plot(cases, DOCS / "scrape.svg")
+def write(cases: Sequence[Case], place: str) -> None:
+    """Put the table into its place in the documentation."""
+    page, begin, end = DOCS / "performance.md", f"<!-- {place} -->\n", f"<!-- /{place} -->\n"
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{table(cases)}\n{end}{after}")
 
 
 def _families(series: int) -> Iterator[tuple[Family, int, Callable[[int], tuple[str, ...]]]]:
@@ -301,6 +338,7 @@ def main() -> None:
     parser.add_argument("--series", default="1000,10000,100000")
     parser.add_argument("--shards", default="1,4,8")
     parser.add_argument("--largest", type=int, default=1_000_000, help="series of the case without stock; 0 for none")
+    parser.add_argument("--foreign", action="store_true", help="files that prometheus_client's processes wrote")
     parser.add_argument("--write", action="store_true", help="put the table and the plot into docs/")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -308,19 +346,23 @@ def main() -> None:
         side, directory, series = args.measure
         print(json.dumps(SIDES[side](Path(directory), int(series), args.rounds, ask_for_change)))
         return
-    if args.write:
+    if args.write and not args.foreign:
         entry.require_library("matplotlib")
+    kind = Foreigner if args.foreign else Owner
     sizes = [10_000] if args.quick else list(map(int, args.series.split(",")))
     cases = []
     for series in sizes:
         for shards in map(int, args.shards.split(",")):
-            cases.append(run(series, shards, args.rounds, with_stock=True))
+            cases.append(run(series, shards, args.rounds, kind, with_stock=True))
             print(" | ".join(cases[-1].cells()), flush=True)
-    if args.largest and not args.quick:
-        cases.append(run(args.largest, 1, args.rounds, with_stock=False))
+    if args.largest and not args.quick and not args.foreign:
+        cases.append(run(args.largest, 1, args.rounds, kind, with_stock=False))
     print(f"\nCPU milliseconds a scrape, and how many times less than stock's\n\n{table(cases)}")
-    if args.write:
-        write(cases)
+    if args.write and args.foreign:
+        write(cases, "foreign scrape")
+    elif args.write:
+        write(cases, "scrape")
+        plot(cases, DOCS / "scrape.svg")
 
 
 if __name__ == "__main__":

@@ -88,8 +88,10 @@ class MergedSeries:
         place = self.layout.places.get(part)
         if place is not None:
             return self.rows[place]
-        rows = list(self.rows)
-        self.layout = self.layout.grow(part)
+        rows, self.layout = list(self.rows), self.layout.grow(part)
+        if not rows:
+            self.first = new
+            return new
         rows.insert(self.layout.places[part], new)
         self.first, *others = rows
         self.others = tuple(others)
@@ -142,7 +144,7 @@ class MergedColumn:
         self.values: list[float | None] = [None]
         self._times = array("d", [0.0])
         self._members: dict[str, _Member] = {}
-        self._dirty: set[int] = set()
+        self._dirty = {NOWHERE}
 
     def add(self, series: MergedSeries, part: SeriesPart) -> int:
         """Return the row of a part of a series, which is made if it doesn't exist."""
@@ -173,7 +175,8 @@ class MergedColumn:
         except KeyError:
             del member.rows[first:]
             member.rows.extend([rows.get(key) or rows.setdefault(key, row_of(key)) for key in keys])
-        self._dirty.update(map(member.rows.__getitem__, changed), member.rows[first:])
+        if len(self._dirty) < len(self.series):
+            self._dirty.update(map(member.rows.__getitem__, changed), member.rows[first:])
         member.widen(len(self.series))
         layer = member.layers[0]
         for entry, row in enumerate(member.rows[first:], first):
@@ -185,7 +188,7 @@ class MergedColumn:
     def merge(self) -> Iterable[MergedSeries]:
         """Merge the rows that changed, and return the series that aren't as they were; one may be there twice."""
         self._dirty.discard(NOWHERE)
-        rows, self._dirty = sorted(self._dirty), set()  # in their order in memory
+        rows, self._dirty = sorted(self._dirty), {NOWHERE}  # in their order in memory
         if not rows:
             return ()
         for member in self._members.values():

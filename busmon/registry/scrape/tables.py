@@ -9,20 +9,19 @@ import os
 import struct
 from array import array
 from collections.abc import Iterable
-from itertools import compress, count, islice
-from operator import ne, sub
+from operator import sub
 from pathlib import Path
 
 from busmon import files
 from busmon.errors import RegistryError
-from busmon.registry.series.entry import MAX_FILE_BYTES
+from busmon.registry.scrape.numbers import EntryNumbers
+from busmon.registry.series.entry import MAX_FILE_BYTES, pad_key_bytes
 from busmon.registry.storage.values import keys_and_slots, stands_at
 
 Identity = tuple[int, int]
 """A file's device and number on it."""
 
 _HEADER = struct.Struct("iI")
-_BLOCK = 512
 
 MAX_FOREIGN_BYTES = 64 * 1024 * 1024
 """Of a file whose writer has no journal: it is read whole by each scrape, and nothing says that it is a value file."""
@@ -51,8 +50,9 @@ class ValueTable:
         self.is_owned = is_owned
         self.column, self.writer = name_parts(path.name)
         self.timed = timed
-        self.values = array("d", [0.0])
-        self.times = array("d", [0.0])
+        self._numbers = EntryNumbers(timed=timed, is_compiled=not is_owned)
+        self.values = self._numbers.values
+        self.times = self._numbers.times
         self.identity: Identity | None = None
         self.parsed = _HEADER.size
         self._path = path
@@ -73,13 +73,11 @@ class ValueTable:
             ReplacedError: it isn't the file that was read before.
         """
         with os.fdopen(files.open_file(self._path), "rb", buffering=0) as stream:
-            used, size = self._look(stream.fileno())
-            buffer = os.pread(stream.fileno(), max(0, min(used, size)), 0)
-        if not self._continues(buffer, used):
-            raise ReplacedError
-        self._parse(buffer, used, 0)
-        if used:
-            self._gather(buffer)
+            used = self._look(stream.fileno())
+            if not self._continues(stream.fileno(), used):
+                raise ReplacedError
+            self._parse(stream.fileno(), used)
+            self._changed += self._numbers.gather(stream.fileno(), self._slots)
 
     def extend(self) -> None:
         """Read what the file has grown by, as entries that nothing was counted in yet.
@@ -90,13 +88,8 @@ class ValueTable:
             ReplacedError: it isn't the file that was read before.
         """
         with os.fdopen(files.open_file(self._path), "rb", buffering=0) as stream:
-            used, _ = self._look(stream.fileno())
-            if used > self.parsed:
-                self._parse(os.pread(stream.fileno(), used - self.parsed, self.parsed), used, self.parsed)
-        unknown = bytes(8 * (len(self._slots) - len(self.values)))
-        self.values.frombytes(unknown)
-        if self.timed:
-            self.times.frombytes(unknown)
+            self._parse(stream.fileno(), self._look(stream.fileno()))
+        self._numbers.extend(len(self._slots))
 
     def put(self, slots: Iterable[int], values: Iterable[float], times: Iterable[float]) -> None:
         """Take over a record's values.
@@ -121,52 +114,48 @@ class ValueTable:
         self._keys, self._changed = [], []
         return taken
 
-    def _look(self, descriptor: int) -> tuple[int, int]:
-        """Return how much of the file is used, and its size."""
+    def _look(self, descriptor: int) -> int:
+        """Return how much of the file is used."""
         head = os.pread(descriptor, _HEADER.size, 0)
         if len(head) < _HEADER.size:
             raise RegistryError(f"it has {len(head)} bytes, and no header")
+        used: int
         used, generation = _HEADER.unpack(head)
         most = MAX_FILE_BYTES if self.is_owned else MAX_FOREIGN_BYTES
         if used > most:
             raise RegistryError(f"{used} bytes are used; at most {most} are read")
         if used > len(head) and not os.pread(descriptor, 4, len(head)).strip(b"\0"):
             raise RegistryError("its first entry has no key")  # said before a file that is one hole is read
-        if self.is_owned and used < len(head):
+        if used < len(head) and (used or self.is_owned):
             raise RegistryError(f"its header says that {used} bytes are used")
         status = os.fstat(descriptor)
+        if used > status.st_size:
+            raise RegistryError(f"{used} bytes are said to be used of {status.st_size}")
         identity = (status.st_dev, status.st_ino)
         if self.identity is None:
             self.identity, self.generation = identity, generation
         elif (self.identity, self.generation) != (identity, generation):
             raise ReplacedError
-        return used, status.st_size
+        return used
 
-    def _continues(self, buffer: bytes, used: int) -> bool:
+    def _continues(self, descriptor: int, used: int) -> bool:
         """Return whether the file still holds what was parsed: its number on the disk may be another file's by now."""
         if not self._last_key:
             return True
-        return self.parsed <= used and stands_at(buffer, self._last_key, self._slots[-1])
+        size = pad_key_bytes(len(self._last_key))
+        at = self._slots[-1] * 8 - size
+        return self.parsed <= used and stands_at(os.pread(descriptor, size, at), self._last_key, size // 8)
 
-    def _parse(self, buffer: bytes, used: int, base: int) -> None:
-        """Take over the keys between `parsed` and `used`, from a buffer that starts at byte `base` of the file."""
-        keys, slots = keys_and_slots(buffer, used - base, self.parsed - base)
+    def _parse(self, descriptor: int, used: int) -> None:
+        """Take over the keys between `parsed` and `used`."""
+        if used <= self.parsed:
+            return
+        base = self.parsed if self._last_key else 0
+        keys, slots = keys_and_slots(os.pread(descriptor, used - base, base), used - base, self.parsed - base)
         self._keys += keys
         self._slots.extend([slot + base // 8 for slot in slots] if base else slots)
-        self._last_key = keys[-1] if keys else self._last_key
-        self.parsed = max(used, self.parsed)
-
-    def _gather(self, buffer: bytes) -> None:
-        doubles = memoryview(buffer).cast("d")
-        known = len(self.values)
-        self.values, before = array("d", map(doubles.__getitem__, self._slots)), self.values
-        self.values[0] = 0.0
-        changed = _differing(before, self.values, known)
-        if self.timed:
-            self.times, before = array("d", map(doubles[1:].__getitem__, islice(self._slots, 1, None))), self.times
-            self.times.insert(0, 0.0)
-            changed += _differing(before, self.times, known)
-        self._changed += changed
+        self._last_key = keys[-1]
+        self.parsed = used
 
     def _at(self, slots: Iterable[int]) -> list[int]:
         """Return the entries that have their values in these slots."""
@@ -201,14 +190,3 @@ def name_parts(name: str) -> tuple[str, str]:
     """Return the column and the writer in a file's name, such as `counter_7.db` or `gauge_sum_7.db`."""
     column, _, writer = name.rpartition(".")[0].rpartition("_")
     return column, writer
-
-
-def _differing(before: "array[float]", now: "array[float]", end: int) -> list[int]:
-    """Return the numbers below `end` that differ, looked for one by one only in blocks that differ as a whole."""
-    old, new = memoryview(before), memoryview(now)
-    return [
-        number
-        for start in range(0, end, _BLOCK)
-        if old[start : (stop := min(start + _BLOCK, end))] != new[start:stop]
-        for number in compress(count(start), map(ne, old[start:stop], new[start:stop]))
-    ]

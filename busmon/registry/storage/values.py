@@ -175,9 +175,7 @@ class ValueFile:
         self._map()
 
 
-def parse_entries(
-    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = FIRST_ENTRY
-) -> Iterator[tuple[bytes, int]]:
+def parse_entries(buffer: bytes | mmap.mmap, used: int, start: int = FIRST_ENTRY) -> Iterator[tuple[bytes, int]]:
     """Return every key between byte `start` and `used` with its slot.
 
     Raises:
@@ -186,9 +184,7 @@ def parse_entries(
     return zip(*keys_and_slots(buffer, used, start), strict=True)
 
 
-def keys_and_slots(
-    buffer: bytes | bytearray | mmap.mmap, used: int, start: int = FIRST_ENTRY
-) -> tuple[list[bytes], list[int]]:
+def keys_and_slots(buffer: bytes | mmap.mmap, used: int, start: int = FIRST_ENTRY) -> tuple[list[bytes], list[int]]:
     """Return every key between byte `start` and `used`, and its slot.
 
     Raises:
@@ -207,7 +203,7 @@ def keys_and_slots(
             value_at = (position + length + 12) & -8
             if length <= 0 or value_at + 16 > used:
                 raise RegistryError(f"the entry at byte {position} leads outside of the file")
-            add_key(bytes(buffer[position + 4 : position + 4 + length]))
+            add_key(buffer[position + 4 : position + 4 + length])
             add_slot(value_at >> 3)
             position = value_at + 16
     return keys, slots
