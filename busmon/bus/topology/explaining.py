@@ -1,10 +1,10 @@
 """The requests of a declaration: what the broker's refusals mean, and which of its errors are worth another attempt."""
 
+import logging
 import re
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
 from pika import spec
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
@@ -21,7 +21,8 @@ SETTLING_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 Answer = TypeVar("Answer")
 
-log = structlog.get_logger(__name__)
+# Not structlog, which the base install lacks: `logging` prints a warning on stderr without any set-up.
+_log = logging.getLogger(__name__)
 
 # RabbitMQ 3.10: "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '6' but current is '5'"; where
 # one of them is absent, "received none but current is the value '5' of type 'signedint'".
@@ -66,7 +67,8 @@ def until_settled(declaration: Callable[[], Answer]) -> Answer:
 
 def _tell(attempt: RetryCallState) -> None:
     if attempt.attempt_number == 1 and attempt.outcome:
-        log.warning("topology.broker_unsettled", cause=str(attempt.outcome.exception()), retry_seconds=SETTLING_SECONDS)
+        cause = attempt.outcome.exception()
+        _log.warning("the broker can't declare yet, trying again for %g s: %s", SETTLING_SECONDS, cause)
 
 
 def request(session: Session, topology: Topology, what: str, operation: Callable[[BlockingChannel], object]) -> None:

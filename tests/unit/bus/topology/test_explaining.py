@@ -32,10 +32,11 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "_RETRY_SECONDS", 0.0)
 
 
-def test_declares_again_while_the_broker_elects_a_leader() -> None:
+def test_declares_again_while_the_broker_elects_a_leader_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     declaration = Declaration(BrokerUnsettledError(NO_LEADER), BrokerUnsettledError(NO_LEADER))
     assert until_settled(declaration) == "declared"
     assert declaration.attempts == 3
+    assert caplog.messages == [f"the broker can't declare yet, trying again for 60 s: {NO_LEADER}"]
 
 
 @pytest.mark.parametrize("error", [BrokerUnreachableError("gone"), BrokerRefusedError("no"), TopologyError("differs")])
