@@ -7,11 +7,13 @@ the same float however it came about. One thread.
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
+from math import copysign, isfinite, isinf
 from operator import add, itemgetter
 from typing import TypeVar
 
 from busmon.registry.scrape.lines import Layout, SeriesPart
 from busmon.registry.scrape.tables import ValueTable
+from busmon.wire.floats import LARGEST
 
 Number = TypeVar("Number", int, float)
 
@@ -203,6 +205,13 @@ class MergedColumn:
         sums = [0.0] * len(rows)
         for values, _, layer in self._layers():
             sums = list(map(add, sums, _pick(values, _pick(layer, rows))))
+        return sums if isfinite(sum(sums)) else self._held_sums(rows)
+
+    def _held_sums(self, rows: list[int]) -> list[float]:
+        """Return sums of which some are beyond the largest float, or in which a file of another writer has infinity."""
+        sums = [0.0] * len(rows)
+        for values, _, layer in self._layers():
+            sums = list(map(_add, sums, _pick(values, _pick(layer, rows))))
         return sums
 
     def _merge_gauges(self, rows: list[int]) -> list[float | None]:
@@ -216,7 +225,8 @@ class MergedColumn:
                 entry = layer[row]
                 if not entry or not (times[entry] or always_set):
                     continue
-                at, value, current = times[entry], values[entry], merged[place]
+                # Without its sign a zero equals what it replaces, and shows it.
+                at, value, current = times[entry], values[entry] + 0.0, merged[place]
                 merged[place] = value if current is None else _merge(mode, current, value, later=at > latest[place])
                 latest[place] = max(at, latest[place])
         return merged
@@ -251,9 +261,15 @@ def _pick(numbers: "array[Number]", places: Sequence[int]) -> Sequence[Number]:
     return itemgetter(*places)(numbers) if len(places) > 1 else [numbers[place] for place in places]
 
 
+def _add(one: float, other: float) -> float:
+    """Add two values; the sum of finite ones stays finite, at the largest float, as it does in a shard."""
+    total = one + other
+    return copysign(LARGEST, total) if isinf(total) and isfinite(one) and isfinite(other) else total
+
+
 def _merge(mode: str, current: float, value: float, *, later: bool) -> float:
     if mode == "sum":
-        return current + value
+        return _add(current, value)
     if mode == "min":
         return min(current, value)
     if mode == "max":
