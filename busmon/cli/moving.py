@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busmon.cli import registry_dir
 from busmon.cli.commands import Commands, add_command, need_extra
-from busmon.cli.options import add_settings, require_registry_dir, settings_from
+from busmon.cli.options import add_settings, settings_from
 
 if TYPE_CHECKING:
     from busmon.bus.topology.topology import Topology
@@ -60,8 +61,8 @@ def run_into(args: argparse.Namespace) -> int:
     from busmon.fleet.worker.moving import move_into_logs
 
     settings = _begin(args)
-    require_registry_dir(settings.registry_dir)
-    move_into_logs(settings, _topology(settings), print)
+    with registry_dir.use(settings.registry_dir, is_written=True):
+        move_into_logs(settings, _topology(settings), print)
     return 0
 
 
@@ -70,6 +71,7 @@ def run_from(args: argparse.Namespace) -> int:
     from busmon.fleet.worker.moving import move_from_logs
 
     settings = _begin(args)
+    registry_dir.make_output(args.output)
     move_from_logs(settings, _topology(settings), args.output, print)
     return 0
 

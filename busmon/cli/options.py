@@ -1,9 +1,7 @@
 """Flags that stand for settings, made from the settings' schema: a flag, its variable and its help never differ."""
 
 import argparse
-from pathlib import Path
 
-from busmon.errors import UserError
 from busmon.settings import SCHEMA, Settings, load
 
 SETTINGS = {setting.name: setting for setting in SCHEMA}
@@ -31,15 +29,3 @@ def settings_from(args: argparse.Namespace) -> Settings:
         SettingsError: a value isn't accepted; the line names the setting and where it came from.
     """
     return load({name: getattr(args, name) for name in getattr(args, "setting_flags", ())})
-
-
-def require_registry_dir(registry_dir: Path) -> None:
-    """Refuse a registry directory that isn't there.
-
-    Raises:
-        UserError: it isn't a directory.
-    """
-    if not registry_dir.is_dir():
-        raise UserError(
-            f"{registry_dir} isn't a directory; name the fleet's with --registry-dir or BUSMON_REGISTRY_DIR"
-        )

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from busmon.cli import moving, rejected
+from busmon.cli import moving, registry_dir, rejected
 from busmon.cli.commands import Commands, add_command, add_group
-from busmon.cli.options import add_settings, require_registry_dir, settings_from
+from busmon.cli.options import add_settings, settings_from
 from busmon.errors import RegistryError, ShardOwnedError, UserError
 from busmon.plurals import format_count
 from busmon.printable import escape
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from busmon.catalogue.family import Family
     from busmon.registry.admission.families import Families
     from busmon.registry.operator.requests import Request
+    from busmon.settings import Settings
 
 SHOW_EXAMPLES = """\
 examples:
@@ -124,9 +125,9 @@ def run_show(args: argparse.Namespace) -> int:
     from busmon.registry.operator import inventory
 
     settings = settings_from(args)
-    require_registry_dir(settings.registry_dir)
     catalogue, budgets = Catalogue.load(settings.catalogue), Budgets.of(settings)
-    found = inventory.take_inventory(settings.registry_dir, catalogue, budgets, settings.max_adopted_families)
+    with registry_dir.use(settings.registry_dir):
+        found = inventory.take_inventory(settings.registry_dir, catalogue, budgets, settings.max_adopted_families)
     print(json.dumps(inventory.document(found), indent=2) if args.json else inventory.text(found, time.time()))
     return 0
 
@@ -136,16 +137,21 @@ def run_show(args: argparse.Namespace) -> int:
 
 def run_drop(args: argparse.Namespace) -> int:
     """Remove series from every shard, and print how many."""
+    settings = settings_from(args)
+    if (args.name is None) == (args.agent is None) or (args.agent is None and args.user is not None):
+        raise UserError("expected a family's NAME, or --agent NAME with an optional --user NAME")
+    with registry_dir.use(settings.registry_dir, is_written=not args.dry_run):
+        return _drop(args, settings)
+
+
+def _drop(args: argparse.Namespace, settings: "Settings") -> int:
     from busmon.catalogue import Catalogue
     from busmon.registry.admission.families import Families
 
-    settings, labels = settings_from(args), dict(args.labels)
-    require_registry_dir(settings.registry_dir)
     families = Families(settings.registry_dir, Catalogue.load(settings.catalogue), settings.max_adopted_families)
-    if (args.name is None) == (args.agent is None) or (args.agent is None and args.user is not None):
-        raise UserError("expected a family's NAME, or --agent NAME with an optional --user NAME")
     if args.agent is not None:
         return _drop_agent(args, settings.registry_dir, families)
+    labels = dict(args.labels)
     family = _find(families, args.name)
     if unknown := sorted(labels.keys() - {*family.labelnames}):
         raise UserError(f"{args.name} has no label {unknown[0]!r}; expected one of: {', '.join(family.labelnames)}")
@@ -159,15 +165,15 @@ def run_drop(args: argparse.Namespace) -> int:
     return 0
 
 
-def _drop_agent(args: argparse.Namespace, registry_dir: Path, families: "Families") -> int:
+def _drop_agent(args: argparse.Namespace, directory: Path, families: "Families") -> int:
     """Remove what an agent took from every shard, and print how much."""
     from busmon.registry.admission import survey
 
     if args.labels:
         raise UserError("--label can't be combined with --agent, which removes everything that the agent took")
-    took = survey.count_taken(registry_dir, families, args.agent, args.user)
+    took = survey.count_taken(directory, families, args.agent, args.user)
     if not args.dry_run:
-        _ask_owners(registry_dir, families, "", {}, args.timeout, agent=args.agent, user=args.user)
+        _ask_owners(directory, families, "", {}, args.timeout, agent=args.agent, user=args.user)
     verb = "would be removed" if args.dry_run else "removed"
     what = f"{took.series} series of {took.metrics} metrics and {took.values} label values"
     print(f"{what} of {escape(args.agent)} {verb}")
@@ -182,17 +188,17 @@ def _find(families: "Families", name: str) -> "Family":
     return written[name]
 
 
-def _count(registry_dir: Path, family: "Family", labels: Mapping[str, str]) -> dict[int, int]:
+def _count(directory: Path, family: "Family", labels: Mapping[str, str]) -> dict[int, int]:
     from busmon.registry.admission import survey
 
-    found = dict.fromkeys(survey.shards(registry_dir), 0)
-    for series in survey.series(registry_dir, [family])[family.name]:
+    found = dict.fromkeys(survey.shards(directory), 0)
+    for series in survey.series(directory, [family])[family.name]:
         found[series.shard] += labels.items() <= series.labels
     return found
 
 
 def _ask_owners(  # noqa: PLR0913 - a family with labels, or an agent with its user
-    registry_dir: Path,
+    directory: Path,
     families: "Families",
     name: str,
     labels: Mapping[str, str],
@@ -205,24 +211,24 @@ def _ask_owners(  # noqa: PLR0913 - a family with labels, or an agent with its u
     from busmon.registry.admission import survey
     from busmon.registry.operator import requests
 
-    shards, deadline = survey.shards(registry_dir), time.time() + timeout_seconds
-    request = requests.ask(registry_dir, name, labels, deadline, agent=agent, user=user)
+    shards, deadline = survey.shards(directory), time.time() + timeout_seconds
+    request = requests.ask(directory, name, labels, deadline, agent=agent, user=user)
     try:
-        while missing := [shard for shard in shards if shard not in requests.answers(registry_dir, request)]:
+        while missing := [shard for shard in shards if shard not in requests.answers(directory, request)]:
             if time.time() > deadline:
                 raise RegistryError(
                     f"shard {missing[0]} didn't answer in {timeout_seconds:g} s; `busmon registry show`"
                 )
-            for shard, removed in _drop_unowned(registry_dir, families, missing, request):
-                requests.answer(registry_dir, request, shard, removed)
+            for shard, removed in _drop_unowned(directory, families, missing, request):
+                requests.answer(directory, request, shard, removed)
             time.sleep(_POLL_SECONDS)
-        return requests.answers(registry_dir, request)
+        return requests.answers(directory, request)
     finally:
-        requests.withdraw(registry_dir, request)
+        requests.withdraw(directory, request)
 
 
 def _drop_unowned(
-    registry_dir: Path, families: "Families", shards: list[int], request: "Request"
+    directory: Path, families: "Families", shards: list[int], request: "Request"
 ) -> Iterator[tuple[int, int]]:
     """Remove series from shards without an owner, and return their number by shard."""
     from busmon.registry.operator import removal
@@ -230,7 +236,7 @@ def _drop_unowned(
 
     for number in shards:
         try:
-            shard = Shard.open(registry_dir, number, families)
+            shard = Shard.open(directory, number, families)
         except ShardOwnedError:
             continue
         with closing(shard):

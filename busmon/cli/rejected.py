@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from busmon.cli import registry_dir
 from busmon.cli.commands import Commands, add_command
-from busmon.cli.options import add_settings, require_registry_dir, settings_from
+from busmon.cli.options import add_settings, settings_from
 from busmon.plurals import ago
 from busmon.printable import escape
 
@@ -49,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from busmon.registry.storage.rejected_samples import RejectedReader
 
     directory = settings_from(args).registry_dir
-    require_registry_dir(directory)
-    found = RejectedReader(directory).read()
+    with registry_dir.use(directory):
+        found = RejectedReader(directory).read()
     wanted = [
         sample
         for sample in found.samples

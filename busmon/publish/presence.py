@@ -42,10 +42,10 @@ class Presence:
     def start(self, source: str) -> None:
         """Count a start, and each run before it that has ended unexpectedly."""
         self._starts.inc()
-        if died := sum(map(_take_away, self._directory.glob(f"*{_MARK}"))):
-            self._restarts.inc(died)
         path = self._directory / f"{source}{_MARK}"
         with suppress(OSError):  # without a mark nobody will know of a restart, and all else goes on
+            if died := sum(map(_take_away, self._directory.glob(f"*{_MARK}"))):
+                self._restarts.inc(died)
             make_private(path.parent)
             lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
             if files.try_lock(lock):

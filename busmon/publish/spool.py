@@ -177,6 +177,21 @@ def make_private(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+def find_fault(directory: Path) -> str:
+    """Find why this user can keep nothing in a directory, which is made when it is needed; empty where nothing is."""
+    place = directory
+    try:
+        while not place.exists():
+            place = place.parent
+    except OSError as error:
+        return f"{directory}: {error.strerror}"
+    if not place.is_dir():
+        return f"{place}: Not a directory"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{place}: user {os.geteuid()} can't write there, user {place.stat().st_uid} owns it"
+    return ""
+
+
 def _close_to_others(path: Path) -> None:
     """Take from others the right to look into a spool that an earlier version left open."""
     with suppress(OSError):

@@ -6,6 +6,7 @@ child's first call; a child without a call publishes nothing.
 """
 
 import atexit
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,7 @@ from busmon.publish.presence import HEARTBEAT_SECONDS, Presence
 from busmon.publish.process import Process
 from busmon.publish.sender import Sender
 from busmon.publish.series import Series
+from busmon.publish.spool import find_fault
 from busmon.settings import Settings
 
 CLOSE_SECONDS = 5.0
@@ -36,6 +38,7 @@ LOOK_SECONDS = 15.0
 PRESENCE_SHARE = 3
 """A gauge that nobody touches is sent this often in each presence TTL."""
 
+_logger = logging.getLogger("busmon")
 _open: set["Telemetry"] = set()
 
 
@@ -80,6 +83,8 @@ class Telemetry(Definitions):
         super().__init__(_catalogue(settings.catalogue), Series(shared))
         self._closed: bool | None = None
         self._confirmed = confirmed
+        if lifecycle or settings.spool_bytes:
+            _warn_of_spool(settings.spool_dir / agent)
         self._pools: Pools | None = None
         self._presence: Presence | None = None
         if lifecycle:
@@ -189,6 +194,17 @@ class Telemetry(Definitions):
         if self._sender.begin() and self._presence is not None:
             self._presence.start(self.source)
         self._is_waiting = False
+
+
+@lru_cache(maxsize=8)
+def _warn_of_spool(directory: Path) -> None:
+    """Say once of an agent's directory what goes on without it."""
+    if fault := find_fault(directory):
+        _logger.warning(
+            "spool_dir: %s; what the broker doesn't take is kept in memory alone, and an unexpected end isn't counted:"
+            " set BUSMON_SPOOL_DIR to a directory of this user's",
+            fault,
+        )
 
 
 @lru_cache(maxsize=8)

@@ -98,18 +98,15 @@ def move_from_logs(settings: Settings, topology: Topology, directory: Path, say:
     Args:
         settings: names the broker, the catalogue and this host.
         topology: with the logs.
-        directory: is made, or empty.
+        directory: an empty one.
         say: called with a line for each shard.
 
     Raises:
-        RegistryError: the directory isn't empty, or a log has neither its beginning nor a snapshot.
+        RegistryError: a log has neither its beginning nor a snapshot.
         TopologyError: a log is missing.
         BusError: a log can't be reached.
     """
     _require_logs(settings, topology)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise RegistryError(f"{directory}: expected an empty directory")
     families = Families(directory, Catalogue.load(settings.catalogue), settings.max_adopted_families)
     for number in range(topology.shards):
         name = topology.log_stream(number)

@@ -205,9 +205,9 @@ class MergedColumn:
         sums = [0.0] * len(rows)
         for values, _, layer in self._layers():
             sums = list(map(add, sums, _pick(values, _pick(layer, rows))))
-        return sums if isfinite(sum(sums)) else self._held_sums(rows)
+        return sums if isfinite(sum(sums)) else self._hold_sums(rows)
 
-    def _held_sums(self, rows: list[int]) -> list[float]:
+    def _hold_sums(self, rows: list[int]) -> list[float]:
         """Return sums of which some are beyond the largest float, or in which a file of another writer has infinity."""
         sums = [0.0] * len(rows)
         for values, _, layer in self._layers():
