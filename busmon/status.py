@@ -27,10 +27,12 @@ MAX_BYTES = 1 << 20
 class ConsumerState(StrEnum):
     """The states of a shard's queue and its consumer.
 
-    `SUSPENDED` is a consumer that its worker holds back, and `SILENT` is
-    what an exporter says of a shard whose worker stopped beating: what the worker last said may no longer hold.
+    `OPENING` comes first: the worker reads the shard's files and finishes a killed worker's commits. `SUSPENDED` is a
+    consumer that its worker holds back. `SILENT` is what an exporter says of a shard whose worker stopped beating: what
+    the worker last said may no longer hold.
     """
 
+    OPENING = "opening"
     CONNECTING = "connecting"
     CONSUMING = "consuming"
     STANDBY = "standby"
@@ -78,8 +80,8 @@ class ShardStatus:
     """One shard as its owner sees it.
 
     Attributes:
-        state: `connecting`, `consuming`, `standby`, `blocked`, `cancelled`, `closed`, `missing` (its queue), `failing`
-            (its files) or `draining`.
+        state: `opening`, `connecting`, `consuming`, `standby`, `blocked`, `cancelled`, `closed`, `missing` (its queue),
+            `failing` (its files) or `draining`.
         cause: why it isn't consuming, in words; empty when it is.
         queue_depth: messages that are not committed, in its queue and in the worker's prefetch; None where unknown.
         waiting_seconds: for how long messages have waited while none was committed; None where unknown.

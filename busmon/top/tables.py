@@ -23,7 +23,7 @@ _Row = Mapping[str, str | Text]
 """The cells of a table's row, by column."""
 
 _STATE_STYLES = dict.fromkeys((ConsumerState.CONSUMING, "standby"), "green") | dict.fromkeys(
-    (ConsumerState.CONNECTING, ConsumerState.DRAINING, ConsumerState.BLOCKED), "yellow"
+    (ConsumerState.OPENING, ConsumerState.CONNECTING, ConsumerState.DRAINING, ConsumerState.BLOCKED), "yellow"
 )
 _REPLICA_STYLES = {"owning": "green", "following": "green", "claiming": "yellow", "reading": "yellow"}
 _OWNER_WIDTH = 10

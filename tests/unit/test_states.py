@@ -17,5 +17,5 @@ def test_every_state_that_is_selected_exists() -> None:
 
 
 def test_the_states_are_those_of_the_metric() -> None:
-    expected = "connecting consuming standby blocked cancelled closed missing failing draining silent"
+    expected = "opening connecting consuming standby blocked cancelled closed missing failing draining silent"
     assert [*map(str, STATES)] == expected.split()

@@ -4,7 +4,14 @@ import { bar, byId, drawing, keep, piece, say } from "./document.js";
 import { age, brief, bytes, count, duration, FRESH_SECONDS, latency, plural, rate, share, sum, tally } from "./figures.js";
 
 const MAX_QUEUES_DRAWN = 12;
-const STATES = { consuming: "good", standby: "good", connecting: "fair", draining: "fair", blocked: "fair" };
+const STATES = {
+  consuming: "good",
+  standby: "good",
+  opening: "fair",
+  connecting: "fair",
+  draining: "fair",
+  blocked: "fair",
+};
 
 // A lane is what is drawn in the column of queues: a shard's queue, or all queues of one worker where there are many.
 function lanesOf(shards) {

@@ -36,7 +36,7 @@ CONSUMING = ConsumerState.CONSUMING
 STANDBY = ConsumerState.STANDBY
 """The state of a shard that another fleet is served, or may be: its worker takes over when the other fleet goes."""
 
-UNCONNECTED = frozenset({CONNECTING, SILENT})
+UNCONNECTED = frozenset({ConsumerState.OPENING, CONNECTING, SILENT})
 """The states of a shard whose worker holds no connection to the broker, or isn't known to."""
 
 READING, INTERRUPTED = "reading", "interrupted"

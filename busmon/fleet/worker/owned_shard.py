@@ -248,10 +248,14 @@ class OwnedShard:
         return drops if self._replica is None else [*drops, *self._replica.obstacles]
 
     def stand_by(self) -> None:
-        """Consume nothing yet, if the host is a standby or its replica isn't read; called with the consumer's start."""
+        """Consume nothing yet, if the host is a standby or its replica isn't read; called with the consumer's start.
+
+        The gauges of the worker's former life leave before the shard says that it stands by.
+        """
         if self._replica is not None:
             self._replica.start()
         elif self._standby.is_waiting:
+            self._upkeep.beat(time.time(), self._worker.settings.registry_dir)
             self._worker.consumer.suspend(self._all_queues())
 
     def _resume(self) -> None:

@@ -34,7 +34,7 @@ from busmon.registry.admission.families import Families
 from busmon.registry.shard.resuming import find_position
 from busmon.registry.storage.dealt import note_dealing
 from busmon.settings import Settings
-from busmon.status import ReplicaStatus, ShardStatus, WorkerStatus
+from busmon.status import ConsumerState, ReplicaStatus, ShardStatus, WorkerStatus
 from busmon.wall_clock import ClockSteps
 
 BEAT_SECONDS = 1.0
@@ -126,13 +126,17 @@ class Worker:
         )
 
     def _announce(self, shards: Sequence[int]) -> None:
-        """Tell the exporter of the replicas whose files are about to be built again, and of those that go on."""
+        """Tell the exporter of the shards that are about to be opened, and of the replicas that are built again."""
+        self._status.shards = [self._make_first_status(shard) for shard in shards]
         if self._topology.logs:
-            self._status.shards = [self._make_first_status(shard) for shard in shards]
             self._require_status()
+        else:
+            self._write_status()
 
     def _make_first_status(self, shard: int) -> ShardStatus:
-        status = ShardStatus(shard, self._topology.fold_queue(shard))
+        status = ShardStatus(shard, self._topology.fold_queue(shard), ConsumerState.OPENING)
+        if not self._topology.logs:
+            return status
         position = find_position(self._settings.registry_dir, shard)
         is_whole = position is not None and position.is_whole
         status.replica = ReplicaStatus("interrupted" if is_whole else "reading", _STARTED)

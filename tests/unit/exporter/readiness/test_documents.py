@@ -135,14 +135,22 @@ def test_connected_and_not_consuming_is_not_ready() -> None:
     assert document["checks"] == {"message_queue": "unavailable"}
 
 
+def test_a_worker_that_opens_its_shards_keeps_the_service_from_ready() -> None:
+    opening = worker(1, shard(1, "opening"), shard(3, "opening"))
+    document = readiness(call(fleet(supervisor(workers=2), worker(0, shard(0), shard(2)), opening), NOW))
+    assert document["status"] == "not_ready"
+    assert document["degraded"] == ["shards 1 and 3 are opening"]
+
+
 @pytest.mark.parametrize(
     "status",
     [
+        fleet(supervisor(), worker(0, shard(0, "opening"))),
         fleet(supervisor(), worker(0, shard(0, "connecting"))),
         fleet(supervisor(), worker(0, shard(0), beat_age=11)),
         fleet(None),
     ],
-    ids=["connecting", "silent", "no worker"],
+    ids=["opening", "connecting", "silent", "no worker"],
 )
 def test_without_a_connection_rabbitmq_is_disconnected(status: FleetStatus) -> None:
     document = readiness(call(status, NOW))

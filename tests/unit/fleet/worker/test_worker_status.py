@@ -1,4 +1,4 @@
-"""A worker of a replicated fleet replaces a replica's files only once its status says so."""
+"""A worker says which shards it opens before it opens any, and replaces a replica's files only once it has said so."""
 
 import errno
 import os
@@ -28,4 +28,18 @@ def test_a_replica_stays_while_the_disk_does_not_take_the_status(
     with pytest.raises(RegistryError, match=r"the worker's status can't be written: .*No space left"):
         worker.Worker(Settings(registry_dir=tmp_path, replication="stream"), [0], 0)
     assert (tmp_path / "shard0.journal").exists()
+    ioloop.close()
+
+
+def test_every_shard_is_told_before_the_first_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[tuple[int, str]]] = []
+
+    def note(_: Path, written: status.WorkerStatus) -> None:
+        told.append([(shard.shard, shard.state) for shard in written.shards])
+
+    ioloop = IOLoop()
+    monkeypatch.setattr(worker, "IOLoop", lambda: ioloop)
+    monkeypatch.setattr(status, "write", note)
+    worker.Worker(Settings(registry_dir=tmp_path), [0, 2], 0).close()
+    assert told[0] == [(0, "opening"), (2, "opening")]
     ioloop.close()
