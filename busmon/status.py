@@ -193,11 +193,13 @@ class FleetStatus:
 
     Attributes:
         skipped: files that were left out, with reasons.
+        shardless: the registry directory, if no worker has ever opened a shard there.
     """
 
     supervisor: SupervisorStatus | None
     workers: tuple[WorkerStatus, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    shardless: Path | None = None
 
 
 def write(registry_dir: Path, status: WorkerStatus | SupervisorStatus) -> None:
@@ -239,7 +241,8 @@ def read(registry_dir: Path) -> FleetStatus:
             skipped[_name(path)] = "it isn't as a process of this version writes it"
     supervisor = next((status for status in found if isinstance(status, SupervisorStatus)), None)
     workers = (status for status in found if isinstance(status, WorkerStatus))
-    return FleetStatus(supervisor, tuple(sorted(workers, key=lambda status: status.worker)), skipped)
+    shardless = None if any(registry_dir.glob("shard*.journal")) else registry_dir
+    return FleetStatus(supervisor, tuple(sorted(workers, key=lambda status: status.worker)), skipped, shardless)
 
 
 def _status(path: Path) -> WorkerStatus | SupervisorStatus:

@@ -6,6 +6,8 @@ import socket
 import time
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from .consuming import QUARANTINE, QUORUM, Operator, Running
 from .proxy import Proxy
 
@@ -37,6 +39,31 @@ def test_a_standby_takes_over_when_the_active_consumer_cancels(operator: Operato
         operator.publish(queue, b"2")
         (delivery,) = standby.until_delivered(1)
         assert delivery.body == b"2"
+
+
+def test_only_the_active_consumer_is_said_to_consume(operator: Operator, vhost: Any) -> None:
+    queue = operator.declare("single", {**QUORUM, "x-single-active-consumer": True})
+
+    def said(lines: list[Any]) -> list[str]:
+        return [line["event"] for line in lines if line.get("queue") == queue]
+
+    with Running(vhost.amqp_url, queue) as active, Running(vhost.amqp_url, queue) as standby:
+        with capture_logs() as of_active:
+            active.until_consuming()
+            operator.publish(queue, b"1", b"2")
+            active.until_delivered(2)
+            active.until(lambda: "consumer.consuming" in said(of_active))
+            active.settle_all()
+        with capture_logs() as of_standby:
+            standby.until_consuming()
+            watched_at = standby.consumer._watched_at
+            standby.until(lambda: standby.consumer._watched_at > watched_at)
+            assert said(of_standby) == ["consumer.registered"]
+            active.cancel()
+            operator.publish(queue, b"3")
+            standby.until_delivered(1)
+            standby.until(lambda: "consumer.consuming" in said(of_standby))
+        assert said(of_active) == said(of_standby) == ["consumer.registered", "consumer.consuming"]
 
 
 def test_a_cancel_while_the_channel_opens_lets_nothing_in(operator: Operator, queue: str, vhost: Any) -> None:

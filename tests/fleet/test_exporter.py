@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 from busmon.exporter.overview.viewers import MAX_VIEWERS
 from busmon.exporter.server.server import MAX_CONNECTIONS
 from busmon.status import SupervisorStatus, WorkerStatus
+from tests.unit.registry.registries import Registry
 
 from .exporting import BUSMON, SECONDS, exporter, get, with_series
 
@@ -150,11 +151,33 @@ def test_a_head_request_has_no_body(registry_dir: Path) -> None:
         assert get(port, "/metrics", "HEAD") == (200, b"")
 
 
-def test_an_exporter_alone_is_alive_and_not_ready(tmp_path: Path) -> None:
-    with exporter(tmp_path / "nothing yet") as (_, port):
+def test_an_exporter_of_a_directory_without_a_shard_is_alive_and_says_what_it_lacks(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing yet"
+    with exporter(nothing) as (process, port):
         assert get(port, "/health")[0] == 200
-        assert get(port, "/ready")[0] == 503
+        status, body = get(port, "/ready")
+        assert status == 503
+        said = f"no worker holds a shard, and there is none in {nothing}: is it the fleet's registry directory?"
+        assert said in json.loads(body)["degraded"]
         assert get(port, "/metrics")[0] == 200
+        process.terminate()
+        assert process.stderr
+        lines = [json.loads(line) for line in process.stderr]
+    (told,) = [line for line in lines if line["event"] == "server.no_shard"]
+    assert (told["level"], told["registry_dir"]) == ("warning", str(nothing))
+    assert told["next"].endswith(", or start a fleet")
+
+
+def test_an_exporter_of_a_directory_with_a_shard_says_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir(mode=0o700)
+    with Registry(tmp_path / "registry") as registry:
+        registry.commit()
+    with exporter(tmp_path / "registry") as (process, port):
+        degraded = json.loads(get(port, "/ready")[1])["degraded"]
+        assert "no worker holds a shard" in degraded
+        process.terminate()
+        assert process.stderr
+        assert "server.no_shard" not in process.stderr.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -25,11 +25,11 @@ def a_supervisor() -> SupervisorStatus:
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     for written in (a_worker(10), a_supervisor(), a_worker(2)):
         status.write(tmp_path, written)
-    assert status.read(tmp_path) == status.FleetStatus(a_supervisor(), (a_worker(2), a_worker(10)))
+    assert status.read(tmp_path) == status.FleetStatus(a_supervisor(), (a_worker(2), a_worker(10)), shardless=tmp_path)
 
 
 def test_a_directory_without_a_fleet_has_no_status(tmp_path: Path) -> None:
-    assert status.read(tmp_path / "absent") == status.FleetStatus(None, ())
+    assert status.read(tmp_path / "absent") == status.FleetStatus(None, (), shardless=tmp_path / "absent")
 
 
 def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_killed_workers_left_is_cleared_whatever_stands_in_it(tmp_path: Pat
     (tmp_path / "status" / "worker-1.json").write_text("of another version")
     status.clear_workers(tmp_path)
     status.clear_workers(tmp_path / "absent")
-    assert status.read(tmp_path) == status.FleetStatus(a_supervisor(), ())
+    assert status.read(tmp_path) == status.FleetStatus(a_supervisor(), (), shardless=tmp_path)
 
 
 def test_a_removed_status_is_gone_and_removing_it_again_is_no_error(tmp_path: Path) -> None:
@@ -133,3 +133,8 @@ def test_nobody_else_can_read_a_status(tmp_path: Path) -> None:
     status.write(tmp_path, a_worker(0))
     directory = tmp_path / "status"
     assert [path.stat().st_mode & 0o777 for path in (directory, directory / "worker-0.json")] == [0o700, 0o600]
+
+
+def test_a_directory_in_which_a_worker_has_opened_a_shard_is_not_shardless(tmp_path: Path) -> None:
+    (tmp_path / "shard3.journal").touch()
+    assert status.read(tmp_path).shardless is None

@@ -147,6 +147,8 @@ class QueueChannel:
             return None
         self._unserved_seconds += elapsed_seconds
         if self._last_tag != self._heard_tag:
+            if self._heard_tag == self._base:
+                _log.info("consumer.consuming", queue=self._queue)
             self._heard_tag = self._last_tag
             self._silence.start_over()
             self._unserved_seconds = 0.0
@@ -258,7 +260,8 @@ class QueueChannel:
         self._ioloop.remove_timeout(self._overdue)
         self._silence.end()
         self._retry.note_success()
-        _log.info("consumer.consuming", queue=self._queue, prefetch=self._prefetch)
+        # With a single active consumer the broker answers a standby, too; only a delivery tells which one is active.
+        _log.info("consumer.registered", queue=self._queue, prefetch=self._prefetch)
         self._change(ConsumerState.CONSUMING)
 
     def _on_overdue(self) -> None:

@@ -87,7 +87,8 @@ def fleet_reasons(roll: RollCall) -> Iterator[Reason]:
         return
     yield from (Reason(fault, blocks=True) for fault in broker_faults(roll))
     if not roll.shards:
-        yield Reason("no worker holds a shard", blocks=True)
+        where = f", and there is none in {roll.shardless}: is it the fleet's registry directory?"
+        yield Reason(f"no worker holds a shard{where if roll.shardless else ''}", blocks=True)
     elif roll.missing_workers:
         yield Reason(f"{roll.missing_workers} of {roll.expected_workers} workers are not there", blocks=True)
     for worker in roll.workers:

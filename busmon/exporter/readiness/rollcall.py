@@ -6,6 +6,7 @@ can't disagree. A worker counts as up while its status file's beat is younger th
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from busmon.plurals import ago
 from busmon.status import (
@@ -125,6 +126,7 @@ class RollCall:
         rivals: what a worker says of another fleet, in a line; empty if none does.
         quarantined: bodies in the quarantine; None where no worker that beats knows.
         skipped: status files that were left out, with reasons.
+        shardless: the registry directory, if no worker has ever opened a shard there.
     """
 
     at: float
@@ -138,6 +140,7 @@ class RollCall:
     rivals: str
     quarantined: int | None
     skipped: Mapping[str, str]
+    shardless: Path | None
 
     @property
     def missing_workers(self) -> int:
@@ -162,6 +165,7 @@ def call(status: FleetStatus, now: float) -> RollCall:
         rivals=next((worker.rivals for worker in workers if worker.rivals and _beats(worker.beat_at, now)), ""),
         quarantined=next(_count_quarantined(workers, now), None),
         skipped=status.skipped,
+        shardless=status.shardless,
     )
 
 

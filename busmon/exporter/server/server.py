@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import structlog
 import uvicorn
 
+from busmon import status
 from busmon.bus.connect.connection import certificates
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
@@ -60,6 +61,7 @@ def run(settings: Settings) -> int:
         _reload_on_hangup(app, server)
         directory, scheme = str(settings.registry_dir), access.scheme
         log.info("server.started", url=_url(listener, scheme), address=address, registry_dir=directory, scheme=scheme)
+        _tell_of_no_shard(settings)
         server.run(sockets=[listener])
     log.info("server.stopped")
     return 0
@@ -99,6 +101,16 @@ def _tell_who_may_read(listener: socket.socket, access: Access) -> None:
         log.warning("server.passwords_in_the_clear", next="set tls_server_config, too; see docs/security.md")
     elif not terms.closed:
         log.warning("server.open_to_the_network", next="set web_config_file; see docs/security.md")
+
+
+def _tell_of_no_shard(settings: Settings) -> None:
+    """Warn of a directory in which no fleet has counted yet, unless one has just started there."""
+    found = status.read(settings.registry_dir)
+    if found.shardless is not None and found.supervisor is None:
+        advice = (
+            f"name the fleet's directory (registry_dir is from {settings.origin('registry_dir')}), or start a fleet"
+        )
+        log.warning("server.no_shard", registry_dir=str(settings.registry_dir), next=advice)
 
 
 def _address(listener: socket.socket) -> str:
