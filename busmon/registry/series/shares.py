@@ -8,11 +8,11 @@ forgets it. Pure: the shard persists the shares and writes the merged values.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from busmon.bare import bare
 from busmon.errors import RejectedError
 from busmon.reasons import SampleReason
+from busmon.registry.series.latest import LatestShares, Share, counting
 from busmon.wire.floats import LARGEST
 
 NOBODY = ""
@@ -32,19 +32,6 @@ MAX_SHARES_OF_AGENT = 25_000
 NO_ROOM = RejectedError(SampleReason.SHARE_BUDGET, "no place is left for another source's value of a gauge")
 
 
-class Share(NamedTuple):
-    """One source's value of one series.
-
-    Attributes:
-        at: its event time in seconds since the epoch.
-        derived: nobody published it.
-    """
-
-    at: float
-    value: float
-    derived: bool = False
-
-
 _NONE: Mapping[str, Share] = {}
 
 Merge = Callable[[Iterable[Share]], float]
@@ -55,8 +42,13 @@ def sum_of(shares: Iterable[Share]) -> float:
     return sum(share.value for share in shares)
 
 
+def latest_of(shares: Iterable[Share]) -> float:
+    """Return the merge of gauges of which the latest value counts, whoever says it."""
+    return max(shares).value
+
+
 MERGES: Mapping[str, Merge] = {
-    "gauge_mostrecent": lambda shares: max(shares).value,
+    "gauge_mostrecent": latest_of,
     "gauge_sum": sum_of,
     "gauge_min": lambda shares: min(share.value for share in shares),
     "gauge_max": lambda shares: max(share.value for share in shares),
@@ -147,6 +139,7 @@ class Shares:
     def __init__(self, merge: Merge) -> None:
         self.room = Room()
         self._merge = merge
+        self._latest = LatestShares() if merge is latest_of else None
         self._by_cell: dict[int, dict[str, Share]] = {}
         self._by_source: dict[str, set[int]] = {}
         self._open: dict[str, dict[int, Share | None]] = {}
@@ -246,9 +239,12 @@ class Shares:
             for cell, share in shares.items():
                 opened.setdefault(cell, {})[source] = share
         for cell, changed in opened.items():
-            live = [share for share in ({**self._by_cell.get(cell, _NONE), **changed}).values() if share]
-            live = [share for share in live if not share.derived] or live
-            if live:
+            held = self._by_cell.get(cell, _NONE)
+            if self._latest is not None:
+                latest = self._latest.find(cell, held, changed)
+                yield (cell, latest.value, latest.at) if latest else (cell, 0.0, 0.0)
+                continue
+            if live := counting({**held, **changed}.values()):
                 yield cell, self._merge(live), max(live).at
             else:
                 yield cell, 0.0, 0.0
@@ -298,6 +294,8 @@ class Shares:
             for cell, kept in opened.items():
                 if kept is not None and kept.at > now:
                     opened[cell] = _rewound(kept, now, is_stamp=cell in stamps)
+        if is_changed and self._latest is not None:
+            self._latest.clear()
         return is_changed
 
     def rollback(self) -> None:
@@ -314,13 +312,21 @@ class Shares:
 
     def _place(self, cell: int, source: str, share: Share | None) -> None:
         if share is not None:
-            self._by_cell.setdefault(cell, {})[source] = share
-            self._by_source.setdefault(source, set()).add(cell)
+            shares = self._by_cell.get(cell)
+            if shares is None:
+                shares = self._by_cell[cell] = {}
+            if source not in shares:
+                self._by_source.setdefault(source, set()).add(cell)
+            if self._latest is not None:
+                self._latest.note(cell, source, share, shares)
+            shares[source] = share
         elif cell in self._by_source.get(source, ()):
             shares, cells = self._by_cell[cell], self._by_source[source]
             if not shares.pop(source).derived:
                 self.room.give(source)
             cells.remove(cell)
+            if self._latest is not None:
+                self._latest.forget(cell, source)
             if not shares:
                 del self._by_cell[cell]
             if not cells:

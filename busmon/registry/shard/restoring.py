@@ -13,7 +13,7 @@ from busmon.catalogue.family import HISTOGRAM, SUMMARY, Family
 from busmon.registry.admission.families import Families
 from busmon.registry.fold.fold import Fold
 from busmon.registry.series.columns import SKETCH, column_of
-from busmon.registry.series.shares import Share
+from busmon.registry.series.latest import Share
 from busmon.registry.shard.state import ShardState
 from busmon.wire.floats import go_float
 

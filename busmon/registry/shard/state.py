@@ -14,7 +14,7 @@ import orjson
 
 from busmon.registry.fold.fold import Fold
 from busmon.registry.fold.ledger import FORGET_AFTER_SECONDS, Changes, Ledger
-from busmon.registry.series.shares import Share
+from busmon.registry.series.latest import Share
 from busmon.registry.shard.shard_files import NO_DRAFTS, ShardFiles
 from busmon.registry.storage.compaction import Draft
 from busmon.wire.floats import LARGEST
