@@ -5,7 +5,8 @@
 The fleet has four shards, two workers and an exporter that is scraped once a second. Envelopes have counters, a gauge
 and two histograms of five families, and ids that aren't sequences. They are published in one transaction while the
 fleet waits, so that it drains a backlog. CPU is user and system time of the fleet's processes, from the transaction's
-commit until each envelope is counted. `floor` is the one of `consume.py`, pika and `orjson.loads` on one queue, for the
+commit until each envelope is counted; `workers` is the part of the workers alone, apart from the exporter and the
+supervisor. `floor` is the one of `consume.py`, pika and `orjson.loads` on one queue, for the
 same envelopes. Figures are medians over the rounds, in which both take turns.
 """
 
@@ -23,7 +24,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import backlog
 import entry
@@ -86,6 +87,13 @@ def _tables(picked: list[Sample]) -> dict[str, Any]:
     return {"tables": [*tables.values()]}
 
 
+class Cpu(NamedTuple):
+    """CPU seconds of all processes of a fleet, and of its workers."""
+
+    fleet: float
+    workers: float
+
+
 class Fleet:
     """A fleet that runs, with a scraper."""
 
@@ -116,15 +124,19 @@ class Fleet:
         while self._exposition.collect().value("busmon_envelopes_consumed_total") < self._counted:
             time.sleep(LOOK_SECONDS)
 
-    def read_cpu_seconds(self) -> float:
-        """Return the user and system time of all processes of the fleet."""
-        ticks = 0
-        for status in Path("/proc").glob("[0-9]*/stat"):
+    def read_cpu(self) -> Cpu:
+        """Return the user and system time of the fleet's processes since their start."""
+        fleet = workers = 0.0
+        for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                fields = status.read_text().rpartition(") ")[2].split()
+                fields = (process / "stat").read_text().rpartition(") ")[2].split()
                 if int(fields[3]) == self._process.pid:  # its session
-                    ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+                    # In nanoseconds of each thread, where `stat` counts hundredths of a second.
+                    schedules = [thread.read_text() for thread in process.glob("task/*/schedstat")]
+                    seconds = sum(int(schedule.split()[0]) for schedule in schedules) / 1e9
+                    fleet += seconds
+                    workers += seconds * (b"worker" in (process / "cmdline").read_bytes().split(b"\0"))
+        return Cpu(fleet, workers)
 
     def stop(self) -> None:
         """Stop the scraper and the fleet."""
@@ -172,7 +184,7 @@ def main() -> None:
     parser.add_argument("--forms", default="tables,samples")
     parser.add_argument("--sizes", default="1,5,100")
     args = parser.parse_args()
-    print(f"{'form':10}{'samples':>8}{'fleet, CPU µs/env.':>20}{'floor':>8}{'fleet ÷ floor':>16}")
+    print(f"{'form':10}{'samples':>8}{'fleet, CPU µs/env.':>20}{'workers':>9}{'floor':>8}{'fleet ÷ floor':>16}")
     with (
         bench() as side,
         tempfile.TemporaryDirectory(prefix="busmon-fleet-") as scratch,
@@ -187,17 +199,18 @@ def main() -> None:
                 _report(form, samples, args.envelopes, *zip(*runs[1:], strict=True))
 
 
-def measure(side: Bench, running: Fleet, settings: Settings, made: Backlog) -> tuple[float, float]:
-    """Have the fleet and the floor drain the same envelopes; return the CPU seconds of each."""
-    began: list[float] = []
-    backlog.publish(settings.amqp_url, settings.exchange, made, lambda: began.append(running.read_cpu_seconds()))
+def measure(side: Bench, running: Fleet, settings: Settings, made: Backlog) -> tuple[float, float, float]:
+    """Have both drain the same envelopes; return the CPU seconds of the fleet, of its workers, and of the floor."""
+    began: list[Cpu] = []
+    backlog.publish(settings.amqp_url, settings.exchange, made, lambda: began.append(running.read_cpu()))
     running.wait_until_counted(len(made))
-    return running.read_cpu_seconds() - began[0], side.drain_floor(made)
+    ended = running.read_cpu()
+    return ended.fleet - began[0].fleet, ended.workers - began[0].workers, side.drain_floor(made)
 
 
-def _report(form: str, samples: int, count: int, ours: Sequence[float], theirs: Sequence[float]) -> None:
-    fleet_cpu, floor_cpu = (statistics.median(side) / count * 1e6 for side in (ours, theirs))
-    print(f"{form:10}{samples:>8}{fleet_cpu:>20.1f}{floor_cpu:>8.1f}{fleet_cpu / floor_cpu:>16.2f}", flush=True)
+def _report(form: str, samples: int, count: int, *sides: Sequence[float]) -> None:
+    fleet, workers, floor = (statistics.median(side) / count * 1e6 for side in sides)
+    print(f"{form:10}{samples:>8}{fleet:>20.1f}{workers:>9.1f}{floor:>8.1f}{fleet / floor:>16.2f}", flush=True)
 
 
 if __name__ == "__main__":
