@@ -88,7 +88,7 @@ class Fold:
                 shortcuts.fold_known(cut.places, cut.values, source, at, self._folded)
             else:
                 _, _, _, samples, tables, *_ = of_document(orjson.loads(cut.body))
-        for table in shortcuts.tables(self._table_ways, tables, source, at, self._folded) if tables else ():
+        for table in shortcuts.tables(self._table_ways, tables, source, at, self._folded, now=now) if tables else ():
             try:
                 self._table(table, source, at, now)
             except RejectedError as error:

@@ -8,8 +8,10 @@ from typing import Any
 from busmon.catalogue.family import HISTOGRAM
 from busmon.registry.series.columns import Column, SeriesGroup
 from busmon.wire.envelope import Observed
+from busmon.wire.floats import is_number
 
 _FEW_VALUES = 8
+_WHOLE = {int}
 
 
 def observe(group: SeriesGroup, cell: int, change: Sequence[float] | dict[str, Any] | Observed) -> None:
@@ -25,8 +27,10 @@ def observe(group: SeriesGroup, cell: int, change: Sequence[float] | dict[str, A
         _observe_counted(group, cell, change)
         return
     if type(change) is dict:
-        for bound, count in change["buckets"].items():
-            increments[cell + bisect_left(group.family.buckets, float(bound))] += count
+        buckets = change["buckets"]
+        for offset, count in zip(_offsets(group, (*buckets,)), buckets.values(), strict=True):
+            if count:
+                increments[cell + offset] += count
         increments[cell + group.sum] += change["sum"]
         return
     values: Sequence[float] = change  # type: ignore[assignment]
@@ -38,6 +42,23 @@ def observe(group: SeriesGroup, cell: int, change: Sequence[float] | dict[str, A
             increments[cell + bisect_left(group.family.buckets, value)] += 1
     else:
         _observe_many(group, cell, values)
+
+
+def find_known_counts(group: SeriesGroup, value: dict[str, Any]) -> list[int] | None:
+    """Return the counts of buckets that have the bounds stated last; None where they or the sum need a closer look."""
+    buckets = value.get("buckets")
+    if type(buckets) is not dict or (*buckets,) != group.stated_bounds or not is_number(value.get("sum")):
+        return None
+    counts = [*buckets.values()]
+    return counts if {*map(type, counts)} == _WHOLE and min(counts) >= 0 else None
+
+
+def _offsets(group: SeriesGroup, bounds: tuple[str, ...]) -> Sequence[int]:
+    """Return where in a series the buckets with these upper bounds count, all of which are sound and the family's."""
+    if bounds != group.stated_bounds:
+        group.stated_bounds = bounds
+        group.stated_offsets = [bisect_left(group.family.buckets, float(bound)) for bound in bounds]
+    return group.stated_offsets
 
 
 def _observe_counted(group: SeriesGroup, cell: int, observed: Observed) -> None:

@@ -1,4 +1,4 @@
-"""The common case of the fold, with no call for a sample: single numbers of series that are known.
+"""The common case of the fold, with few calls for a sample: what known series are usually said to have.
 
 The label values as they stand find the cell, so they need no check. What isn't as common, or isn't right, is given back
 unchanged, for the fold to look at with care: a row gives its value away, as a copy of its labels would cost as much as
@@ -8,14 +8,18 @@ all the rest, and gets it back where it isn't folded. Pure but for the open batc
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.errors import RejectedError
 from busmon.registry.fold.known_texts import Place
+from busmon.registry.fold.observing import find_known_counts
 from busmon.registry.fold.routes import Shortcut, TableWay, Way
 from busmon.registry.series.columns import SeriesGroup
+from busmon.sample_checks import NUMBERS
 from busmon.wire.floats import LARGEST
+from busmon.wire.times import is_time
 
 _PLAIN_MEMBERS = 3
 """Of a sample that is nothing but `name`, `labels` and `value`, and of a table with `rows`."""
@@ -26,20 +30,35 @@ def of_rows(group: SeriesGroup) -> Shortcut:
     return _BY_TYPE.get(group.family.type, _none)
 
 
-def tables(ways: Mapping[str, TableWay], tables: list[Any], source: str, at: float, folded: Counter[str]) -> list[Any]:
-    """Fold the tables that are a name, labels and rows, and count their rows; give back the others, and other rows."""
+def tables(  # noqa: PLR0913 - called in one place
+    ways: Mapping[str, TableWay], tables: list[Any], source: str, at: float, folded: Counter[str], *, now: float
+) -> list[Any]:
+    """Fold the tables with the members that the SDK states, and count their rows; give back the others, and other rows.
+
+    Args:
+        ways: of the tables that are known, by name.
+        tables: of one envelope.
+        source: the envelope's.
+        at: the envelope's time, in seconds since the epoch.
+        folded: the samples that were folded, by type.
+        now: the present, which no time is later than.
+    """
     others = []
     for table in tables:
         try:
             labels, shortcut, group, type_ = ways[table["name"]]
-            given = table["rows"]
-            is_plain = labels == table["labels"] and len(table) == _PLAIN_MEMBERS and type(given) is list
+            given, since, more = table["rows"], at, len(table) - _PLAIN_MEMBERS
+            if more and table.get("type") == type_:
+                more -= 1
+            if more and is_time(ts := table.get("ts")):
+                since, more = min(float(ts), now), more - 1
+            is_plain = not more and labels == table["labels"] and type(given) is list
         except (KeyError, TypeError):
             is_plain = False
         if not is_plain:
             others.append(table)
             continue
-        left = shortcut(group, given, source, at)
+        left = shortcut(group, given, source, since)
         folded[type_] += len(given) - len(left)
         if left:
             others.append({**table, "rows": left})
@@ -147,10 +166,13 @@ def _observe(group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> l
         try:
             value = row.pop()
             number = value[0] if type(value) is list and len(value) == 1 else value
-            if (type(number) is float or type(number) is int) and -LARGEST <= number <= LARGEST:
-                cell = cells[tuple(row)]
-                increments[cell + bisect_left(bounds, number)] += 1
-                increments[cell + total] += number
+            if type(number) is float or type(number) is int:
+                if -LARGEST <= number <= LARGEST:
+                    cell = cells[tuple(row)]
+                    increments[cell + bisect_left(bounds, number)] += 1
+                    increments[cell + total] += number
+                    continue
+            elif _observe_several(group, row, value):
                 continue
             row.append(value)
         except (KeyError, TypeError):
@@ -160,6 +182,30 @@ def _observe(group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> l
             pass
         others.append(row)
     return others
+
+
+def _observe_several(group: SeriesGroup, labelvalues: list[Any], value: Any) -> bool:
+    """Fold a list of observations, or their counts by bucket, and return whether that was done.
+
+    Raises:
+        KeyError, TypeError: no series is known that has these label values.
+    """
+    increments, bounds = group.column.increments, group.family.buckets
+    if type(value) is list:
+        if NUMBERS.issuperset(map(type, value)) and isfinite(added := sum(value)):
+            cell = group.cells[tuple(labelvalues)]
+            increments[cell + group.sum] += added
+            for number in value:
+                increments[cell + bisect_left(bounds, number)] += 1
+            return True
+    elif type(value) is dict and (counts := find_known_counts(group, value)):
+        cell = group.cells[tuple(labelvalues)]
+        increments[cell + group.sum] += value["sum"]
+        for offset, count in zip(group.stated_offsets, counts, strict=True):
+            if count:
+                increments[cell + offset] += count
+        return True
+    return False
 
 
 _BY_TYPE: Mapping[str, Shortcut] = {

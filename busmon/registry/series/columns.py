@@ -161,9 +161,21 @@ class SeriesGroup:
 
     Attributes:
         size: the bytes that the entries of all series take, those of a summary's bins among them.
+        stated_bounds: of a histogram: the texts of the bounds that counts by bucket stated last; None before the first.
+        stated_offsets: of the cells where they count, from a series' first cell on.
     """
 
-    __slots__ = ("_key_bytes", "cells", "column", "family", "infinity", "size", "sum")
+    __slots__ = (
+        "_key_bytes",
+        "cells",
+        "column",
+        "family",
+        "infinity",
+        "size",
+        "stated_bounds",
+        "stated_offsets",
+        "sum",
+    )
 
     def __init__(self, family: Family, column: Column) -> None:
         self.family = family
@@ -172,6 +184,8 @@ class SeriesGroup:
         self.infinity = len(family.buckets)
         self.sum = self.infinity + 1 if family.type == HISTOGRAM else 1
         self.size = 0
+        self.stated_bounds: tuple[str, ...] | None = None
+        self.stated_offsets: Sequence[int] = ()
         unlabelled = dict.fromkeys(family.labelnames, "")
         bare = len(_key(family, "", unlabelled))
         self._key_bytes = [len(key) - bare for key in self._keys(("",) * len(family.labelnames))]
