@@ -78,6 +78,10 @@ class BrokerRefusedError(BusError):
     """The broker answered no: credentials, permission, a missing or a different object."""
 
 
+class LoginRefusedError(BrokerRefusedError):
+    """The broker refuses the user, the password, the mechanism, or the user in the virtual host."""
+
+
 class PublishRefusedError(BusError):
     """The broker returned or nacked a publish, so the body is not stored anywhere."""
 

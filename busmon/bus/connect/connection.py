@@ -27,7 +27,14 @@ from pika.exceptions import (
 )
 
 from busmon.bus.connect import tls
-from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BrokerUnsettledError, BusError, SettingsError
+from busmon.errors import (
+    BrokerRefusedError,
+    BrokerUnreachableError,
+    BrokerUnsettledError,
+    BusError,
+    LoginRefusedError,
+    SettingsError,
+)
 from busmon.settings import mask, split_urls
 
 MAX_USER_ID_BYTES = 255
@@ -51,6 +58,8 @@ _DEFAULTS = {
 _REFUSING_CODES = frozenset({spec.ACCESS_REFUSED, spec.COMMAND_INVALID, spec.NOT_ALLOWED, spec.NOT_IMPLEMENTED})
 # pika hides what ended a handshake in the text of a "probable" error.
 _HIDDEN_CLOSE = re.compile(r"ConnectionClosedByBroker: \((\d+)\) ['\"](.*)['\"]", re.DOTALL)
+# A limit of connections is refused by the same code, with a reason behind the user's name.
+_WRONG_VIRTUAL_HOST = re.compile(r"vhost .+ not found|refused for user '[^']*'$")
 _HIDDEN_TIMEOUT = "Timeout while setting up AMQP"
 _TCP_TIMEOUT = "TCP connection attempt timed out"
 _TLS_TIMEOUT = "Timeout while setting up transport"
@@ -123,7 +132,7 @@ def translate(error: BaseException) -> BusError:
         said = f"the server does not speak TLS: use amqp://, or the port for TLS ({words(root)})"
         return BrokerUnreachableError(said)
     if isinstance(root, AuthenticationError):
-        return BrokerRefusedError(f"it doesn't take the authentication mechanism {one_line(str(root.args[0]))}")
+        return LoginRefusedError(f"it doesn't take the authentication mechanism {one_line(str(root.args[0]))}")
     if isinstance(root, ConnectionClosed):
         return _translate_close(root.reply_code, root.reply_text)
     if hidden := _HIDDEN_CLOSE.search(str(root)):
@@ -233,4 +242,6 @@ def _translate_close(code: int, text: str) -> BusError:
     kind: type[BusError] = BrokerRefusedError if code in _REFUSING_CODES else BrokerUnreachableError
     if code == spec.INTERNAL_ERROR:
         kind = BrokerUnsettledError
+    if code == spec.ACCESS_REFUSED or (code == spec.NOT_ALLOWED and _WRONG_VIRTUAL_HOST.search(text)):
+        kind = LoginRefusedError
     return kind(one_line(text) or f"closed with code {code}")

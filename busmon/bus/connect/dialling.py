@@ -18,7 +18,7 @@ from pika.credentials import PlainCredentials
 from busmon.bus.connect.connection import PIKA_ERRORS, all_parameters, translate
 from busmon.bus.frames.reading import ReadingConnection
 from busmon.bus.frames.workflow import BrokerAddress, Dialling, Failure, Result
-from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError
+from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, LoginRefusedError
 
 _random = SystemRandom().random  # a forked process must not repeat the order of its parent
 
@@ -97,7 +97,8 @@ class Addresses:
     def _kind(self) -> type[BusError]:
         # One node that refuses the user is enough: all nodes of a cluster share the users.
         kinds = {type(translate(failure.error)) for failure in self.failures}
-        return BrokerRefusedError if BrokerRefusedError in kinds else BrokerUnreachableError
+        refused = (kind for kind in (LoginRefusedError, BrokerRefusedError) if kind in kinds)
+        return next(refused, BrokerUnreachableError)
 
     def _reasons(self) -> dict[str, list[str]]:
         """Group the places that failed by the reason, in the order of the attempt."""
@@ -118,7 +119,8 @@ def open_blocking(amqp_url: str, name: str) -> pika.BlockingConnection:
 
     Raises:
         BrokerUnreachableError: nobody answers there, or not in time.
-        BrokerRefusedError: the user, the password or the virtual host is wrong.
+        LoginRefusedError: the user, the password or the virtual host is wrong.
+        BrokerRefusedError: the broker refuses the connection for another reason.
         SettingsError: the URL isn't accepted.
     """
     addresses = Addresses(amqp_url, name)

@@ -14,7 +14,7 @@ from busmon import status
 from busmon.bus.topology import topology
 from busmon.bus.topology.declare import ensure
 from busmon.catalogue import Catalogue
-from busmon.errors import BusError, RegistryError, SettingsError
+from busmon.errors import BusError, LoginRefusedError, RegistryError, SettingsError
 from busmon.fleet.supervisor import parent
 from busmon.fleet.supervisor.directory import hold, prepare
 from busmon.fleet.supervisor.process import FleetProcess, Inheritance
@@ -74,15 +74,19 @@ def _clear(directory: Path, *, are_replicas: bool) -> None:
 
 
 def _declare(wanted: topology.Topology, settings: Settings) -> None:
-    """Declare the objects that the broker lacks; if the broker doesn't answer or refuses the user, the workers retry.
+    """Declare the objects that the broker lacks; if the broker doesn't answer, the workers retry.
 
     Raises:
+        SettingsError: the broker refuses the login; the line names the user and the setting.
         TopologyError: an object is missing and this user may not declare it, or an object deals sources differently;
             the line names the next command.
     """
     try:
         if declared := ensure(wanted, settings.amqp_url, settings.management_url):
             log.info("up.topology_declared", path=str(wanted.path), objects=len(declared))
+    except LoginRefusedError as error:
+        where = f"amqp_url from {settings.origin('amqp_url')}"
+        raise SettingsError(f"{where}: {error}{settings.default_broker_hint()}") from error
     except BusError as error:
         then = "the workers retry until the broker answers, at most 10 s apart; see amqp_url"
         log.warning("up.topology_not_declared", cause=str(error), next=then)

@@ -19,7 +19,13 @@ from pika.exceptions import (
 
 from busmon.bus.connect.connection import parameters, translate, translating, virtual_host
 from busmon.bus.connect.retry import reconnect_waits
-from busmon.errors import BrokerRefusedError, BrokerUnreachableError, SettingsError
+from busmon.errors import (
+    BrokerRefusedError,
+    BrokerUnreachableError,
+    BrokerUnsettledError,
+    LoginRefusedError,
+    SettingsError,
+)
 
 LOGIN = 'ConnectionClosedByBroker: (403) "ACCESS_REFUSED - Login was refused. For details see the broker logfile."'
 
@@ -89,15 +95,27 @@ def test_no_option_leaves_the_broker_unverified(scheme: str, query: str, line: s
 @pytest.mark.parametrize(
     ("error", "kind", "line"),
     [
-        (ProbableAuthenticationError(LOGIN), BrokerRefusedError, "ACCESS_REFUSED - Login was refused."),
+        (ProbableAuthenticationError(LOGIN), LoginRefusedError, "ACCESS_REFUSED - Login was refused."),
         (
             ProbableAccessDeniedError("ConnectionClosedByBroker: (530) 'NOT_ALLOWED - vhost x not found'"),
-            BrokerRefusedError,
+            LoginRefusedError,
             "NOT_ALLOWED - vhost x not found",
         ),
         (
+            ConnectionClosedByBroker(530, "NOT_ALLOWED - access to vhost '/' refused for user 'a'"),
+            LoginRefusedError,
+            "NOT_ALLOWED - access to vhost '/' refused for user 'a'",
+        ),
+        (
+            ConnectionClosedByBroker(
+                530, "NOT_ALLOWED - access to vhost '/' refused for user 'a': limit (5) is reached"
+            ),
+            BrokerRefusedError,
+            "NOT_ALLOWED - access to vhost '/' refused for user 'a': limit (5) is reached",
+        ),
+        (
             ProbableAccessDeniedError("ConnectionClosedByBroker: (541) 'INTERNAL_ERROR - vhost x is down'"),
-            BrokerUnreachableError,
+            BrokerUnsettledError,
             "INTERNAL_ERROR - vhost x is down",
         ),
         (
