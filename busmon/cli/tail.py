@@ -93,11 +93,13 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show samples until there are enough, or until Ctrl-C."""
     from busmon.bus.operator.tap import tap
+    from busmon.bus.topology.topology import load
     from busmon.wire.formats import Formats
 
     settings = settings_from(args)
     wanted = Wanted(args.names, args.agent, labels_from(args, "tail"))
-    formats = Formats(settings.formats, "", settings.max_body_bytes)
+    celery_exchanges = load(settings.topology, settings.exchange).celery_exchanges
+    formats = Formats(settings.formats, "", settings.max_body_bytes, celery_exchanges)
     left = args.count
     is_news = sys.stderr.isatty()
     for delivery in tap(settings.amqp_url, settings.exchange):

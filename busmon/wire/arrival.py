@@ -34,6 +34,7 @@ class Arrival(NamedTuple):
         published_at: when it was published, in seconds since the epoch, if the headers say it.
         routing_key: AMQP's.
         user_id: AMQP's; the broker compares it with the user who publishes.
+        is_celerys: it came through Celery's exchange.
     """
 
     body: bytes
@@ -45,6 +46,7 @@ class Arrival(NamedTuple):
     published_at: float | None = None
     routing_key: str = ""
     user_id: Any = None
+    is_celerys: bool = False
 
     @property
     def agent(self) -> str:

@@ -1,8 +1,9 @@
 """Celery's events: a JSON object of one event, or a list of them (`task.multi`), as its event dispatcher publishes.
 
-Only what a metric needs is taken from an event: no argument, result, traceback or text of an exception leaves this
-module. An event that can't be read is rejected alone, and a body without any good event is not an envelope. Never
-raises anything but `EnvelopeError`. Pure.
+Only a body that came through Celery's own exchange is Celery's; any other may be any publisher's. Only what a metric
+needs is taken from an event: no argument, result, traceback or text of an exception leaves this module. An event that
+can't be read is rejected alone, and a body without any good event is not an envelope. Never raises anything but
+`EnvelopeError`. Pure.
 """
 
 import re
@@ -65,15 +66,17 @@ def decode(arrival: Arrival) -> Envelope:
     Raises:
         EnvelopeError: as of `json_v1.parse` and `of_document`.
     """
-    return of_document(json_v1.parse(arrival.body, arrival.content_encoding, arrival.max_bytes))
+    return of_document(json_v1.parse(arrival.body, arrival.content_encoding, arrival.max_bytes), arrival)
 
 
-def of_document(document: Any) -> Envelope:
+def of_document(document: Any, arrival: Arrival) -> Envelope:
     """Make an envelope from JSON.
 
     Raises:
         EnvelopeError: `invalid_celery` or `too_many_samples`.
     """
+    if not arrival.is_celerys:
+        raise EnvelopeError(BodyReason.INVALID_CELERY, "Celery's events count only from Celery's own exchange")
     stated = document if type(document) is list else [document]
     if len(stated) > MAX_EVENTS:
         raise EnvelopeError(BodyReason.TOO_MANY_SAMPLES, f"more than {MAX_EVENTS} events")

@@ -62,6 +62,10 @@ class Delivered(Protocol):
         """As published."""
 
     @property
+    def exchange(self) -> str:
+        """The exchange that it was published to."""
+
+    @property
     def routing_key(self) -> str:
         """AMQP's."""
 
@@ -87,10 +91,24 @@ class Delivered(Protocol):
 
 
 class Formats:
-    """The decoders of one queue."""
+    """The decoders of one queue.
 
-    def __init__(self, rules: Sequence[FormatRule], queue: str, max_bytes: int) -> None:
+    Args:
+        rules: the settings'.
+        queue: matched by the rules, as the routing key is.
+        max_bytes: the most bytes of a body.
+        celery_exchanges: the exchanges that only Celery publishes to.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[FormatRule],
+        queue: str,
+        max_bytes: int,
+        celery_exchanges: frozenset[str] = frozenset(),
+    ) -> None:
         self._rules = rules
+        self._celery_exchanges = celery_exchanges
         self._queue = queue
         self._max_bytes = max_bytes
         self._chosen: BoundedCache[str, Decoder | None] = BoundedCache(_MAX_KEYS)
@@ -122,25 +140,29 @@ class Formats:
         is_large = max(map(len, bodies)) > _FEW_BYTES
         return None if is_large and max(map(_count_samples, envelopes)) > MAX_POINTS else envelopes
 
-    def decode(self, delivered: Delivered) -> Envelope:
+    def decode(self, delivered: Delivered, exchange: str | None = None) -> Envelope:
         """Decode the envelope in a body.
+
+        Args:
+            delivered: the body.
+            exchange: the exchange that it was first published to, if it was published again.
 
         Raises:
             EnvelopeError: the body has none, or one with too many samples.
         """
-        envelope = self._decode(delivered)
+        envelope = self._decode(delivered, exchange or delivered.exchange)
         if _count_samples(envelope) > MAX_POINTS:
             raise too_many_points()
         return envelope
 
-    def _decode(self, delivered: Delivered) -> Envelope:
+    def _decode(self, delivered: Delivered, exchange: str) -> Envelope:
         decoder, content_type = self._decoder(delivered.routing_key), delivered.content_type
         if decoder is None and content_type in _OWN_TYPES and delivered.body[:1] == b"{":
             document = json_v1.parse(delivered.body, delivered.content_encoding, self._max_bytes)
             if delivered.message_id and type(document) is dict and "v" in document and "source" in document:
                 return json_v1.of_document(document)
-            return _of_json(document, self._arrival(delivered))
-        arrival = self._arrival(delivered)
+            return _of_json(document, self._arrival(delivered, exchange))
+        arrival = self._arrival(delivered, exchange)
         return (decoder or _by_type(arrival))(arrival)
 
     def _decoder(self, routing_key: str) -> Decoder | None:
@@ -159,7 +181,7 @@ class Formats:
                 return decoder
         return None
 
-    def _arrival(self, delivered: Delivered) -> Arrival:
+    def _arrival(self, delivered: Delivered, exchange: str) -> Arrival:
         properties = delivered.properties
         headers = properties.headers or NO_HEADERS
         return Arrival(
@@ -172,6 +194,7 @@ class Formats:
             delivered.published_at,
             delivered.routing_key,
             properties.user_id,
+            exchange in self._celery_exchanges,
         )
 
 
@@ -227,5 +250,5 @@ def _of_json(document: Any, arrival: Arrival) -> Envelope:
         if otlp.JSON_MEMBERS & document.keys():
             return otlp.of_document(document, arrival)
     if celery.is_of_celery(document):
-        return celery.of_document(document)
+        return celery.of_document(document, arrival)
     return json_v1.of_document(document)

@@ -50,7 +50,7 @@ def properties_of_worker(reason: str = "invalid_json", **properties: Any) -> Bas
         "quarantined_at": "1763794800.5",
     }
     headers = {**properties.pop("headers", {}), **why}
-    return BasicProperties(delivery_mode=2, headers=headers, **properties)
+    return BasicProperties(delivery_mode=2, user_id="guest", headers=headers, **properties)
 
 
 def quarantine(client: Client, body: bytes, **properties: Any) -> None:

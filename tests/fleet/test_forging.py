@@ -4,15 +4,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pika
 import pytest
 
 from busmon import Telemetry
+from busmon.bus.topology.declare import declare
+from busmon.bus.topology.topology import load
 from busmon.demo.broker import PrivateNode
 from busmon.settings import Settings
+from tests.broker.topologies import Client
 from tests.conftest import Vhost
 from tests.fleet.real_fleet import RealFleet
 from tests.fleet.users import Publisher, Users, users
@@ -125,6 +130,111 @@ def test_a_replay_counts_for_the_user_that_published_and_for_no_other(made: User
             [*command, "list", "--json"], env=environment, check=True, capture_output=True, text=True, timeout=60
         )
         assert {body["reason"] for body in json.loads(listed.stdout)["bodies"]} == {"invalid_json", "foreign_source"}
+
+
+def test_headers_of_an_expired_envelope_make_a_replay_count_for_nobody_else(made: Users) -> None:
+    victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
+    forged = {
+        "quarantined_at": "1763794800.5",
+        "reason": "invalid_json",
+        "original_user_id": victim,
+        "original_routing_key": "victim.task",
+        "original_exchange": "celeryev",
+    }
+    operate = partial(_operate, made)
+    with Publisher(made, victim) as honest, Publisher(made, evil) as attacker:
+        with made.fleet() as fleet:
+            honest.envelope("source-1", 1, [VOTE])
+            fleet.wait_for_total("votes_cast_total", 1)
+        for sequence, signed in ((2, True), (3, False)):
+            attacker.envelope("source-1", sequence, [VOTE], signed=signed, headers=forged, expiration="1")
+        wait_until(lambda: len(operate("list")) == 2, "RabbitMQ to dead-letter both")
+        assert {body["reason"] for body in operate("list")} == {"expired"}
+        assert {body["routing_key"] for body in operate("list")} == {"any.task"}
+        with made.fleet() as fleet:
+            operate("replay")
+            wait_until(lambda: refused(fleet, "foreign_source") == 2, "the forged to be refused")
+            wait_until(lambda: len(operate("list")) == 2, "both in quarantine, by a worker now")
+            operate("replay")
+            wait_until(lambda: refused(fleet, "foreign_source") == 4, "the forged to be refused again")
+            honest.envelope("source-1", 2, [VOTE])
+            honest.envelope("source-1", 3, [VOTE])
+            fleet.wait_for_total("votes_cast_total", 3)
+            wait_until(lambda: len(operate("list")) == 2, "both in quarantine")
+            assert {body["reason"] for body in operate("list")} == {"foreign_source"}
+
+
+def _operate(made: Users, action: str) -> list[dict[str, Any]]:
+    """Replay all bodies of the quarantine, or list them."""
+    command = [sys.executable, "-P", "-m", "busmon", "quarantine"]
+    ran = subprocess.run(
+        [*command, *(["replay", "--all"] if action == "replay" else ["list", "--json"])],
+        env=made.environment(f"{made.exchange}-operator"),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found: list[dict[str, Any]] = json.loads(ran.stdout)["bodies"] if action == "list" else []
+    return found
+
+
+EVENT = {
+    "type": "task-sent",
+    "hostname": "gen1@shop",
+    "pid": 7,
+    "clock": 1,
+    "uuid": "a",
+    "name": "tasks.pay",
+    "queue": "orders",
+    "timestamp": 1_763_794_800.0,
+}
+
+
+def sent(fleet: RealFleet) -> float:
+    """The tasks that Celery's clients have sent."""
+    return fleet.totals().get("celery_task_sent_total", 0.0)
+
+
+def event(uuid: str) -> bytes:
+    return orjson.dumps({**EVENT, "uuid": uuid})
+
+
+def test_only_what_came_through_celerys_exchange_is_celerys(made: Users, vhost: Vhost) -> None:
+    evil = made.add_publisher("evil")
+    declare(load(None, made.exchange, with_celery=True), vhost.amqp_url, None, {})
+    with Publisher(made, evil) as attacker, Client(vhost.amqp_url) as celery, made.fleet() as fleet:
+        celery.publish(event("a"), pika.BasicProperties(content_type="application/json"), exchange="celeryev")
+        wait_until(lambda: sent(fleet) == 1, "Celery's event")
+        claims = {"original_exchange": "celeryev", "original_user_id": ""}
+        for number, signed in enumerate((True, False)):
+            for headers in ({}, claims):
+                attacker.publish(event(f"b{number}"), signed=signed, content_type="application/json", headers=headers)
+        attacker.publish(orjson.dumps([EVENT, EVENT]), content_type="application/json")
+        wait_until(lambda: refused(fleet, "invalid_celery") == 5, "the forged to be refused")
+        _operate(made, "replay")
+        wait_until(lambda: refused(fleet, "invalid_celery") == 10, "the forged to be refused again")
+        celery.publish(event("c"), pika.BasicProperties(content_type="application/json"), exchange="celeryev")
+        wait_until(lambda: sent(fleet) == 2, "Celery's next event")
+
+
+def test_celerys_events_that_waited_or_were_quarantined_are_celerys(made: Users, vhost: Vhost) -> None:
+    declare(load(None, made.exchange, with_celery=True), vhost.amqp_url, None, {})
+    stated = pika.BasicProperties(content_type="application/json")
+    with Client(vhost.amqp_url) as celery:
+        celery.channel.exchange_delete(f"{made.exchange}.shards")
+        celery.publish(event("waits"), stated, exchange="celeryev")
+        celery.until_ready(f"{made.exchange}.waiting", 1)
+        with made.fleet() as fleet:
+            wait_until(lambda: sent(fleet) == 1, "the event that waited")
+        with made.fleet(BUSMON_SOURCE_OWNERSHIP="required") as fleet:
+            celery.publish(event("unsigned"), stated, exchange="celeryev")
+            wait_until(lambda: refused(fleet, "no_user") == 1, "the refusal")
+        with made.fleet() as fleet:
+            wait_until(lambda: len(_operate(made, "list")) == 1, "the body in quarantine")
+            _operate(made, "replay")
+            wait_until(lambda: sent(fleet) == 2, "the event that was replayed")
+            assert refused(fleet, "invalid_celery") == 0
 
 
 def test_one_user_with_ever_new_sources_costs_no_other_its_gauges(made: Users) -> None:

@@ -105,6 +105,7 @@ class Publisher:
         agent: str = "analyzer",
         signed: bool = True,
         headers: dict[str, Any] | None = None,
+        expiration: str | None = None,
         **members: Any,
     ) -> None:
         """Publish an envelope as the SDK does."""
@@ -117,4 +118,5 @@ class Publisher:
             message_id=f"{source}:{sequence}",
             app_id=agent,
             headers={"source": source, **(headers or {})},
+            expiration=expiration,
         )

@@ -14,6 +14,7 @@ from functools import partial
 from time import monotonic
 
 import structlog
+from pika import BasicProperties
 from pika.adapters.select_connection import IOLoop
 from pika.connection import Connection
 
@@ -54,6 +55,7 @@ class Consumer:
         ring: deleted when one of its queues is gone; None if nothing hashes.
         waiting: the queue of envelopes that found no ring: rebuild the ring and forward them; empty for no forwarding.
         relays: the users that may name the publisher of a body.
+        exchange: publishers publish to it.
         peeling: take deliveries before pika decodes them, at a third of the cost.
 
     Raises:
@@ -71,6 +73,7 @@ class Consumer:
         ring: Ring | None = None,
         waiting: str = "",
         relays: Relays = frozenset(),
+        exchange: str = "telemetry",
         peeling: bool = True,
     ) -> None:
         self._interruptions = Interruptions()
@@ -86,7 +89,11 @@ class Consumer:
             Addresses(amqp_url, name), ioloop, opened=self._on_open, lost=self._on_lost, blocked=self._on_blocked
         )
         self._outgoing = Outgoing(
-            Addresses(amqp_url, f"{name} publishing"), ioloop, self._interruptions, self._on_publishing_blocked
+            Addresses(amqp_url, f"{name} publishing"),
+            ioloop,
+            self._interruptions,
+            self._on_publishing_blocked,
+            user_id=user_id(amqp_url),
         )
         self._quarantine = self._outgoing.outlet(quarantine_exchange, LossCause.QUARANTINE_REFUSED, lambda _: None)
         self._breaker = None if ring is None else RingBreaker(ring)
@@ -97,12 +104,12 @@ class Consumer:
         if ring is not None and waiting:
             self._forwarder = Forwarder(
                 waiting,
+                exchange=exchange,
                 ring=ring,
                 outgoing=self._outgoing,
                 ioloop=ioloop,
                 interruptions=self._interruptions,
                 peeling=peeling,
-                user_id=user_id(amqp_url),
                 relays=relays,
             )
 
@@ -159,13 +166,16 @@ class Consumer:
         """Publish a delivery to quarantine, and acknowledge the delivery after the publish's confirm.
 
         Until then the delivery is held: no `settle` acknowledges it. If its channel is lost meanwhile, the delivery is
-        forgotten, since the broker redelivers it. Its properties stay; `headers` are merged into its headers.
+        forgotten, since the broker redelivers it. Its properties stay but for the user, which is this consumer's and
+        vouches for `headers`; these are merged into its headers.
         """
         channel = self._channels[queue]
         if channel.hold(delivery.delivery_tag):
             confirmed = partial(channel.release, delivery.delivery_tag)
-            properties = partial(quarantine_properties, delivery.properties, headers)
-            self._quarantine.publish(queue, delivery, properties, confirmed)
+            self._quarantine.publish(queue, delivery, partial(self._explain, delivery, headers), confirmed)
+
+    def _explain(self, delivery: Delivery, headers: Mapping[str, str], frame_max: int) -> BasicProperties:
+        return quarantine_properties(delivery.properties, headers, frame_max, self._outgoing.user_id)
 
     def renew(self, queue: str, detail: str) -> None:
         """Drop a queue's channel and consume on another one: the broker redelivers its deliveries, here or elsewhere.

@@ -17,7 +17,7 @@ from busmon.bus.consume.ringing import RingMaker
 from busmon.bus.frames.delivery import Delivery
 from busmon.bus.republish.outgoing import Outgoing
 from busmon.bus.republish.properties import make_forwarded_properties
-from busmon.bus.republish.relayed import Relays, publisher
+from busmon.bus.republish.relayed import Relays, first_exchange, make_origin, publisher
 from busmon.bus.topology.topology import Ring
 from busmon.status import ConsumerState
 
@@ -30,12 +30,12 @@ class Forwarder:
 
     Args:
         queue: the queue.
+        exchange: publishers publish to it.
         ring: rebuilt whenever an envelope waits.
         outgoing: the connection that publishes.
         ioloop: runs the connections.
         interruptions: counted up by cause.
         peeling: as for the consumer.
-        user_id: the user of the outgoing connection; None if it isn't known.
         relays: the users that may name the publisher of a body.
 
     Attributes:
@@ -49,18 +49,20 @@ class Forwarder:
         self,
         queue: str,
         *,
+        exchange: str,
         ring: Ring,
         outgoing: Outgoing,
         ioloop: IOLoop,
         interruptions: Interruptions,
         peeling: bool,
-        user_id: str | None = None,
         relays: Relays = frozenset(),
     ) -> None:
         self.forwarded = 0
         self.queue = queue
-        self._user_id = user_id
         self._relays = relays
+        self._exchange = exchange
+        self._gates = {ring.entrance.source: exchange}
+        self._outgoing = outgoing
         self._outlet = outgoing.outlet(ring.entrance.source, LossCause.FORWARD_REFUSED, self._on_refused)
         self._early: list[Delivery] = []
         self._trouble = ""
@@ -105,12 +107,11 @@ class Forwarder:
             self._outlet.publish(self.queue, delivery, partial(self._properties, delivery), stored)
 
     def _properties(self, delivery: Delivery, frame_max: int) -> BasicProperties:
-        by = publisher(delivery, self._relays)
-        return make_forwarded_properties(delivery.properties, frame_max, by, self._user_id)
+        user, exchange = publisher(delivery, self._relays), first_exchange(delivery, self._relays, self._gates)
+        origin = make_origin(user, exchange, self._exchange)
+        return make_forwarded_properties(delivery.properties, frame_max, origin, self._outgoing.user_id)
 
-    def _on_refused(self, cause: Cause) -> None:
-        if "user_id" in cause.detail:  # the broker knows this user by another name than the URL
-            self._user_id = None
+    def _on_refused(self, _cause: Cause) -> None:
         self.maker.doubt()
 
     def _on_stored(self, tag: int) -> None:

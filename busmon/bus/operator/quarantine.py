@@ -16,6 +16,7 @@ from busmon.bus.connect.connection import PIKA_ERRORS, translate, translating
 from busmon.bus.connect.session import Session
 from busmon.bus.operator.quarantined import Quarantined, read_quarantined
 from busmon.bus.publish.publisher import ConfirmedPublisher
+from busmon.bus.republish.relayed import find_relays
 from busmon.bus.topology.topology import Topology
 from busmon.errors import BrokerUnreachableError
 
@@ -55,6 +56,7 @@ class Quarantine:
         self._amqp_url = amqp_url
         self._exchange = topology.exchange
         self._queue = topology.quarantine
+        self._relays = find_relays(topology.relays, amqp_url)
         self._session = Session(amqp_url, "busmon quarantine")
 
     def __enter__(self) -> Self:
@@ -118,7 +120,7 @@ class Quarantine:
                 method, properties, body = self._session.call(self._next)
             if method is None:
                 return
-            found = read_quarantined(method.routing_key, properties, body)
+            found = read_quarantined(method.routing_key, properties, body, self._relays)
             yield method.delivery_tag, Step(found, position, total, settled=False)
 
     def _next(self, channel: BlockingChannel) -> Any:
@@ -129,9 +131,8 @@ class Quarantine:
         return next(channel.consume(self._queue, inactivity_timeout=_PATIENCE_SECONDS), (None, None, None))
 
     def _publish(self, publisher: ConfirmedPublisher, body: Quarantined) -> None:
-        publisher.publish(
-            self._exchange, body.cause.routing_key, body.body, body.make_replay_properties(publisher.user_id)
-        )
+        properties = body.make_replay_properties(publisher.user_id, self._exchange)
+        publisher.publish(self._exchange, body.cause.routing_key, body.body, properties)
 
     def _take_out(self, tag: int, body: Quarantined) -> None:
         try:

@@ -27,11 +27,22 @@ class Outgoing:
         ioloop: runs the connection.
         interruptions: counted up by cause at each loss and each refusal.
         blocked: called with the broker's reason when it stops reading, with "" when it resumes.
+        user_id: the connection's user; None if it isn't known.
+
+    Attributes:
+        user_id: as given; None once the broker has refused it, as it knows the user by another name than the URL.
     """
 
     def __init__(
-        self, addresses: Addresses, ioloop: IOLoop, interruptions: Interruptions, blocked: Callable[[str], None]
+        self,
+        addresses: Addresses,
+        ioloop: IOLoop,
+        interruptions: Interruptions,
+        blocked: Callable[[str], None],
+        *,
+        user_id: str | None,
     ) -> None:
+        self.user_id = user_id
         # The broker reads a publish in the socket of a blocked connection after the alarm, even if the connection was
         # dropped. A retry on the next connection would only store the body twice.
         for parameters in addresses.of_urls:
@@ -52,7 +63,13 @@ class Outgoing:
             refused_as: the cause that `interruptions` counts for a returned or nacked body.
             refused: called with the cause when a publish is refused and the retry planned.
         """
-        outlet = Outlet(exchange, refused_as, self._ioloop, self._interruptions, refused, self._advance)
+
+        def on_refused(cause: Cause) -> None:
+            if "user_id" in cause.detail:
+                self.user_id = None
+            refused(cause)
+
+        outlet = Outlet(exchange, refused_as, self._ioloop, self._interruptions, on_refused, self._advance)
         self._outlets.append(outlet)
         return outlet
 

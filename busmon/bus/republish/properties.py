@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from copy import copy
 from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
-from typing import Any
 
 from pika import BasicProperties, DeliveryMode, frame
 from pika.exceptions import AMQPError
 
-from busmon.bus.republish.relayed import HEADER, RELAYED_HEADERS
+from busmon.bus.republish.relayed import FLEETS, leave_out
 
 # Some of the values come from the body, whose size is the publisher's choice.
 MAX_HEADER_CHARACTERS = 1024
@@ -17,48 +16,49 @@ _MAX_SHORT_BYTES = 255
 _UNENCODABLE = (AMQPError, ArithmeticError, RecursionError, StructError, ValueError)
 
 
-def quarantine_properties(original: BasicProperties, headers: Mapping[str, str], frame_max: int) -> BasicProperties:
+def quarantine_properties(
+    original: BasicProperties, headers: Mapping[str, str], frame_max: int, sender: str | None = None
+) -> BasicProperties:
     """Merge busmon's headers into the original properties, so that the broker accepts the result.
 
     As in the broker's own dead-lettering, an expiration moves to a header, or the body would expire in the quarantine.
-    The user id is left out: the broker compares it with the publishing user. Original headers that pika can't encode,
-    or that fill a frame, are left out.
+    Original headers that pika can't encode, or that fill a frame, are left out.
 
     Args:
-        original: as delivered; its header for the publisher's user is ignored.
+        original: as delivered; its headers with the fleet's names are left out.
         headers: cause, origin and publisher's user; each value is cut at `MAX_HEADER_CHARACTERS`.
         frame_max: the largest frame that the connection may send, in bytes.
+        sender: the user that publishes the body now, which vouches for the headers; None if it isn't known.
     """
-    properties = _sendable(original)
+    properties = _sendable(original, sender)
     properties.expiration = None
     properties.delivery_mode = DeliveryMode.Persistent.value
     ours = _ours(original, headers)
-    properties.headers = {**_others(original), **ours}
+    properties.headers = {**leave_out(FLEETS, original.headers), **ours}
     if not _fits(properties, frame_max):
         properties.headers = ours
     return properties
 
 
 def make_forwarded_properties(
-    original: BasicProperties, frame_max: int, publisher: str | None = None, forwarder: str | None = None
+    original: BasicProperties, frame_max: int, origin: Mapping[str, str], forwarder: str | None = None
 ) -> BasicProperties:
-    """Keep the original properties except the user id; the publisher's user moves to a header.
+    """Keep the original properties except the user id; the first user and exchange move to headers.
 
-    If pika can't encode the headers, or they fill a frame, only source and publisher stay.
+    If pika can't encode the headers, or they fill a frame, only source and origin stay; of large headers, which aren't
+    decoded, only the origin.
 
     Args:
-        original: as delivered; its header for the publisher's user is ignored.
+        original: as delivered; its headers with the fleet's names are left out.
         frame_max: the largest frame that the connection may send, in bytes.
-        publisher: the user that first published the body; None if the publisher stated none.
-        forwarder: the user that publishes the body now.
+        origin: the headers for the first user and exchange.
+        forwarder: the user that publishes the body now, which vouches for the origin; None if it isn't known.
     """
-    properties = _sendable(original)
-    properties.user_id = forwarder if publisher else None
-    noted = {HEADER: publisher} if publisher else {}
-    if noted or not RELAYED_HEADERS.isdisjoint(original.headers or {}):
-        properties.headers = {**_others(original), **noted}
+    properties = _sendable(original, forwarder if origin else None)
+    if origin or original.headers:
+        properties.headers = {**leave_out(FLEETS, original.headers), **origin}
     if not _fits(properties, frame_max):
-        properties.headers = {"source": (original.headers or {}).get("source"), **noted}
+        properties.headers = {"source": (original.headers or {}).get("source"), **origin}
     return properties
 
 
@@ -67,14 +67,14 @@ def short_text(text: str) -> str:
     return text.encode(errors="replace")[:_MAX_SHORT_BYTES].decode(errors="ignore")
 
 
-def _sendable(original: BasicProperties) -> BasicProperties:
-    """Copy the properties without the user id, which the broker compares with the sender."""
+def _sendable(original: BasicProperties, sender: str | None) -> BasicProperties:
+    """Copy the properties with another user id: the broker accepts only the sender's."""
     properties = copy(original)
     properties.message_id, properties.content_type, properties.content_encoding = (
         None if text is None else short_text(text)
         for text in (original.message_id, original.content_type, original.content_encoding)
     )
-    properties.user_id = None
+    properties.user_id = sender
     return properties
 
 
@@ -82,11 +82,6 @@ def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, st
     moved = {} if original.expiration is None else {"original_expiration": original.expiration}
     ours = {name: value[:MAX_HEADER_CHARACTERS].encode(errors="replace").decode() for name, value in headers.items()}
     return ours | moved
-
-
-def _others(original: BasicProperties) -> dict[str, Any]:
-    """Return the publisher's headers without those that only a relay may set."""
-    return {name: value for name, value in (original.headers or {}).items() if name not in RELAYED_HEADERS}
 
 
 def _fits(properties: BasicProperties, frame_max: int) -> bool:

@@ -16,6 +16,7 @@ from busmon.errors import TopologyError
 MAX_SHARDS = 256
 CONSISTENT_HASH = "x-consistent-hash"
 ROLES = ("publisher", "consumer", "operator")
+RELAYING_ROLES = frozenset({"consumer", "operator"})
 RIGHTS = ("configure", "write", "read")
 
 _TYPE = "x-queue-type"
@@ -136,6 +137,7 @@ class Topology:
         surplus: bindings that the file has for another number of shards; with this number they would count twice.
         optional: bindings that the file has for Celery's events, where these aren't asked for; they may be there.
         logs: the streams of the replicated shards, by shard; empty without replication.
+        celery_exchanges: the exchanges from which the file takes Celery's events, whether they are taken or not.
     """
 
     path: Path
@@ -149,11 +151,17 @@ class Topology:
     users: tuple[User, ...]
     optional: tuple[Binding, ...] = ()
     logs: tuple[Queue, ...] = ()
+    celery_exchanges: frozenset[str] = frozenset()
 
     @property
     def lasting_bindings(self) -> tuple[Binding, ...]:
         """Return all bindings except the ring's."""
         return tuple(binding for binding in self.bindings if self.ring is None or binding not in self.ring.bindings)
+
+    @property
+    def relays(self) -> frozenset[str]:
+        """Return the names of the users that publish for others: the fleet's, and the operators'."""
+        return frozenset(user.name for user in self.users if user.role in RELAYING_ROLES)
 
     def fold_queue(self, shard: int) -> str:
         """Return the name of a shard's queue."""
@@ -235,6 +243,7 @@ def load(path: Path | None, exchange: str, replication: str = "off", *, with_cel
         tuple(_user(table, role, conditions) for role, table in root.take_named("users", exchange)),
         tuple(binding for table, binding in others if table.is_if(CELERY)),
         tuple(queue for queue, logs in zip(queues, is_log, strict=True) if logs),
+        frozenset(binding.source for table, binding in every_binding if table.is_if(CELERY)),
     )
     _check_logs(topology, is_replicated=conditions.is_replicated)
     _check_names(topology)

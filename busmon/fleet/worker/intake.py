@@ -139,7 +139,8 @@ class Intake:
         for delivery in run:
             try:
                 _require_small_properties(delivery)
-                envelope = self._require_owner(delivery, self._formats.decode(delivery))
+                envelope = self._formats.decode(delivery, self._ownership.find_exchange(delivery))
+                envelope = self._require_owner(delivery, envelope)
             except EnvelopeError as refusal:
                 self._batch.refuse(delivery, refusal)
                 continue

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.republish.relayed import HEADER
+from busmon.bus.republish.relayed import EXCHANGE, HEADER, QUARANTINED_AT
 from busmon.errors import EnvelopeError
 from busmon.fleet.worker.measured import Measured
 from busmon.fleet.worker.ownership import Ownership
@@ -223,9 +223,10 @@ class OpenBatch:
             "reason": refusal.reason,
             "detail": str(refusal),
             "agent": _agent_of(delivery),
+            EXCHANGE: self._ownership.find_exchange(delivery),
             "original_routing_key": delivery.routing_key,
             "queue": self._queue,
-            "quarantined_at": repr(now),
+            QUARANTINED_AT: repr(now),
         }
         self._settlement.quarantine(self._queue, delivery, headers)
 

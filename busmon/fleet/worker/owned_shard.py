@@ -212,7 +212,9 @@ class OwnedShard:
             number=self.number,
             queue=self.queue,
             batch_size=min(settings.batch_size, settings.prefetch),
-            formats=Formats(settings.formats, self.queue, settings.max_body_bytes),
+            formats=Formats(
+                settings.formats, self.queue, settings.max_body_bytes, self._worker.topology.celery_exchanges
+            ),
             ownership=self._worker.ownership,
             shares=QuarantineShares.of(self._worker.topology),
             paced_log=self._worker.paced_log,

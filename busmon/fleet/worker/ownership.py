@@ -1,24 +1,22 @@
-"""The publisher of a delivery, and the refusal of deliveries that state none.
+"""The publisher of a delivery and its exchange, and the refusal of deliveries that state no publisher.
 
 The setting `source_ownership` selects the rule: a source belongs to the user that opened it (`user`), each envelope
 must state its user (`required`), or nothing is checked (`off`). Pure.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Self
 
 from busmon.bus.connect.connection import user_id
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.republish.relayed import Relays, is_replayed, publisher
+from busmon.bus.republish.relayed import Gates, Relays, find_relays, first_exchange, is_replayed, publisher
 from busmon.bus.topology.topology import Topology
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
 from busmon.settings import Settings
 from busmon.wire.envelope import Envelope
-
-RELAYING_ROLES = frozenset({"consumer", "operator"})
 
 _user_of = attrgetter("user_id")
 
@@ -31,11 +29,13 @@ class Ownership:
         relays: the users that publish for others: the fleet itself, and the operators that replay.
         is_checked: a source belongs to the user that opened it.
         is_required: each envelope states its user.
+        gates: the exchange that only the fleet may publish to, and the publishers' instead.
     """
 
     relays: Relays = frozenset()
     is_checked: bool = True
     is_required: bool = False
+    gates: Gates = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, topology: Topology) -> Self:
@@ -43,10 +43,13 @@ class Ownership:
 
         A fleet that doesn't know its own user forwards without a user, so nothing can be checked.
         """
-        own = user_id(settings.amqp_url)
-        chosen = "off" if own is None else settings.source_ownership
-        relays = {user.name for user in topology.users if user.role in RELAYING_ROLES} | ({own} if own else set())
-        return cls(frozenset(relays), chosen != "off", chosen == "required")
+        chosen = "off" if user_id(settings.amqp_url) is None else settings.source_ownership
+        return cls(
+            find_relays(topology.relays, settings.amqp_url),
+            chosen != "off",
+            chosen == "required",
+            {topology.ring.entrance.source: topology.exchange} if topology.ring else {},
+        )
 
     def users(self, run: Iterable[Delivery]) -> list[str | None]:
         """Return the user that first published each delivery."""
@@ -58,6 +61,10 @@ class Ownership:
     def is_replayed(self, delivery: Delivery) -> bool:
         """Return whether an operator has published the delivery from the quarantine."""
         return is_replayed(delivery, self.relays)
+
+    def find_exchange(self, delivery: Delivery) -> str:
+        """Return the exchange that a delivery was first published to."""
+        return first_exchange(delivery, self.relays, self.gates)
 
     def require(self, user: str | None) -> None:
         """Check that a delivery states its user, if the rules require it.
@@ -76,6 +83,6 @@ def foreign_source(source: str, user: str | None) -> EnvelopeError:
 
 
 def own_sources(envelope: Envelope, user: str) -> Envelope:
-    """Prefix the sources of another format's envelope with its user: their names aren't unique among users."""
+    """Prefix the sources of an envelope of another format with its user: their names aren't unique among users."""
     parts = [part._replace(source=f"{user}/{part.source}") for part in envelope.parts]
     return envelope._replace(source=f"{user}/{envelope.source}", parts=parts)

@@ -122,6 +122,7 @@ class Worker:
             name=f"busmon worker {self._status.worker}{self._on_host}",
             ioloop=self._ioloop,
             relays=ownership.relays,
+            exchange=self._topology.exchange,
             peeling=self._settings.plain_pika == "0",
         )
 

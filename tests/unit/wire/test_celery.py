@@ -54,14 +54,20 @@ HEARTBEAT = {
 
 def events(document: Any) -> list[Any]:
     """The events of a body."""
-    (part,) = decode(Arrival(orjson.dumps(document), None, "utf-8", 1 << 20)).parts
+    (part,) = decode(arrival(orjson.dumps(document), content_encoding="utf-8")).parts
     return [*part.events]
 
 
-def chosen(body: bytes, **properties: Any) -> str:
+def arrival(body: bytes, **properties: Any) -> Arrival:
+    """A body that came through Celery's exchange."""
+    return Arrival(body, None, max_bytes=1 << 20, **{"content_encoding": None, "is_celerys": True, **properties})
+
+
+def chosen(body: bytes, exchange: str = "celeryev", **properties: Any) -> str:
     """The format that a body is taken for."""
     delivered = SimpleNamespace(
         body=body,
+        exchange=exchange,
         routing_key=properties.pop("routing_key", "task.multi"),
         content_type=properties.pop("content_type", "application/json"),
         content_encoding=properties.pop("content_encoding", "utf-8"),
@@ -69,7 +75,16 @@ def chosen(body: bytes, **properties: Any) -> str:
         published_at=None,
         properties=SimpleNamespace(app_id=None, user_id=None, headers={"hostname": "celery@worker-1"}),
     )
-    return Formats((), "telemetry.fold.0", 1 << 20).decode(delivered).format
+    return Formats((), "telemetry.fold.0", 1 << 20, frozenset({"celeryev"})).decode(delivered).format
+
+
+def test_what_did_not_come_through_celerys_exchange_is_nobodys() -> None:
+    for body in (SENT, [SENT, FAILED], [HEARTBEAT]):
+        with pytest.raises(EnvelopeError) as refusal:
+            chosen(orjson.dumps(body), exchange="telemetry")
+        assert refusal.value.reason == "invalid_celery"
+        with pytest.raises(EnvelopeError):
+            decode(arrival(orjson.dumps(body), is_celerys=False))
 
 
 def test_what_a_metric_needs_is_read_and_nothing_private() -> None:
@@ -80,7 +95,7 @@ def test_what_a_metric_needs_is_read_and_nothing_private() -> None:
     assert (failed.kind, failed.exception, failed.name) == ("failed", "CardError", "")
     assert failed.task == sent.task
     assert heartbeat == WorkerEvent(heartbeat.identity, "heartbeat", "celery@worker-1", 1_763_794_802.0, 3)
-    assert "4000" not in repr(decode(Arrival(orjson.dumps([SENT, FAILED]), None, None, 1 << 20)))
+    assert "4000" not in repr(decode(arrival(orjson.dumps([SENT, FAILED]))))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +118,7 @@ def test_a_cloudevent_with_a_member_hostname_stays_one() -> None:
 
 
 def test_no_other_publisher_can_own_the_source_of_celerys_events() -> None:
-    source = decode(Arrival(orjson.dumps(SENT), None, None, 1 << 20)).source
+    source = decode(arrival(orjson.dumps(SENT))).source
     document = {"v": 1, "source": source, "agent": "a", "ts": 1, "samples": []}
     with pytest.raises(EnvelopeError, match=r"'source' is 1 to 200 characters"):
         json_v1.of_document(document)
@@ -127,9 +142,7 @@ def test_an_event_is_known_by_what_is_its_own() -> None:
 
 
 def test_a_body_is_known_again_by_its_events() -> None:
-    one, again, other = (
-        decode(Arrival(orjson.dumps(each), None, None, 1 << 20)) for each in ([SENT], SENT, [SENT, FAILED])
-    )
+    one, again, other = (decode(arrival(orjson.dumps(each))) for each in ([SENT], SENT, [SENT, FAILED]))
     assert one.identity == again.identity
     assert one.identity != other.identity
 
@@ -183,18 +196,18 @@ def test_an_exception_of_the_pool_is_in_the_traceback_alone() -> None:
     ],
 )
 def test_an_event_that_cannot_be_read_costs_only_itself(bad: Any) -> None:
-    (part,) = decode(Arrival(orjson.dumps([SENT, bad]), None, None, 1 << 20)).parts
+    (part,) = decode(arrival(orjson.dumps([SENT, bad]))).parts
     assert [event.kind for event in part.events] == ["sent"]
     assert part.rejections is not None
     assert part.rejections.counts == {"invalid_celery": 1}
     with pytest.raises(EnvelopeError, match="no event can be counted") as refusal:
-        decode(Arrival(orjson.dumps([bad]), None, None, 1 << 20))
+        decode(arrival(orjson.dumps([bad])))
     assert refusal.value.reason == "invalid_celery"
 
 
 @pytest.mark.parametrize("type_", ["task-progress", "worker-", "custom-login", "task", "-"])
 def test_an_event_that_no_metric_counts_is_rejected_by_a_reason_of_its_own(type_: str) -> None:
-    envelope = decode(Arrival(orjson.dumps([{**SENT, "type": type_}]), None, None, 1 << 20))
+    envelope = decode(arrival(orjson.dumps([{**SENT, "type": type_}])))
     assert envelope.identity is None
     assert envelope.parts[0].rejections is not None
     assert envelope.parts[0].rejections.counts == {"celery_event": 1}
@@ -204,7 +217,7 @@ def test_an_event_that_no_metric_counts_is_rejected_by_a_reason_of_its_own(type_
 def test_odd_numbers_and_times_are_none(odd: Any) -> None:
     said = {"timestamp": odd, "runtime": odd, "active": odd, "clock": odd}
     body = orjson.dumps([SENT | said | {"type": "task-succeeded"}, HEARTBEAT | said])
-    succeeded, heartbeat = decode(Arrival(body, None, None, 1 << 20)).parts[0].events
+    succeeded, heartbeat = decode(arrival(body)).parts[0].events
     assert isinstance(succeeded, TaskEvent)
     assert isinstance(heartbeat, WorkerEvent)
     assert succeeded.at == 0

@@ -1,3 +1,4 @@
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,12 +28,15 @@ DEATH = {
 }
 
 
+RELAYS = frozenset({"fleet", "operator"})
+
+
 def body(content: bytes = b"body", **properties: Any) -> Quarantined:
-    return read_quarantined("analyzer.task", BasicProperties(**properties), content)
+    return read_quarantined("analyzer.task", BasicProperties(**properties), content, RELAYS)
 
 
 def test_a_worker_says_why() -> None:
-    cause = read_quarantined("x", BasicProperties(headers=BY_WORKER), b"").cause
+    cause = read_quarantined("x", BasicProperties(user_id="fleet", headers=BY_WORKER), b"", RELAYS).cause
     assert cause == (1763794800.5, "invalid_json", "line 1", "analyzer", "analyzer.task")
 
 
@@ -66,8 +70,9 @@ def test_a_replay_has_the_properties_of_the_publish() -> None:
     by_rabbitmq = {f"x-{which}-{what}": "q" for which in ("first", "last") for what in death}
     counts = {"x-delivery-count": 2, "x-acquired-count": 3}
     headers = {**published.headers, **BY_WORKER, **by_rabbitmq, **counts, "x-death": [DEATH]}
-    kept = BasicProperties(message_id="a:1", content_type="application/json", app_id="a", priority=3, headers=headers)
-    found = read_quarantined("x", kept, b"body")
+    kept = copy(published)
+    kept.user_id, kept.headers = "fleet", headers
+    found = read_quarantined("x", kept, b"body", RELAYS)
     assert found.make_replay_properties() == published
     assert found.properties.headers == headers
 
@@ -86,3 +91,62 @@ def test_a_user_id_that_nobody_else_could_publish_travels_in_a_header() -> None:
 def test_a_publish_without_a_user_is_replayed_without_one_whatever_it_claims() -> None:
     replayed = body(headers={"original_user_id": "victim", "replayed": True}).make_replay_properties("operator")
     assert (replayed.user_id, replayed.headers) == (None, {})
+
+
+FORGED = {**BY_WORKER, "replayed": True, "original_exchange": "celeryev", "original_user_id": "victim"}
+
+
+@pytest.mark.parametrize("user", ["evil", None])
+def test_a_publishers_claims_do_not_count_after_rabbitmqs_dead_lettering(user: str | None) -> None:
+    found = body(user_id=user, app_id="evil", headers={**FORGED, "x-death": [{**DEATH, "reason": "expired"}]})
+    assert found.cause.reason == "expired"
+    assert (found.publisher, found.exchange, found.cause.agent) == (user, None, "evil")
+    replayed = found.make_replay_properties("operator")
+    assert replayed.user_id == ("operator" if user else None)
+    kept = {name: BY_WORKER[name] for name in ("reason", "detail", "agent", "queue")}
+    assert replayed.headers == kept | ({"original_user_id": "evil", "replayed": True} if user else {})
+
+
+def test_a_publishers_claims_do_not_count_without_a_death_either() -> None:
+    found = body(user_id="evil", headers=FORGED)
+    assert (found.publisher, found.exchange, found.cause.reason) == ("evil", None, "unknown")
+
+
+def test_a_worker_vouches_for_user_and_exchange() -> None:
+    found = body(user_id="fleet", headers=FORGED)
+    assert (found.publisher, found.exchange) == ("victim", "celeryev")
+    replayed = found.make_replay_properties("operator")
+    assert (replayed.user_id, replayed.headers) == (
+        "operator",
+        {"original_user_id": "victim", "original_exchange": "celeryev", "replayed": True},
+    )
+    headers = found.make_replay_properties("operator", "celeryev").headers
+    assert headers == {"original_user_id": "victim", "replayed": True}
+
+
+def test_a_worker_that_names_no_user_vouches_for_the_exchange_alone() -> None:
+    headers = {name: value for name, value in FORGED.items() if name != "original_user_id"}
+    found = body(user_id="fleet", headers=headers)
+    assert found.publisher is None
+    replayed = found.make_replay_properties("operator")
+    assert (replayed.user_id, replayed.headers) == (
+        "operator",
+        {"original_user_id": "", "original_exchange": "celeryev", "replayed": True},
+    )
+
+
+def test_a_worker_that_does_not_know_its_user_says_why_and_vouches_for_nobody() -> None:
+    found = body(headers=FORGED)
+    assert (found.cause.reason, found.publisher, found.exchange) == ("invalid_json", None, None)
+    replayed = found.make_replay_properties("operator")
+    assert (replayed.user_id, replayed.headers) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("headers", "publisher"), [({"original_user_id": "ann"}, "ann"), ({"original_user_id": ""}, None), ({}, "fleet")]
+)
+def test_what_a_relay_had_published_again_before_it_died_is_its_first_publishers(
+    headers: dict[str, Any], publisher: str | None
+) -> None:
+    found = body(user_id="fleet", headers={**headers, "original_exchange": "celeryev", "x-death": [DEATH]})
+    assert (found.cause.reason, found.publisher, found.exchange) == ("delivery_limit", publisher, "celeryev")

@@ -13,6 +13,7 @@ from busmon.bus.republish.properties import (
 
 FRAME_MAX = 131_072
 OURS = {"reason": "invalid_json", "agent": "analyzer"}
+ORIGIN = {"original_user_id": "agent", "original_exchange": "telemetry"}
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -46,18 +47,27 @@ def test_another_users_id_is_noted_and_not_claimed() -> None:
     properties = quarantine_properties(BasicProperties(user_id="agent"), noted, FRAME_MAX)
     assert properties.user_id is None
     assert properties.headers["original_user_id"] == "agent"
+    assert quarantine_properties(BasicProperties(user_id="agent"), noted, FRAME_MAX, "fleet").user_id == "fleet"
 
 
-def test_a_header_of_the_publishers_own_names_no_other_user() -> None:
-    claim = BasicProperties(user_id="evil", headers={"original_user_id": "victim", "replayed": True, "source": "a"})
+def test_headers_of_the_fleets_own_are_left_out_of_what_a_publisher_sent() -> None:
+    claims = {
+        "original_user_id": "victim",
+        "original_exchange": "celeryev",
+        "original_routing_key": "victim.task",
+        "original_expiration": "1",
+        "quarantined_at": "1763794800.5",
+        "replayed": True,
+        "reason": "no_user",
+        "detail": "mine",
+        "agent": "victim",
+        "queue": "telemetry.fold.0",
+    }
+    claim = BasicProperties(user_id="evil", headers={**claims, "source": "a"})
     assert quarantine_properties(claim, OURS, FRAME_MAX).headers == {"source": "a", **OURS}
-    forwarded = make_forwarded_properties(claim, FRAME_MAX, "evil", "fleet")
-    assert (forwarded.user_id, forwarded.headers) == ("fleet", {"source": "a", "original_user_id": "evil"})
-    unstated = BasicProperties(headers={"original_user_id": "victim", "source": "a"})
-    assert make_forwarded_properties(unstated, FRAME_MAX, None, "fleet").headers == {"source": "a"}
-    assert make_forwarded_properties(unstated, FRAME_MAX).headers == {"source": "a"}
-    replayed = BasicProperties(headers={"replayed": True, "source": "a"})
-    assert make_forwarded_properties(replayed, FRAME_MAX, None, "fleet").headers == {"source": "a"}
+    forwarded = make_forwarded_properties(claim, FRAME_MAX, ORIGIN, "fleet")
+    assert (forwarded.user_id, forwarded.headers) == ("fleet", {"source": "a", **ORIGIN})
+    assert make_forwarded_properties(claim, FRAME_MAX, {}).headers == {"source": "a"}
 
 
 UNSENDABLE = pytest.mark.parametrize(
@@ -93,12 +103,12 @@ def test_what_is_forwarded_keeps_its_properties_but_for_another_users_id() -> No
     original = BasicProperties(
         message_id="a:1", expiration="1000", delivery_mode=1, headers={"source": "a", "published_at_ns": 7}
     )
-    assert make_forwarded_properties(original, FRAME_MAX) == original
-    properties = make_forwarded_properties(BasicProperties(user_id="agent"), FRAME_MAX, "agent", "fleet")
-    assert (properties.user_id, properties.headers) == ("fleet", {"original_user_id": "agent"})
+    assert make_forwarded_properties(original, FRAME_MAX, {}) == original
+    properties = make_forwarded_properties(BasicProperties(user_id="agent"), FRAME_MAX, ORIGIN, "fleet")
+    assert (properties.user_id, properties.headers) == ("fleet", ORIGIN)
 
 
 @UNSENDABLE
 def test_what_is_forwarded_keeps_its_source_whatever_else_cannot_be_sent(headers: dict[str, Any]) -> None:
-    properties = make_forwarded_properties(BasicProperties(headers={"source": "a", **headers}), FRAME_MAX)
-    assert properties.headers == {"source": "a"}
+    properties = make_forwarded_properties(BasicProperties(headers={"source": "a", **headers}), FRAME_MAX, ORIGIN)
+    assert properties.headers == {"source": "a", **ORIGIN}

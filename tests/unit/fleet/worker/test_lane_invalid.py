@@ -146,6 +146,7 @@ def test_what_is_no_envelope_goes_to_quarantine_and_its_neighbours_are_counted(
         assert held.headers == {
             "reason": reason,
             "agent": "planner",
+            "original_exchange": "telemetry",
             "original_routing_key": "planner.task",
             "queue": "telemetry.fold.0",
             "quarantined_at": repr(clock.now),

@@ -46,7 +46,7 @@ class Taken:
 
     def take(self, *events: dict[str, Any], now: float = NOW + 10, commit: bool = True) -> None:
         """Fold a body of events, and commit."""
-        envelope = decode(Arrival(orjson.dumps([*events]), None, None, 1 << 20))
+        envelope = decode(Arrival(orjson.dumps([*events]), None, None, 1 << 20, is_celerys=True))
         self.registry.shard.fold.envelope(envelope, now)
         if commit:
             self.registry.commit(now)

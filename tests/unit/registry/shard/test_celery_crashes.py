@@ -33,7 +33,7 @@ def events(second: float, *stated: dict[str, Any], silent_since: float | None = 
         at = NOW + second
         said = [{"hostname": "celery@h", "timestamp": at} | event for event in stated]
         if said:
-            registry.shard.fold.envelope(decode(Arrival(orjson.dumps(said), None, None, 9999)), at)
+            registry.shard.fold.envelope(decode(Arrival(orjson.dumps(said), None, None, 9999, is_celerys=True)), at)
         registry.shard.beat_celery(at, silent_since and NOW + silent_since)
         registry.commit(at)
 
