@@ -2,6 +2,7 @@
 
 By CloudEvents' JSON format, its AMQP binding (`cloudEvents:` or `cloudEvents_`), and Knative's RabbitMQ binding
 (`ce-`). The event's `source` and `time` are the envelope's where that states none; `source` and `id` are its identity.
+An event's `source` names a device or a path, so another user's device may have the same name.
 Never raises anything but `EnvelopeError`. Pure.
 """
 
@@ -77,8 +78,11 @@ def _envelope(stated: Mapping[str, Any], data: Any) -> Envelope:
     if type(data) is not dict:
         raise EnvelopeError(BodyReason.INVALID_CLOUDEVENT, "expected an envelope as its data")
     at = _time(stated.get("time"))
-    envelope = json_v1.of_document(data if word(data.get("source")) is not None else {**data, "source": source})
-    return envelope._replace(ts=at if envelope.ts is None else envelope.ts, identity=f"{source}#{id_}")
+    is_shared = word(data.get("source")) is None
+    envelope = json_v1.of_document({**data, "source": source} if is_shared else data)
+    return envelope._replace(
+        ts=at if envelope.ts is None else envelope.ts, identity=f"{source}#{id_}", is_shared=is_shared
+    )
 
 
 def _attribute(stated: Mapping[str, Any], name: str) -> str:

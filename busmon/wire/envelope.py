@@ -112,6 +112,7 @@ class Envelope(NamedTuple):
         identity: what a body without a `message_id` is known by; None where nothing in it tells it from its repetition.
         format: the name that the settings have for it.
         cut: what there is in the place of samples and tables, which are empty then.
+        is_shared: another user may rightly have a source of the same name, and is told from this one.
     """
 
     source: str
@@ -124,3 +125,4 @@ class Envelope(NamedTuple):
     identity: str | None = None
     format: str = "json"
     cut: Cut | None = None
+    is_shared: bool = False

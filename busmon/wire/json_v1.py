@@ -99,7 +99,7 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
     if type(tables) is not list:
         tables = _none(tables, "tables")
     is_final = final is not None and _flag(final, "final")
-    return bare(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT, None))
+    return bare(Envelope, (source, agent, ts, samples, tables, is_final, (), None, FORMAT, None, False))
 
 
 def encode(source: str, agent: str, ts: float, samples: Sequence[Any], tables: Sequence[Any]) -> bytes:

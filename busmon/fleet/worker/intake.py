@@ -159,7 +159,7 @@ class Intake:
         """
         user = self._ownership.users([delivery])[0]
         self._ownership.require(user)
-        if envelope.parts and self._ownership.is_checked:
+        if (envelope.parts or envelope.is_shared) and self._ownership.is_checked:
             if user is not None:
                 envelope = owned.own_sources(envelope, user)
             for part in envelope.parts:

@@ -51,7 +51,7 @@ class Measured:
         """Measure envelopes that were consumed at `now`, in seconds since the epoch, and published by these users."""
         if not envelopes:
             return
-        sources, agents, times, _, _, finals, parts, _, formats, _ = zip(*envelopes, strict=True)
+        sources, agents, times, _, _, finals, parts, _, formats, _, _ = zip(*envelopes, strict=True)
         self._heard.update(dict.fromkeys(agents, now))
         self._users.update(zip(agents, users, strict=True))
         if any(finals) or any(parts):

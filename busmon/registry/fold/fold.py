@@ -78,7 +78,7 @@ class Fold:
 
     def envelope(self, envelope: Envelope, now: float, user: str | None = None) -> None:
         """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`."""
-        source, agent, ts, samples, tables, final, parts, _, _, cut = envelope
+        source, agent, ts, samples, tables, final, parts, _, _, cut, _ = envelope
         at = now if ts is None or ts > now else ts
         own = self.own
         own.now, own.sender, self._agent = now, (user, agent, source), agent

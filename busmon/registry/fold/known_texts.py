@@ -87,7 +87,8 @@ class KnownTexts:
         if texts[-1] != END or not is_time(at) or not _are_usual(places, values):
             return None
         self._read += 1
-        return bare(Envelope, (source, agent, at, [], [], False, (), None, FORMAT, bare(Cut, (body, places, values))))
+        cut = bare(Cut, (body, places, values))
+        return bare(Envelope, (source, agent, at, [], [], False, (), None, FORMAT, cut, False))
 
     def _miss(self, head: bytes, first: bytes, texts: tuple[bytes, ...]) -> None:
         """Learn from a body that couldn't be read, and decide whether to cut the next ones."""

@@ -24,12 +24,14 @@ def structured(**stated: Any) -> Arrival:
 def test_a_structured_events_source_time_and_id_are_the_envelopes() -> None:
     envelope = decode(structured())
     assert (envelope.source, envelope.ts, envelope.identity) == ("/sensors/7", AT, "/sensors/7#A-1")
+    assert envelope.is_shared
     assert envelope.samples == [{"name": "nodes_seen_total", "type": "counter", "value": 1}]
 
 
 def test_what_the_envelope_itself_says_counts_more() -> None:
     envelope = decode(structured(data={"v": 1, "source": "run-7", "ts": 5, "agent": None, "samples": []}))
     assert (envelope.source, envelope.ts, envelope.identity) == ("run-7", 5, "/sensors/7#A-1")
+    assert not envelope.is_shared
 
 
 def test_data_may_be_base64() -> None:

@@ -1,9 +1,11 @@
 """A source is its user's: another user's envelopes are refused whole, and count for nobody."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from busmon.bus.frames.delivery import Delivery
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.trigger import Trigger
 from busmon.settings.kinds import FormatRule
@@ -70,6 +72,33 @@ def test_other_formats_sources_are_each_users_own(tmp_path: Path) -> None:
         worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("jobs_total") == 20
         assert worker.broker.quarantined == []
+
+
+def cloudevent(user: str | None, identity: str, **data: Any) -> Delivery:
+    """A CloudEvent of one vote by a device, with its source in an attribute or in its data."""
+    attributes = {"specversion": "1.0", "type": "t", "source": "/sensors/7", "id": identity}
+    content = orjson.dumps({**attributes, "data": {"v": 1, "agent": "planner", "samples": [VOTE], **data}})
+    return delivery(1, content, message_id=None, user_id=user, content_type="application/cloudevents+json")
+
+
+def test_cloudevents_sources_are_each_users_own(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        for user in ("evil", "alice", "alice", None):
+            worker.lane.deliver([cloudevent(user, "A-1")])
+        worker.lane.deliver([cloudevent("alice", "A-2")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.broker.quarantined == []
+        assert {*worker.registry.shard.ledger.sources} == {"evil//sensors/7", "alice//sensors/7", "/sensors/7"}
+        assert worker.votes() == 4
+        assert worker.shows("busmon_envelopes_deduplicated_total") == 1
+
+
+def test_a_source_that_a_cloudevents_envelope_names_is_its_users(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, user_id="alice"), cloudevent("evil", "A-1", source="s")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert [call.headers["reason"] for call in worker.broker.quarantined] == ["foreign_source"]
+        assert worker.votes() == 1
 
 
 def test_other_formats_reach_no_source_of_another_user(tmp_path: Path) -> None:
