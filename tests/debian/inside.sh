@@ -38,7 +38,7 @@ share() {
 }
 
 mkdir -p "$cache/python"
-share /dev /proc /sys "${TMPDIR:-/tmp}" "$checkout" "$cache/python" /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs
+share /dev /proc /sys /var/tmp "${TMPDIR:-/tmp}" "$checkout" "$cache/python" /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs
 case $what in
 '')
     export PATH=/usr/sbin:/usr/bin:/sbin:/bin
