@@ -1,6 +1,7 @@
 """Publishes of real clients are counted by a real fleet, whichever part of it decodes their properties."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pika import BasicProperties
@@ -15,7 +16,7 @@ from tests.fleet.test_other_clients import channel
 
 FRAME_MAX = 131_072
 COUNTER = "tasks_processed_total"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "BUSMON_FORMATS": ",".join(f"{rule.pattern}={rule.format}" for rule in FORMATS),
     # Recordings of one source state a user, and none. If the ring deals them to one shard, some would be foreign.
     "BUSMON_SOURCE_OWNERSHIP": "off",
