@@ -5,7 +5,6 @@ has the exceptions with their reasons. Pure but for reading that file; any threa
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +13,8 @@ from pathlib import Path
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import COUNTER, GAUGE, MAX_BOUNDED_SERIES, TYPES, Family
 from busmon.catalogue.naming import BASE_UNITS
+from busmon.errors import CatalogueError
+from busmon.text_files import read_toml
 
 EXCEPTIONS = Path(__file__).with_name("conventions.toml")
 
@@ -69,7 +70,7 @@ def check(catalogue: Catalogue) -> list[Finding]:
 
 def exceptions() -> Mapping[str, Mapping[str, str]]:
     """Return the names that may break a rule, with the reason: by rule, then by name."""
-    return tomllib.loads(EXCEPTIONS.read_text(encoding="utf-8"))
+    return read_toml(EXCEPTIONS, CatalogueError, "exceptions in TOML")
 
 
 def _find_broken(family: Family) -> Iterator[tuple[str, str, str]]:

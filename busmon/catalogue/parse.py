@@ -5,8 +5,6 @@ reading, in one line that names file, key and what was expected. Reads the file 
 """
 
 import math
-import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +26,7 @@ from busmon.catalogue.family import (
 from busmon.catalogue.mapping import MappingRule
 from busmon.errors import CatalogueError
 from busmon.suggestion import suggestion
+from busmon.text_files import read_toml
 
 _RULES = "mappings"
 _RULE_KEYS = ("match", "name", "labels")
@@ -93,22 +92,7 @@ def _rule(place: str, fields: Any) -> MappingRule:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CatalogueError(f"{path}: can't be read: {reason}; expected a catalogue file in TOML") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = _line_of(error, text)
-        raise CatalogueError(f"{path}: {error}: {line!r}; expected valid TOML, each key once") from error
-
-
-def _line_of(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """Return the line of an error, since tomllib names its position but not its key."""
-    number = re.search(r"at line (\d+)", str(error))
-    return text.splitlines()[int(number[1]) - 1 if number else -1].strip()
+    return read_toml(path, CatalogueError, "a catalogue file in TOML")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from busmon.cli.commands import Commands, add_command, add_group
 from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BusError, TopologyError
 from busmon.printable import escape
+from busmon.text_files import read_text
 
 if TYPE_CHECKING:
     from busmon.bus.topology.definitions import Definitions
@@ -197,13 +198,8 @@ def _definitions(file: str | None, settings: "Settings", topology: "Topology") -
 
 
 def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise TopologyError(
-            f"{file}: can't read: {why}; expected the output of `rabbitmqctl export_definitions`"
-        ) from error
+    path, named = (Path("/dev/stdin"), "standard input") if file == "-" else (Path(file), file)
+    return read_text(path, TopologyError, "the output of `rabbitmqctl export_definitions`", named=named)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -5,7 +5,6 @@ Loading reads files and does nothing else.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 from busmon.errors import RulesError
 from busmon.suggestion import suggestion
+from busmon.text_files import read_toml
 
 BUILT_IN = Path(__file__).with_name("thresholds.toml")
 DURATIONS = ("for", "keep_firing_for")
@@ -62,12 +62,7 @@ def document(path: Path) -> dict[str, Any]:
     Raises:
         RulesError: it can't be read.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RulesError(f"{path}: can't be read: {error.strerror}; expected a TOML file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RulesError(f"{path}: {error}; expected valid TOML, each key once") from error
+    return read_toml(path, RulesError, "a TOML file")
 
 
 def _is_accepted(path: Path, name: str, changed: Any, tables: Mapping[str, Mapping[str, Value]]) -> Mapping[str, Value]:

@@ -6,7 +6,6 @@ A variable is named `BUSMON_<NAME>`, or for a secret `BUSMON_<NAME>_FILE`, and c
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from busmon.errors import SettingsError
 from busmon.settings.kinds import Kind
 from busmon.settings.schema import CONFIG_VARIABLE, SCHEMA, Setting, Settings
 from busmon.suggestion import closest, suggestion
+from busmon.text_files import read_text, read_toml
 
 CONFIG_FILE = Path("busmon.toml")
 _PREFIX = "BUSMON_"
@@ -84,32 +84,25 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
 
 def _from_secret_file(setting: Setting, path: Path) -> _Given:
     origin = f"environment {setting.file_variable}"
-    try:
-        return _Given(path.read_text(encoding="utf-8").strip(), origin)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{setting.name} from {origin}: can't read {path}: {_reason(error)}") from error
+    named = f"{setting.name} from {origin}: {path}"
+    return _Given(read_text(path, SettingsError, "a file with the value", named=named).strip(), origin)
 
 
 def _from_file(environ: Mapping[str, str]) -> dict[str, _Given]:
     named = environ.get(CONFIG_VARIABLE)
     path = Path(named) if named else CONFIG_FILE
+    where = f"{path} from environment {CONFIG_VARIABLE}" if named else str(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if not named:
+        table = read_toml(path, SettingsError, "a TOML file of settings", named=where, may_have_secrets=True)
+    except SettingsError as error:
+        if not named and isinstance(error.__cause__, FileNotFoundError):
             return {}
-        raise SettingsError(f"{path} from environment {CONFIG_VARIABLE}: {_reason(error)}") from error
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: {_reason(error)}; expected a TOML file of settings") from error
+        raise
     known = {setting.name for setting in SCHEMA}
     if unknown := sorted(table.keys() - known):
         hint = suggestion(unknown[0], known, "`busmon settings` lists all settings")
         raise SettingsError(f"{path}: unknown setting {unknown[0]!r}; {hint}")
     return {name: _Given(value, str(path)) for name, value in table.items()}
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def _parse(setting: Setting, given: _Given) -> Any:

@@ -149,7 +149,7 @@ class TestExport:
         assert main(["topology", "export", "--output", str(tmp_path)]) == 2
         assert capsys.readouterr().err == f"busmon: {tmp_path}: can't write: Is a directory\n"
         assert main(["topology", "check", "--definitions", str(tmp_path / "nowhere")]) == 2
-        assert capsys.readouterr().err.startswith(f"busmon: {tmp_path}/nowhere: can't read: No such file")
+        assert capsys.readouterr().err.startswith(f"busmon: {tmp_path}/nowhere: can't be read: No such file")
 
     def test_with_nothing_to_look_at_the_two_ways_are_named(self, capsys: Capture) -> None:
         assert main(["topology", "check"]) == 2

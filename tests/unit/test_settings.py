@@ -157,17 +157,21 @@ def test_an_unknown_key_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("text", ["workers = ", "workers = 1\nworkers = 2\n", "\0"])
 def test_a_file_that_is_no_toml_is_refused(text: str) -> None:
-    assert refusal({}, in_file(text)).startswith("chosen.toml: ")
+    said = refusal({}, in_file(text))
+    assert said.startswith("chosen.toml from environment BUSMON_CONFIG: ")
+    assert said.endswith("; expected valid TOML, each key once")
 
 
 def test_a_file_that_cannot_be_read_is_refused() -> None:
     Path("binary.toml").write_bytes(b"\xff\xfe")
     Path("directory.toml").mkdir()
-    assert refusal({}, {"BUSMON_CONFIG": "binary.toml"}).startswith("binary.toml: ")
-    assert refusal({}, {"BUSMON_CONFIG": "directory.toml"}).startswith("directory.toml: Is a directory")
-    assert refusal({}, {"BUSMON_CONFIG": "absent.toml"}) == (
-        "absent.toml from environment BUSMON_CONFIG: No such file or directory"
-    )
+    for name, reason in (
+        ("binary.toml", "it isn't UTF-8 (at byte 1)"),
+        ("directory.toml", "Is a directory"),
+        ("absent.toml", "No such file or directory"),
+    ):
+        where = f"{name} from environment BUSMON_CONFIG: can't be read"
+        assert refusal({}, {"BUSMON_CONFIG": name}) == f"{where}: {reason}; expected a TOML file of settings"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +279,7 @@ def test_a_secret_can_be_read_from_a_file_of_its_own(tmp_path: Path) -> None:
     assert found.amqp_url == "amqp://user:secret@host"
     assert found.origin("amqp_url") == "environment BUSMON_AMQP_URL_FILE"
     line = refusal({}, {"BUSMON_AMQP_URL_FILE": str(tmp_path / "absent")})
-    assert line.startswith("amqp_url from environment BUSMON_AMQP_URL_FILE: can't read ")
+    assert line.startswith(f"amqp_url from environment BUSMON_AMQP_URL_FILE: {tmp_path / 'absent'}: can't be read: ")
     assert load({}, {"BUSMON_EXCHANGE_FILE": "absent"}) == Settings()
 
 

@@ -3,7 +3,6 @@
 Pure except for reading the file. Every mistake in a file is a `TopologyError` of one line with the file and the key.
 """
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from busmon.bus.topology.table import CELERY, REPLICATED, Arguments, Conditions, Table
 from busmon.bus.topology.version import Version
 from busmon.errors import TopologyError
+from busmon.text_files import read_toml
 
 MAX_SHARDS = 256
 CONSISTENT_HASH = "x-consistent-hash"
@@ -217,10 +217,7 @@ def load(path: Path | None, exchange: str, replication: str = "off", *, with_cel
         TopologyError: the file can't be read, or has an object that can't be declared.
     """
     path = path or find_built_in()
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TopologyError(f"{path}: {error}; expected a topology file in TOML") from error
+    document = read_toml(path, TopologyError, "a topology file in TOML")
     root = Table(path, "", document, {})
     root.only("shards", "exchanges", "queues", "bindings", "users", "celery")
     shards = root.whole("shards", 1, MAX_SHARDS)

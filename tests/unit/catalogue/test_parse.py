@@ -138,5 +138,5 @@ def test_a_file_that_is_not_there_is_one_line(path: Path) -> None:
 
 def test_a_file_that_is_not_text_is_one_line(path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogueError, match=r"can't be read: it is not UTF-8"):
+    with pytest.raises(CatalogueError, match=r"can't be read: it isn't UTF-8"):
         read(path)

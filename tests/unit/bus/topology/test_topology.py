@@ -136,7 +136,7 @@ def test_a_permission_matches_the_exchanges_own_name_only() -> None:
         ("shards = 4", "", "shards: expected a whole number from 1 to 256"),
         ("shards = 4", "shard = 4", "shard: no such key; expected one of shards, exchanges, queues, bindings, users"),
         ("shards = 4", "shard = 4", "bindings, users, celery; did you mean 'shards'?"),
-        ("shards = 4", "shards = ", "expected a topology file in TOML"),
+        ("shards = 4", "shards = ", "expected valid TOML, each key once"),
         ('type = "topic"', "", "exchanges[0].type: expected a text"),
         ("celery = false", "celery = 1", "celery: expected true or false"),
         (
