@@ -33,7 +33,7 @@ class Arrival(NamedTuple):
         headers: AMQP's, by name.
         published_at: when it was published, in seconds since the epoch, if the headers say it.
         routing_key: AMQP's.
-        user_id: AMQP's; the broker compares it with the user who publishes.
+        user_id: the user that first published it, by AMQP's property, which the broker checks, or by a relay's header.
         is_celerys: it came through Celery's exchange.
     """
 

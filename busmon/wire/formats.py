@@ -6,7 +6,7 @@ busmon's own JSON is asked for first wherever it can be, so that it costs nothin
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -90,6 +90,18 @@ class Delivered(Protocol):
         """The others, which may take a while to decode."""
 
 
+class Origin(NamedTuple):
+    """The first publish of a body that may have been published again.
+
+    Attributes:
+        exchange: published to.
+        user: that published; None if it stated none.
+    """
+
+    exchange: str
+    user: str | None
+
+
 class Formats:
     """The decoders of one queue.
 
@@ -140,29 +152,29 @@ class Formats:
         is_large = max(map(len, bodies)) > _FEW_BYTES
         return None if is_large and max(map(_count_samples, envelopes)) > MAX_POINTS else envelopes
 
-    def decode(self, delivered: Delivered, exchange: str | None = None) -> Envelope:
+    def decode(self, delivered: Delivered, origin: Origin | None = None) -> Envelope:
         """Decode the envelope in a body.
 
         Args:
             delivered: the body.
-            exchange: the exchange that it was first published to, if it was published again.
+            origin: its first publish; None if it was published once.
 
         Raises:
             EnvelopeError: the body has none, or one with too many samples.
         """
-        envelope = self._decode(delivered, exchange or delivered.exchange)
+        envelope = self._decode(delivered, origin)
         if _count_samples(envelope) > MAX_POINTS:
             raise too_many_points()
         return envelope
 
-    def _decode(self, delivered: Delivered, exchange: str) -> Envelope:
+    def _decode(self, delivered: Delivered, origin: Origin | None) -> Envelope:
         decoder, content_type = self._decoder(delivered.routing_key), delivered.content_type
         if decoder is None and content_type in _OWN_TYPES and delivered.body[:1] == b"{":
             document = json_v1.parse(delivered.body, delivered.content_encoding, self._max_bytes)
             if delivered.message_id and type(document) is dict and "v" in document and "source" in document:
                 return json_v1.of_document(document)
-            return _of_json(document, self._arrival(delivered, exchange))
-        arrival = self._arrival(delivered, exchange)
+            return _of_json(document, self._arrival(delivered, origin))
+        arrival = self._arrival(delivered, origin)
         return (decoder or _by_type(arrival))(arrival)
 
     def _decoder(self, routing_key: str) -> Decoder | None:
@@ -181,8 +193,9 @@ class Formats:
                 return decoder
         return None
 
-    def _arrival(self, delivered: Delivered, exchange: str) -> Arrival:
+    def _arrival(self, delivered: Delivered, origin: Origin | None) -> Arrival:
         properties = delivered.properties
+        exchange, user = origin or (delivered.exchange, properties.user_id)
         headers = properties.headers or NO_HEADERS
         return Arrival(
             delivered.body,
@@ -193,7 +206,7 @@ class Formats:
             headers,
             delivered.published_at,
             delivered.routing_key,
-            properties.user_id,
+            user,
             exchange in self._celery_exchanges,
         )
 

@@ -118,10 +118,10 @@ class Intake:
     def _decode(self, run: Sequence[Delivery], now: float) -> None:
         """Decode deliveries and count them."""
         bodies, _, _, _, routing_keys, *stated, encoded = zip(*run, strict=True)
-        content_types, content_encodings, message_ids, _, users = stated
+        content_types, content_encodings, message_ids, _, _ = stated
         are_own = self._formats.are_own(bodies, routing_keys, content_types, content_encodings, message_ids)
         are_small = max(map(len, encoded)) <= MAX_PROPERTIES_BYTES
-        if are_own and are_small and not (self._ownership.is_required and None in users):
+        if are_own and are_small and not (self._ownership.is_required and None in self._ownership.users(run)):
             envelopes = self._formats.decode_own(bodies, self._shard.fold.texts.read)
             if envelopes is not None:
                 self._count(run, envelopes, message_ids, now)
@@ -139,8 +139,8 @@ class Intake:
         for delivery in run:
             try:
                 _require_small_properties(delivery)
-                envelope = self._formats.decode(delivery, self._ownership.find_exchange(delivery))
-                envelope = self._require_owner(delivery, envelope)
+                origin = self._ownership.find_origin(delivery)
+                envelope = self._require_owner(self._formats.decode(delivery, origin), origin.user)
             except EnvelopeError as refusal:
                 self._batch.refuse(delivery, refusal)
                 continue
@@ -151,13 +151,12 @@ class Intake:
         if decoded:
             yield decoded
 
-    def _require_owner(self, delivery: Delivery, envelope: Envelope) -> Envelope:
-        """Return the envelope of a delivery, unless another user owns a source of one of its parts.
+    def _require_owner(self, envelope: Envelope, user: str | None) -> Envelope:
+        """Return the envelope that a user published, unless another user owns a source of one of its parts.
 
         Raises:
             EnvelopeError: `no_user` or `foreign_source`.
         """
-        user = self._ownership.users([delivery])[0]
         self._ownership.require(user)
         if (envelope.parts or envelope.is_shared) and self._ownership.is_checked:
             if user is not None:

@@ -17,6 +17,7 @@ from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
 from busmon.settings import Settings
 from busmon.wire.envelope import Envelope
+from busmon.wire.formats import Origin
 
 _user_of = attrgetter("user_id")
 
@@ -57,6 +58,10 @@ class Ownership:
         if self.relays.isdisjoint(users):
             return users
         return [publisher(delivery, self.relays) for delivery in run]
+
+    def find_origin(self, delivery: Delivery) -> Origin:
+        """Return the first publish of a delivery."""
+        return Origin(self.find_exchange(delivery), self.users([delivery])[0])
 
     def is_replayed(self, delivery: Delivery) -> bool:
         """Return whether an operator has published the delivery from the quarantine."""

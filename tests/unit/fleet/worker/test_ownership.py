@@ -115,6 +115,25 @@ def test_other_formats_reach_no_source_of_another_user(tmp_path: Path) -> None:
         assert {*worker.registry.shard.ledger.sources} == {"s", "evil/s"}
 
 
+def test_a_relayed_body_has_the_source_that_its_first_publish_has(tmp_path: Path) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")], ownership=RELAYED) as worker:
+        published = delivery(1, TOTAL, message_id="p1", user_id="alice", app_id="node")
+        headers = {"original_user_id": "alice"}
+        relayed = delivery(2, TOTAL, message_id="p2", user_id="fleet", app_id="node", headers=headers)
+        worker.lane.deliver([each._replace(routing_key="prometheus.a") for each in (published, relayed)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert {*worker.registry.shard.ledger.sources} == {"alice/node/alice/prometheus.a"}
+        assert worker.shows("jobs_total") == 10
+
+
+def test_where_a_user_is_required_a_relay_is_none(tmp_path: Path) -> None:
+    with Worker(tmp_path, ownership=Ownership(relays=frozenset({"fleet"}), is_required=True)) as worker:
+        worker.lane.deliver([delivery(1, user_id="fleet", headers={"original_user_id": ""})])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.votes() == 0
+        assert [call.headers["reason"] for call in worker.broker.quarantined] == ["no_user"]
+
+
 def test_where_a_user_is_required_an_envelope_without_one_is_refused(tmp_path: Path) -> None:
     with Worker(tmp_path, ownership=Ownership(is_required=True)) as worker:
         worker.lane.deliver([delivery(1, user_id="alice"), delivery(2, body(VOTE, source="t"), message_id="t:1")])
