@@ -32,7 +32,7 @@ SLICE_SECONDS = 0.25
 """The longest work at a time, after which the loop has its turn: heartbeats, acks, timers and the other lanes."""
 
 MAX_WAITING_BYTES = 32 * 1024 * 1024
-"""The size of waiting bodies from which on the worker reads no faster than it folds; a prefetch more may arrive."""
+"""The size of waiting deliveries from which on the worker reads no faster than it folds; a prefetch more may arrive."""
 
 _LAST = frozenset({Trigger.DRAIN, Trigger.CANCEL})
 """After these triggers no delivery is taken, so the batch has all deliveries."""

@@ -14,7 +14,7 @@ from busmon.bus.frames.delivery import Delivery
 User = str | None
 
 MAX_SHARED_BYTES = 64 * 1024
-"""The size of the bodies of a turn that several users share."""
+"""The size of a turn that several users share: of bodies and properties, for headers take as long as bodies."""
 
 MAX_SHARED = 1000
 """The deliveries of such a turn."""
@@ -22,14 +22,15 @@ MAX_SHARED = 1000
 _DELIVERY_BYTES = 500
 """The fixed cost of a delivery, as bytes of a body."""
 
-_tag_of, _body_of, _encoding_of = map(attrgetter, ("delivery_tag", "body", "content_encoding"))
+_tag_of, _encoding_of = map(attrgetter, ("delivery_tag", "content_encoding"))
+_body_of, _properties_of = map(attrgetter, ("body", "encoded_properties"))
 
 
 class Turns:
     """The deliveries that wait in one lane.
 
     Attributes:
-        bytes: the size of the waiting bodies, as delivered.
+        bytes: the size of the waiting bodies and their properties, as delivered.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class Turns:
                 self._taken_seconds[user] = max(self._taken_seconds.get(user, 0.0), least)
                 waiting = self._waiting[user] = []
             waiting.append(delivery)
-            self.bytes += len(delivery.body)
+        self.bytes += _size_of(deliveries)
 
     def next(self) -> list[Delivery]:
         """Take out all deliveries of the next user, and of those after it that fit into the turn; each in order."""
@@ -70,8 +71,8 @@ class Turns:
         return turn
 
     def charge(self, run: Sequence[Delivery], users: Sequence[User], seconds: float) -> None:
-        """Note the duration of a run of deliveries: each user has taken its part, by the size of its bodies."""
-        sizes = [len(delivery.body) + _DELIVERY_BYTES for delivery in run]
+        """Note the duration of a run of deliveries: each user has taken its part, by the size of its deliveries."""
+        sizes = [len(each.body) + len(each.encoded_properties) + _DELIVERY_BYTES for each in run]
         rate = seconds / (sum(sizes) or 1)
         for user, size in zip(users, sizes, strict=True):
             self._taken_seconds[user] = self._taken_seconds.get(user, 0.0) + rate * size
@@ -84,4 +85,4 @@ class Turns:
 
 
 def _size_of(deliveries: Sequence[Delivery]) -> int:
-    return sum(map(len, map(_body_of, deliveries)))
+    return sum(map(len, map(_body_of, deliveries))) + sum(map(len, map(_properties_of, deliveries)))

@@ -64,7 +64,7 @@ def test_users_with_little_to_fold_share_a_turn_and_are_charged_by_their_bytes()
     turns = Turns()
     waiting(turns, "a", 1, 2, size=100)
     waiting(turns, "b", 3, size=100)
-    waiting(turns, "c", 4, size=3 * 600 - 500)
+    waiting(turns, "c", 4, size=3 * 606 - 506)  # each has 6 bytes of properties
     waiting(turns, "large", 5, 6)
     waiting(turns, "d", 7, size=100)
     turn = turns.next()
@@ -137,7 +137,7 @@ def test_beyond_so_many_bytes_what_arrives_is_folded_as_fast_as_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = [packed(tag, "greedy") for tag in range(1, 21)]
-    monkeypatch.setattr(lanes, "MAX_WAITING_BYTES", 4 * len(bodies[0].body))
+    monkeypatch.setattr(lanes, "MAX_WAITING_BYTES", 4 * (len(bodies[0].body) + len(bodies[0].encoded_properties)))
     with Worker(tmp_path) as worker:
         worker.lane.deliver(bodies[:2])
         for each in bodies[2:]:
@@ -148,10 +148,19 @@ def test_beyond_so_many_bytes_what_arrives_is_folded_as_fast_as_it_is_read(
 
 def test_the_bytes_that_wait_are_counted() -> None:
     turns = Turns()
-    turns.add([delivery(1, b"x" * 5), delivery(2, b"x" * 7)], ["a", "b"])
-    assert turns.bytes == 12
+    added = [delivery(1, b"x" * 5), delivery(2, b"x" * 7, headers={"h": "y" * 1_000})]
+    turns.add(added, ["a", "b"])
+    assert turns.bytes == 5 + 7 + sum(len(each.encoded_properties) for each in added) > 1_000
     turns.take_all()
     assert turns.bytes == 0
+
+
+def test_headers_count_as_bodies_do() -> None:
+    turns = Turns()
+    run = [delivery(1, b"x", headers={"h": "y" * 10_000}), delivery(2, b"x" * 10_000)]
+    turns.add(run, ["a", "b"])
+    turns.charge(turns.next(), ["a", "b"], 2.0)
+    assert [turns._taken_seconds[user] for user in "ab"] == pytest.approx([1.0, 1.0], rel=0.01)
 
 
 def test_many_users_with_one_delivery_each_are_folded_in_one_slice(tmp_path: Path) -> None:
