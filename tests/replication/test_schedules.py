@@ -120,3 +120,15 @@ def test_shards_spread_over_the_hosts_while_traffic_goes_on(vhost: Any, tmp_path
             assert sequence < 500, [host.replicas() for host in fleet]
             publish(vhost.amqp_url, envelopes(sequence, SOURCES))
         require_exact(vhost, sequence * SOURCES, *fleet)
+
+
+def test_an_idle_shard_whose_owner_was_killed_has_another_owner(vhost: Any, tmp_path: Path) -> None:
+    declare(vhost)
+    with hosts(vhost, tmp_path, "first", "second") as fleet:
+        publish(vhost.amqp_url, envelopes(1, SOURCES))
+        require_exact(vhost, SOURCES, *fleet)
+        dying, other = owners(*fleet)
+        dying.destroy()
+        wait_until(lambda: other.owned() == {0, 1, 2, 3}, "the other host to own all shards")
+        dying.start()
+        require_exact(vhost, SOURCES, *fleet)
