@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from busmon.bus.frames.delivery import Delivery
 
 
+class Encoded(BasicProperties):
+    """Properties in an encoding that no client library makes."""
+
+    def __init__(self, encoded: bytes) -> None:
+        super().__init__()
+        self._encoded = encoded
+
+    def encode(self) -> list[bytes]:
+        return [self._encoded]
+
+
+def short(text: bytes) -> bytes:
+    return bytes([len(text)]) + text
+
+
 class TestDeliveries:
     def test_bodies_of_many_sizes_arrive_whole_and_in_order(self, operator: Operator, running: Running) -> None:
         bodies = [bytes([size % 251]) * size for size in (0, 1, 4095, 4096, 131_064, 131_065, 300_000, 5_000_000)]
@@ -69,6 +84,19 @@ class TestDeliveries:
         operator.publish(running.queue, b"x", properties=not_text)
         (delivery,) = running.until_delivered(1)
         assert (delivery.properties.message_id, delivery.properties.content_type) == ("\\xff:1", "\\xfe")
+
+    def test_the_user_is_the_one_that_the_broker_checked_whatever_the_flags_are(
+        self, operator: Operator, vhost: Any
+    ) -> None:
+        """A classic queue passes properties on as they were published, and a quorum queue encodes them again."""
+        # A decoder that takes the flags for the first of two words begins two bytes later, inside of the content type.
+        shifted = b"\0" + short(b"text/plain") + short(b"victim")
+        flags = BasicProperties.FLAG_CONTENT_TYPE | BasicProperties.FLAG_USER_ID | 1
+        stated = Encoded(flags.to_bytes(2) + short(shifted) + short(b"guest"))
+        operator.declare("classic", {"x-queue-type": "classic"})
+        operator.publish("classic", b"", b"x", b"x" * 200_000, properties=stated)  # not peeled, peeled, not peeled
+        with Running(vhost.amqp_url, "classic") as running:
+            assert [delivery.user_id for delivery in running.until_delivered(3)] == ["guest"] * 3
 
     def test_what_the_listener_raises_leaves_the_loop(self, operator: Operator, queue: str, vhost: Any) -> None:
         operator.publish(queue, b"x")

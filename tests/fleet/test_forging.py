@@ -59,40 +59,6 @@ def test_who_knows_a_source_can_neither_count_nor_end_for_it(made: Users) -> Non
             attacker.publish(b"{}", user_id=victim)
 
 
-class Encoded(pika.BasicProperties):
-    """Properties in an encoding that no client library makes."""
-
-    def __init__(self, encoded: bytes) -> None:
-        super().__init__()
-        self._encoded = encoded
-
-    def encode(self) -> list[bytes]:
-        return [self._encoded]
-
-
-def short(text: str) -> bytes:
-    return bytes([len(text)]) + text.encode()
-
-
-def test_flags_that_rabbitmq_ignores_show_the_fleet_no_other_user(made: Users) -> None:
-    victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
-    flags = pika.BasicProperties
-    with made.fleet() as fleet, Publisher(made, victim) as honest, Publisher(made, evil) as attacker:
-        honest.envelope("source-1", 1, [VOTE])
-        fleet.wait_for_total("votes_cast_total", 1)
-        for unused in (1, 3):
-            # A decoder that takes these flags for a second word begins two bytes later, inside of the content type.
-            shifted = "\0" + (short("application/json") + short(f"source-1:{unused + 1}") + short(victim)).decode()
-            stated = flags.FLAG_CONTENT_TYPE | flags.FLAG_MESSAGE_ID | flags.FLAG_USER_ID | unused
-            attacker.publish_as(
-                Encoded(stated.to_bytes(2) + short(shifted) + short(f"source-1:{unused + 1}") + short(evil)),
-                orjson.dumps({"v": 1, "source": "source-1", "agent": "analyzer", "samples": [VOTE]}),
-            )
-        wait_until(lambda: refused(fleet, "content_type") == 2, "both refusals")
-        honest.envelope("source-1", 2, [VOTE])
-        fleet.wait_for_total("votes_cast_total", 2)
-
-
 def test_the_sdk_signs_and_another_user_cannot_go_on_with_its_source(made: Users) -> None:
     victim, evil = f"{made.exchange}-publisher", made.add_publisher("evil")
     with made.fleet() as fleet:

@@ -90,10 +90,7 @@ class Publisher:
     def publish(self, body: bytes, *, signed: bool = True, **properties: Any) -> None:
         """Publish a body, signed with the user's name."""
         user_id = {"user_id": self._user} if signed else {}
-        self.publish_as(pika.BasicProperties(delivery_mode=2, **{**user_id, **properties}), body)
-
-    def publish_as(self, stated: pika.BasicProperties, body: bytes) -> None:
-        """Publish a body with these properties."""
+        stated = pika.BasicProperties(delivery_mode=2, **{**user_id, **properties})
         self._channel.basic_publish(self._exchange, "any.task", body, stated, mandatory=True)
 
     def envelope(  # noqa: PLR0913 - an envelope's members
