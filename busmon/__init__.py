@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from busmon.publish import Telemetry
 
 __all__ = ["Telemetry", "__version__"]
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 
 def __getattr__(name: str) -> Any:

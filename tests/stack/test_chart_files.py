@@ -1,6 +1,7 @@
 """The chart's files that need no helm: in step with the rules, the dashboards, the settings and the version."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def test_the_charts_dashboards_are_those_of_the_compose_file() -> None:
 
 def test_the_chart_is_of_this_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["version"], chart["appVersion"]) == (busmon.__version__, busmon.__version__)
+    # The chart's version is semantic, as helm wants it: 0.3.0-dev.0 for Python's 0.3.0.dev0.
+    assert chart["version"] == re.sub(r"\.dev(\d+)$", r"-dev.\1", busmon.__version__)
+    assert chart["appVersion"] == busmon.__version__
 
 
 def test_the_values_meet_their_schema_which_names_each_of_them() -> None:

@@ -10,7 +10,8 @@ import pytest
 from busmon import extras
 from busmon.errors import MissingExtraError, UserError
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 
@@ -54,3 +55,19 @@ def test_a_missing_module_is_one_line_with_the_command_that_installs_its_extra(
         "`busmon up` needs busmon.no_such_module, which isn't installed; run: pip install 'busmon-telemetry[fleet]'"
     )
     assert not extras.is_installed("no_such_parent.module")
+
+
+def test_every_command_that_installs_is_quoted_and_names_this_package_and_its_extras() -> None:
+    texts = {path: path.read_text() for room in ("busmon", "docs") for path in (ROOT / room).rglob("*.py")}
+    texts |= {path: path.read_text() for path in (*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"))}
+    found = [
+        (path, command) for path, text in texts.items() for command in re.findall(r"pip install ([^`\n#]*\[.*)", text)
+    ]
+    assert len(found) > 5
+    for path, command in found:
+        # A shell takes brackets that aren't quoted for a pattern. Another project has the name busmon on PyPI.
+        quoted = re.match(r"'(busmon-telemetry|\.)\[([a-z,{}-]+)\]'", command)
+        assert quoted, f"{path}: {command}"
+        assert {*quoted[2].split(",")} <= {*EXTRAS, "{extra}"}, f"{path}: {command}"
+    assert PROJECT["name"] == "busmon-telemetry"
+    assert all(extras.command(extra) == f"pip install 'busmon-telemetry[{extra}]'" for extra in EXTRAS)

@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+import busmon
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "docs/releasing.md")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+RELEASES = [
+    tuple(map(int, release.split("."))) for release in re.findall(r"^## \[(\d+\.\d+\.\d+)\]", CHANGELOG, re.MULTILINE)
+]
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
 
 
@@ -40,3 +46,16 @@ def test_every_target_is_listed_with_its_time() -> None:
     lines = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {name for name, _ in lines} == TARGETS
     assert [name for name, help_ in lines if not re.match(r"(\d+(-\d+)? (s|min)|until Ctrl-C) +\| ", help_)] == []
+
+
+def test_what_is_unreleased_has_a_development_version_and_a_release_its_own() -> None:
+    _, unreleased, *released = re.split(r"^## \[(?:Unreleased|\d+\.\d+\.\d+)\].*$", CHANGELOG, flags=re.MULTILINE)
+    assert len(released) == len(RELEASES)
+    version = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)(\.dev\d+)?", busmon.__version__)
+    assert version
+    number = tuple(map(int, version.groups()[:3]))
+    if unreleased.strip():
+        assert version[4], "see the last step of docs/releasing.md"
+        assert number > max(RELEASES)
+    else:
+        assert (number, version[4]) == (max(RELEASES), None)

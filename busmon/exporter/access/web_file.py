@@ -127,7 +127,7 @@ def read(path: Path) -> WebFile:
         with path.open("rb") as stream:
             text = stream.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise WebFileError(f"{path}: can't read it: {error.strerror}") from error
+        raise WebFileError(f"{path}: can't be read: {error.strerror}; expected a web configuration file") from error
     if len(text) > _MAX_BYTES:
         raise WebFileError(f"{path}: larger than {_MAX_BYTES} bytes; expected a web configuration file")
     return parse(text, path)

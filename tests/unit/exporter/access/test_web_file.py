@@ -134,7 +134,9 @@ def test_what_tls_cannot_honour_is_refused(more: str, key: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WebFileError, match=r"web\.yml: can't read it: No such file or directory"):
+    with pytest.raises(
+        WebFileError, match=r"web\.yml: can't be read: No such file or directory; expected a web configuration file"
+    ):
         web_file.read(tmp_path / "web.yml")
     (tmp_path / "web.yml").write_bytes(b"#" * 2_000_000)
     with pytest.raises(WebFileError, match="larger than 1048576 bytes"):
