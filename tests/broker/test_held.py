@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,6 +22,9 @@ class TestQuarantine:
         for position in positions:
             delivery = running.heard.deliveries[running.queue][position]
             running.consumer.quarantine(running.queue, delivery, self.HEADERS)
+
+    def is_stored(self, running: Running) -> bool:
+        return not self.held(running)
 
     def held(self, running: Running) -> int:
         return running.consumer.count_held(running.queue)
@@ -51,6 +56,44 @@ class TestQuarantine:
         operator.until_ready(running.queue, 0)
         assert {operator.take(QUARANTINE)[0] for _ in range(100)} == {b"%d" % number for number in range(0, 300, 3)}
         operator.until_ready(QUARANTINE, 0)
+
+    def test_a_body_in_quarantine_is_signed_by_the_consumer_and_by_nobody_where_the_broker_knows_another_name(
+        self, operator: Operator, vhost: Any, queue: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operator.declare_quarantine()
+        forged = BasicProperties(user_id="guest", headers={"quarantined_at": "1.5", "original_user_id": "victim"})
+        for known_as, signed_by in (("guest", "guest"), ("another", None)):
+            monkeypatch.setattr("busmon.bus.consume.consumer.user_id", {vhost.amqp_url: known_as}.get)
+            operator.publish(queue, b"bad", properties=forged)
+            with Running(vhost.amqp_url, queue) as running:
+                running.until_delivered(1)
+                self.quarantine(running, 0)
+                running.until(partial(self.is_stored, running))
+                running.close()
+            properties = operator.take(QUARANTINE)[1]
+            properties.headers.pop("x-delivery-count", None)  # an old broker's
+            assert (properties.user_id, properties.headers) == (signed_by, self.HEADERS)
+
+    def test_many_at_once_leave_the_loop_its_turns(
+        self, operator: Operator, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("busmon.bus.republish.outlet._SLICE_SECONDS", 0.0)
+        operator.declare_quarantine()
+        operator.publish(running.queue, *[b"%d" % number for number in range(100)])
+        running.until_delivered(100)
+        self.quarantine(running, *range(100))
+        published = [0]
+
+        def note() -> None:
+            published.append(running.consumer._quarantine._published)
+            if published[-1] < 100:
+                running.ioloop.call_later(0, note)
+
+        note()
+        running.until(lambda: not self.held(running))
+        assert published[-1] == 100
+        assert max(after - before for before, after in pairwise(published)) <= 2
+        operator.until_ready(QUARANTINE, 100)
 
     @pytest.mark.parametrize("obstacle", ["no exchange", "no binding", "full"])
     def test_a_refused_body_is_held_and_lands_once_the_obstacle_is_gone(
