@@ -94,9 +94,10 @@ chart: ## 4 min | set up, then render the Helm chart and validate it against Kub
 	@.ci/setup --chart
 	.venv/bin/pytest tests/chart
 
-chart-files: ## 2 s | write the rules and dashboards of the Helm chart
+chart-files: ## 3 s | write the rules and dashboards of the Helm chart, and the names of settings in its schema
 	.venv/bin/busmon rules build --thresholds docker/chart/thresholds.toml docker/chart/files/rules
 	.venv/bin/busmon dashboards build docker/chart/files/dashboards
+	.venv/bin/python -m tests.chart.schema
 
 cluster: ## 55 min | set up, then lose, part, freeze and restart nodes and hosts of a RabbitMQ cluster; takes root. CLUSTER='-k replicated' for some
 	@.ci/setup --test
