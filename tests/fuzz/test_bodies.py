@@ -5,7 +5,7 @@ import random
 import pytest
 
 from busmon.wire.envelope import Envelope
-from busmon.wire.formats import DECODERS, Delivered, Formats
+from busmon.wire.formats import DECODERS, Delivered, Formats, Origin
 from tests.fuzz import corpus
 from tests.fuzz.bodies import FaultError, replay
 from tests.fuzz.ways import Way
@@ -24,10 +24,10 @@ def test_the_corpus_and_the_seeds_are_counted_or_refused_and_every_decoder_is_am
 def test_a_body_that_makes_the_decoder_raise_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     decode = Formats.decode
 
-    def raise_for_nonsense(self: Formats, delivered: Delivered) -> Envelope:
+    def raise_for_nonsense(self: Formats, delivered: Delivered, origin: Origin) -> Envelope:
         if delivered.body == b"nonsense":
             raise ZeroDivisionError
-        return decode(self, delivered)
+        return decode(self, delivered, origin)
 
     monkeypatch.setattr(Formats, "decode", raise_for_nonsense)
     replay([Way().controls() + VOTE])

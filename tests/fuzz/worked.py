@@ -23,6 +23,8 @@ from tests.fuzz.ways import RULES
 from tests.unit.registry.registries import Registry
 
 MAX_BODY_BYTES = 1 << 16
+EXCHANGE = "telemetry"
+"""Of all deliveries, and Celery's too, so that its events are decoded."""
 
 
 class Settlements:
@@ -56,7 +58,7 @@ class WorkedShard:
             number=number,
             queue=queue,
             batch_size=1000,
-            formats=Formats(RULES, queue, MAX_BODY_BYTES),
+            formats=Formats(RULES, queue, MAX_BODY_BYTES, celery_exchanges=frozenset({EXCHANGE})),
             ownership=Ownership(),
             shares=QuarantineShares(None, None, 1),
             paced_log=PacedLog(),
@@ -78,5 +80,5 @@ def deliver(
     **properties: Any,
 ) -> Delivery:
     """Return the delivery of a body."""
-    method = Basic.Deliver("busmon", tag, redelivered, "telemetry", routing_key)
+    method = Basic.Deliver("busmon", tag, redelivered, EXCHANGE, routing_key)
     return Delivery.from_pika(method, BasicProperties(**properties), body)
