@@ -17,6 +17,7 @@ from busmon import cli
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, publish
 from tests.fleet.real_fleet import RealFleet
+from tests.unit.registry.registries import Registry
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = (
@@ -41,8 +42,8 @@ COMMANDS: dict[str, tuple[int, str]] = {
     "quarantine replay --all": (0, ""),
     "quarantine show 1": (2, ""),
     "registry drop nothing": (2, ""),
-    "registry rejected": (0, ""),
-    "registry show": (0, ""),
+    "registry rejected": (0, "there is no rejected sample"),
+    "registry show": (0, "shard  owner"),
     "rules build rules": (0, "written"),
     "rules show": (0, "QueueBackup"),
     "rules thresholds": (0, "["),
@@ -137,6 +138,8 @@ def environment(directory: Path, wheel: Path) -> Environment:
     succeed(made.run(*UV, "venv", "--python", sys.executable, "environment"))
     made.pip("install", wheel)
     (directory / "registry").mkdir(mode=0o700)
+    with Registry(directory / "registry") as registry:
+        registry.commit()
     return made
 
 
