@@ -66,6 +66,7 @@ LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED_PREFIXES = ("busmon_", "scrape_", "__")
 _RESERVED_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
 _NO_COLON = "':' is for the names of recording rules"
+_COUNTER_SUFFIX = "_total"
 _PART_SUFFIX = re.compile(r"_(total|bucket|count|sum|created)$")
 
 
@@ -74,6 +75,8 @@ def metric_name_fault(name: str) -> str | None:
     if len(name) > MAX_NAME_CHARACTERS or not _METRIC_NAME.fullmatch(name):
         colon = f", and {_NO_COLON}" if ":" in name else ""
         return f"a metric's name is 1 to {MAX_NAME_CHARACTERS} letters, digits or '_', no digit first{colon}"
+    if name == _COUNTER_SUFFIX:
+        return f"no name is left before a counter's {_COUNTER_SUFFIX!r}"
     return None
 
 

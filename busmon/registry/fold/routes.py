@@ -173,7 +173,7 @@ class Routes:
         statement = statement._replace(name=naming.export_name(statement.name))
         names = tuple(naming.EXPORTED_LABELS.get(label, label) for label in labels)
         known = self._families.get(statement.name)
-        if known is not None and (fault := self._find_usurped(known)):
+        if known is not None and (fault := self._find_refused(known)):
             return fault
         forbidden = tuple(label for label in names if label in self._forbidden - _labels_of(known))
         kept = [i for i, label in enumerate(names) if label not in forbidden and not self._is_aggregated(known, label)]
@@ -193,12 +193,16 @@ class Routes:
         is_usual = order is None and not accumulates and not group.family.outlives_source
         return Route(group, group.family.type, order, len(names), forbidden, accumulates, is_usual)
 
-    def _find_usurped(self, family: Family) -> Fault | None:
-        """Find why a metric isn't counted that an earlier version took up, and that passes for another program's."""
-        is_in_catalogue = self._families.restate(family) is not family or not self._families.is_adopted(family.name)
-        if is_in_catalogue or (fault := naming.adoption_fault(family.name, family.exposed)) is None:
+    def _find_refused(self, family: Family) -> Fault | None:
+        """Find why a metric isn't counted that an earlier version took up: none is taken up by this name any more."""
+        if self._families.restate(family) is not family or not self._families.is_adopted(family.name):
             return None
-        return Fault(SampleReason.RESERVED_NAME, f"{fault}; `busmon registry drop` removes the series that there are")
+        reason, fault = SampleReason.RESERVED_NAME, naming.adoption_fault(family.name, family.exposed)
+        if fault is None:
+            reason, fault = SampleReason.INVALID_NAME, naming.metric_name_fault(family.name)
+        if fault is None:
+            return None
+        return Fault(reason, f"{fault}; `busmon registry drop` removes the series that there are")
 
     def _is_aggregated(self, family: Family | None, label: str) -> bool:
         """Return whether the catalogue has the label added up over, unless the family was written with it."""

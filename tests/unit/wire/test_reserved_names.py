@@ -171,3 +171,19 @@ def test_what_an_earlier_version_took_up_is_counted_no_more_and_can_be_dropped(
         assert registry.rejected() == {"reserved_name": 1}
         registry.drop("agent:tasks:error_rate5m")
         assert registry.text("agent:") == ""
+
+
+def test_a_counter_that_had_no_name_but_its_suffix_hides_no_other_once_it_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nameless = {"name": "_total", "type": "counter", "value": 1}
+    with monkeypatch.context() as earlier, Registry(tmp_path) as registry:
+        earlier.setattr("busmon.catalogue.naming.metric_name_fault", lambda *_: None)
+        registry.fold(nameless, {"name": "orders_total", "type": "counter", "value": 3})
+        registry.commit()
+    with Registry(tmp_path, catalogue=CATALOGUE) as registry:
+        registry.fold(nameless)
+        registry.commit()
+        assert registry.rejected() == {"invalid_name": 1}
+        registry.drop("_total")
+        assert registry.text("orders_") == "orders_total 3.0\n"

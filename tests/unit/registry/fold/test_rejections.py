@@ -36,6 +36,7 @@ SAMPLES = [
     Bad("a number for a name", "invalid_name", QUEUE | {"name": 7}),
     Bad("an unknown name without a type", "unknown_metric", {"name": "nodes", "value": 1}),
     Bad("an unknown name that is none", "invalid_name", unknown(name="a b")),
+    Bad("a counter's name that is only its suffix", "invalid_name", unknown("counter", name="_total")),
     Bad("a name as long as a body", "invalid_name", unknown(name="n" * 201)),
     Bad(
         "busmon's own family", "reserved_name", {"name": "busmon_batches_total", "labels": {"trigger": "x"}, "value": 1}
