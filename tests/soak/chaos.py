@@ -22,7 +22,7 @@ from tests.soak.processes import command, end
 from tests.soak.stage import Stage
 from tests.soak.watch import Watch
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 PAUSE_SECONDS = 10.0
 """RabbitMQ gives a silent connection up after two to three of its heartbeats, which are 3 s here."""
 LEAST_SECONDS = 0.2

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.soak.processes import Fleet, command, end
 from tests.soak.scrape import Scrape, fetch
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 class Host:
@@ -48,7 +48,7 @@ class Host:
         """Return a scrape, the first or the first after the last fault.
 
         Raises:
-            TimeoutError: there is none for a minute.
+            TimeoutError: there is none for three minutes.
         """
         return Scrape.parse(self.fetch())
 
@@ -56,7 +56,7 @@ class Host:
         """Return the text of a scrape, as of `scrape`.
 
         Raises:
-            TimeoutError: there is none for a minute.
+            TimeoutError: there is none for three minutes.
         """
         deadline = time.monotonic() + START_SECONDS
         while True:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN_VARIABLE = "BUSMON_SOAK_DIRECTORY"
-END_SECONDS = 60.0
+END_SECONDS = 120.0
 
 
 class Process:

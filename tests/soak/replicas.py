@@ -17,7 +17,7 @@ from busmon.registry.shard.replicated_shard import ReplicatedShard
 from tests.soak.host import Host
 
 WHOLE = {"following", "owning"}
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 MAX_FAMILIES = 1000
 
 Digests = dict[int, str]

@@ -22,7 +22,7 @@ from tests.soak.raw_publisher import AMOUNTS, properties
 from tests.soak.record import Intent, Record
 
 STEP_SECONDS = 0.01
-CLOSE_SECONDS = 60.0
+CLOSE_SECONDS = 120.0
 
 
 def main(name: str, path: str, amqp_url: str) -> None:
