@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pika
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 PARTS = "parts_total"
 SERIES = 100
