@@ -139,6 +139,12 @@ def test_each_number_is_the_same_on_both_ways(shards: tuple[Shard, Shard], known
     require_same(shards, [[{**known, "rows": [[*known["rows"][0][:-1], cell]]}]])
 
 
+@pytest.mark.parametrize("ts", [NOW - 5, int(NOW) - 5, NOW + 50, 0, -1, None, True, "2025-11-22T07:00:00Z", "x"])
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: str(known["name"]))
+def test_each_time_is_the_same_on_both_ways(shards: tuple[Shard, Shard], known: dict[str, Any], ts: Any) -> None:
+    require_same(shards, [[{**known, "ts": ts}]])
+
+
 @pytest.mark.parametrize(
     "table",
     [
