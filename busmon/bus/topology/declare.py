@@ -4,7 +4,7 @@ A second declaration changes nothing. An object with other arguments is neither 
 line that names the object, the argument and both values. One thread, one short-lived connection.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -44,7 +44,11 @@ def declare(
         BrokerUnreachableError: there is no broker, the connection was lost, or the broker still answered with
             INTERNAL_ERROR after a minute.
     """
-    lines = until_settled(partial(_declare_once, topology, amqp_url, management_url))
+    with _whole(amqp_url) as made:
+        lines = until_settled(partial(_declare_once, topology, amqp_url, management_url, made))
+        if topology.logs:
+            with Session(amqp_url, "busmon topology declare") as session, translating():
+                lines.extend(_begin_logs(session, topology, made))
     if management_url is None:
         return [*lines, "users and permissions: not set, since management_url isn't set (BUSMON_MANAGEMENT_URL)"]
     try:
@@ -70,22 +74,27 @@ def ensure(topology: Topology, amqp_url: str, management_url: str | None = None)
             shards or another ring; the line names the next command.
         BrokerUnreachableError: there is no broker, or the connection was lost.
     """
-    return until_settled(partial(_ensure_once, topology, amqp_url, management_url))
+    with _whole(amqp_url) as made:
+        return until_settled(partial(_ensure_once, topology, amqp_url, management_url, made))
 
 
-def _declare_once(topology: Topology, amqp_url: str, management_url: str | None) -> list[str]:
-    with _whole(amqp_url) as made, Session(amqp_url, "busmon topology declare") as session, translating():
+_Made = list[Exchange | Queue]
+"""The objects that this declaration makes, noted before the request: after an error nobody knows if it took effect."""
+
+
+def _declare_once(topology: Topology, amqp_url: str, management_url: str | None, made: _Made) -> list[str]:
+    with Session(amqp_url, "busmon topology declare") as session, translating():
         refuse_fewer_shards(session, topology)
         unseen = refuse_another_deal(session, topology, amqp_url, management_url)
-        return [*_declare_all(session, topology, made), *_begin_logs(session, topology, made), *unseen]
+        return [*_declare_all(session, topology, made), *unseen]
 
 
-def _ensure_once(topology: Topology, amqp_url: str, management_url: str | None) -> list[str]:
-    with _whole(amqp_url) as made, Session(amqp_url, "busmon topology") as session, translating():
+def _ensure_once(topology: Topology, amqp_url: str, management_url: str | None, made: _Made) -> list[str]:
+    with Session(amqp_url, "busmon topology") as session, translating():
         refuse_fewer_shards(session, topology)
         refuse_another_deal(session, topology, amqp_url, management_url)
         logs.require(session, topology)
-        missing = _missing(session, topology)
+        missing = _missing(session, topology, made)
         if not missing:
             # AMQP can't query a binding, only declare it again. A user that may not bind has to assume that it exists.
             with suppress(BrokerRefusedError):
@@ -102,25 +111,22 @@ def _ensure_once(topology: Topology, amqp_url: str, management_url: str | None) 
             ) from error
 
 
-def _missing(session: Session, topology: Topology) -> list[str]:
-    """List the objects that the broker reports as missing; objects that this user may not query are left out."""
+def _missing(session: Session, topology: Topology, made: _Made) -> list[str]:
+    """List the objects that were missing, by the broker's word; objects that this user may not query are left out."""
+    exchanges = [each for each in topology.exchanges if each.durable]
     return [
-        *(f"exchange {name!r}" for name in _durable(topology.exchanges) if session.has_exchange(name) is False),
-        *(f"queue {queue.name!r}" for queue in topology.queues if session.has_queue(queue.name) is False),
+        *(f"exchange {each.name!r}" for each in exchanges if each in made or session.has_exchange(each.name) is False),
+        *(f"queue {each.name!r}" for each in topology.queues if each in made or session.has_queue(each.name) is False),
     ]
 
 
-def _durable(exchanges: Iterable[Exchange]) -> list[str]:
-    return [exchange.name for exchange in exchanges if exchange.durable]
-
-
 @contextmanager
-def _whole(amqp_url: str) -> Iterator[list[Exchange | Queue]]:
-    """Delete the newly declared objects if a later declaration fails; yield the list to note them in.
+def _whole(amqp_url: str) -> Iterator[_Made]:
+    """Delete the newly declared objects if the declaration fails in the end; yield the list to note them in.
 
     A queue that has messages or consumers by then stays.
     """
-    made: list[Exchange | Queue] = []
+    made: _Made = []
     try:
         yield made
     except (BusError, TopologyError):
@@ -130,7 +136,7 @@ def _whole(amqp_url: str) -> Iterator[list[Exchange | Queue]]:
         raise
 
 
-def _take_back(amqp_url: str, made: list[Exchange | Queue]) -> None:
+def _take_back(amqp_url: str, made: _Made) -> None:
     with Session(amqp_url, "busmon topology") as session, translating():
         for each in reversed(made):
             with suppress(ChannelClosedByBroker):
@@ -150,7 +156,7 @@ def _is_idle(session: Session, queue: Queue) -> bool:
     return not found.message_count and not found.consumer_count
 
 
-def _declare_all(session: Session, topology: Topology, made: list[Exchange | Queue]) -> list[str]:
+def _declare_all(session: Session, topology: Topology, made: _Made) -> list[str]:
     """Declare missing objects, and note them in `made`; first the ring, which needs a plugin."""
     locked = _lock(session, topology)
     exchanges = [exchange for exchange in topology.exchanges if exchange.durable or locked]
@@ -165,29 +171,29 @@ def _declare_all(session: Session, topology: Topology, made: list[Exchange | Que
     ]
 
 
-def _declare_exchange(
-    session: Session, topology: Topology, exchange: Exchange, made: list[Exchange | Queue] | None = None
-) -> str:
-    there = session.has_exchange(exchange.name)
+def _declare_exchange(session: Session, topology: Topology, exchange: Exchange, made: _Made | None = None) -> str:
+    there = exchange not in (made or ()) and session.has_exchange(exchange.name)
     what = f"exchange {exchange.name!r}"
 
     def operation(channel: BlockingChannel) -> None:
         arguments = dict(exchange.arguments)
         channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable, arguments=arguments)
 
-    request(session, topology, what, operation)
     if made is not None and not there:
         made.append(exchange)
+    request(session, topology, what, operation)
     return f"{what}: {'was there' if there else 'declared'}"
 
 
-def _declare_queue(session: Session, topology: Topology, queue: Queue, made: list[Exchange | Queue]) -> str:
-    there = session.has_queue(queue.name)
+def _declare_queue(session: Session, topology: Topology, queue: Queue, made: _Made) -> str:
+    there = queue not in made and session.has_queue(queue.name)
     what = f"queue {queue.name!r}"
 
     def operation(arguments: Arguments, channel: BlockingChannel) -> None:
         channel.queue_declare(queue.name, durable=True, arguments=dict(arguments))
 
+    if not there:
+        made.append(queue)
     wanted = queue.arguments_on(parse(session.broker_version))
     try:
         request(session, topology, what, partial(operation, wanted))
@@ -197,12 +203,10 @@ def _declare_queue(session: Session, topology: Topology, queue: Queue, made: lis
             raise
         request(session, topology, what, partial(operation, queue.arguments))
         return f"{what}: was there, without {error.argument} (docs/topology.md, 'Changing an argument')"
-    if not there:
-        made.append(queue)
     return f"{what}: {'was there' if there else 'declared'}"
 
 
-def _begin_logs(session: Session, topology: Topology, made: list[Exchange | Queue]) -> list[str]:
+def _begin_logs(session: Session, topology: Topology, made: _Made) -> list[str]:
     """Write the first record of each new log; refuse a log that was there without one."""
     lines = []
     for shard, log in enumerate(topology.logs):
