@@ -64,7 +64,7 @@ soak: ## 6 min | set up, then kill everything 200 times under load and compare a
 	@.ci/setup --test
 	.venv/bin/python -m tests.soak $(SOAK)
 
-replication: ## 10 min | set up, then stop, cut and kill hosts of a replicated fleet, with their directories. SCHEDULE_SEED=2 for others
+replication: ## 12 min | set up, then stop, cut, fill and kill hosts of a replicated fleet, with their directories. SCHEDULE_SEED=2 for others
 	@.ci/setup --test
 	.venv/bin/pytest --timeout=600 tests/replication
 
