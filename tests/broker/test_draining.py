@@ -87,7 +87,7 @@ def test_close_waits_for_the_quarantines_confirms(operator: Operator, running: R
     operator.declare_quarantine()
     operator.publish(running.queue, *[b"bad"] * 50)
     for delivery in running.until_delivered(50):
-        running.consumer.quarantine(running.queue, delivery, {})
+        running.consumer.quarantine(running.queue, delivery, {}, lambda: None)
     running.cancel()
     running.close()
     operator.until_ready(QUARANTINE, 50)
@@ -97,7 +97,7 @@ def test_close_waits_for_the_quarantines_confirms(operator: Operator, running: R
 def test_close_does_not_wait_for_a_quarantine_that_refuses(operator: Operator, running: Running) -> None:
     operator.publish(running.queue, b"bad")
     (delivery,) = running.until_delivered(1)
-    running.consumer.quarantine(running.queue, delivery, {})
+    running.consumer.quarantine(running.queue, delivery, {}, lambda: None)
     running.until(lambda: running.consumer.reconnects["exchange_missing"] >= 3)
     running.cancel()
     running.close()

@@ -18,10 +18,14 @@ REFUSING = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-
 class TestQuarantine:
     HEADERS = {"reason": "invalid_json", "agent": "analyzer"}  # noqa: RUF012 - never written to
 
+    @pytest.fixture(autouse=True)
+    def _note_stored(self) -> None:
+        self.stored: list[int] = []
+
     def quarantine(self, running: Running, *positions: int) -> None:
         for position in positions:
             delivery = running.heard.deliveries[running.queue][position]
-            running.consumer.quarantine(running.queue, delivery, self.HEADERS)
+            running.consumer.quarantine(running.queue, delivery, self.HEADERS, partial(self.stored.append, position))
 
     def is_stored(self, running: Running) -> bool:
         return not self.held(running)
@@ -35,8 +39,9 @@ class TestQuarantine:
         operator.publish(running.queue, b"bad", properties=published)
         running.until_delivered(1)
         self.quarantine(running, 0)
-        assert self.held(running) == 1
+        assert (self.held(running), self.stored) == (1, [])
         running.until(lambda: not self.held(running))
+        assert self.stored == [0]
         body, properties = operator.take(QUARANTINE)
         assert (body, properties.message_id, properties.content_type) == (b"bad", "a:1", "text/plain")
         assert properties.headers.items() >= {"source": "a", "n": 1, **self.HEADERS}.items()
@@ -174,7 +179,7 @@ class TestQuarantine:
         operator.publish(running.queue, b"bad")
         (stale,) = running.until_delivered(1)
         running.break_channel()
-        running.consumer.quarantine(running.queue, stale, self.HEADERS)
+        running.consumer.quarantine(running.queue, stale, self.HEADERS, lambda: None)
         assert self.held(running) == 0
 
     def test_a_body_forgotten_while_its_confirm_is_awaited_is_not_published_again(
@@ -192,6 +197,7 @@ class TestQuarantine:
         self.quarantine(running, 2)
         running.until(lambda: self.held(running) == 1)
         assert operator.take(QUARANTINE)[0] == b"last"
+        assert self.stored == [0, 2]
 
     def test_what_a_lost_connection_left_unconfirmed_is_published_on_the_next(
         self, operator: Operator, running: Running

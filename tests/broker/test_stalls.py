@@ -115,10 +115,10 @@ def test_a_quarantine_that_is_not_confirmed_is_published_on_another_connection(
     operator.publish(queue, b"1", b"2")
     with Running(behind(proxy, node, vhost.amqp_url), queue) as running:
         first, second = running.until_delivered(2)
-        running.consumer.quarantine(queue, first, {})
+        running.consumer.quarantine(queue, first, {}, lambda: None)
         running.until(lambda: not running.consumer.count_held(queue))
         proxy.serves = lambda connection, channel, _: (connection, channel) != (1, 1)
-        running.consumer.quarantine(queue, second, {})
+        running.consumer.quarantine(queue, second, {}, lambda: None)
         running.until(lambda: not running.consumer.count_held(queue))
         assert running.consumer.reconnects == {"channel_silent": 1}
         assert running.heard.states[queue] == ["consuming"]

@@ -1,7 +1,7 @@
 """A shard with a worker's lane and upkeep, and in the broker's place a list of what the lane settled. One thread."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,12 @@ class Settlements:
         """Note settled deliveries."""
         self.settled += tags
 
-    def quarantine(self, _queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
+    def quarantine(
+        self, _queue: str, delivery: Delivery, headers: Mapping[str, str], stored: Callable[[], None]
+    ) -> None:
         """Note a quarantined delivery, which the lane settles, too."""
         self.refused.append((delivery.delivery_tag, headers))
+        stored()
 
 
 class WorkedShard:

@@ -162,17 +162,29 @@ class Consumer:
         if settler is not None:
             settler.settle(tags)
 
-    def quarantine(self, queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
+    def quarantine(
+        self, queue: str, delivery: Delivery, headers: Mapping[str, str], stored: Callable[[], None]
+    ) -> None:
         """Publish a delivery to quarantine, and acknowledge the delivery after the publish's confirm.
 
         Until then the delivery is held: no `settle` acknowledges it. If its channel is lost meanwhile, the delivery is
         forgotten, since the broker redelivers it. Its properties stay but for the user, which is this consumer's and
         vouches for `headers`; these are merged into its headers.
+
+        Args:
+            queue: the delivery's origin.
+            delivery: its body and routing key are published.
+            headers: say why.
+            stored: called at the confirm, unless the delivery has become void.
         """
         channel = self._channels[queue]
         if channel.hold(delivery.delivery_tag):
-            confirmed = partial(channel.release, delivery.delivery_tag)
-            self._quarantine.publish(queue, delivery, partial(self._explain, delivery, headers), confirmed)
+
+            def release() -> None:
+                stored()
+                channel.release(delivery.delivery_tag)
+
+            self._quarantine.publish(queue, delivery, partial(self._explain, delivery, headers), release)
 
     def _explain(self, delivery: Delivery, headers: Mapping[str, str], frame_max: int) -> BasicProperties:
         return quarantine_properties(delivery.properties, headers, frame_max, self._outgoing.user_id)

@@ -176,7 +176,7 @@ class Lane:
 
     def void(self) -> None:
         """Undo the open batch: its channel is lost, and the broker redelivers its deliveries."""
-        self._batch.rollback()
+        self._batch.void()
         self._turns = Turns()
         if self._is_stuck:
             self._rehearsed = self._next[: self._batch_size]

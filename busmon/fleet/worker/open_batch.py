@@ -7,8 +7,9 @@ ledger forgets their ids. One thread, the consumer's.
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple, Protocol
@@ -51,8 +52,13 @@ class Settlement(Protocol):
     def settle(self, queue: str, tags: Sequence[int]) -> None:
         """Acknowledge committed deliveries."""
 
-    def quarantine(self, queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
-        """Publish a delivery to quarantine, and acknowledge the delivery after the publish's confirm."""
+    def quarantine(
+        self, queue: str, delivery: Delivery, headers: Mapping[str, str], stored: Callable[[], None]
+    ) -> None:
+        """Publish a delivery to quarantine, and acknowledge the delivery after the publish's confirm.
+
+        `stored` is called at the confirm, unless the delivery has become void.
+        """
 
 
 class _Refused(NamedTuple):
@@ -60,14 +66,12 @@ class _Refused(NamedTuple):
 
     Attributes:
         is_kept: it is quarantined, or else discarded.
-        is_charged: its room is taken from the user's share.
     """
 
     delivery: Delivery
     refusal: EnvelopeError
     user: str | None
     is_kept: bool
-    is_charged: bool
 
 
 class OpenBatch:
@@ -151,10 +155,10 @@ class OpenBatch:
         """Send a delivery of the batch to quarantine, or discard it beyond its user's share, after the commit."""
         user = self._ownership.users([delivery])[0]
         # A replayed body has left room behind, and would be lost if its user's share were spent.
-        is_replayed = self._ownership.is_replayed(delivery)
-        is_charged = not is_replayed and self._shares.take(user, len(delivery.body))
-        is_kept = is_replayed or is_charged
-        self._refused.append(_Refused(delivery, refusal, user, is_kept, is_charged))
+        is_kept = self._ownership.is_replayed(delivery) or self._shares.take(
+            delivery.delivery_tag, user, len(delivery.body)
+        )
+        self._refused.append(_Refused(delivery, refusal, user, is_kept))
         self.measured.refused[refusal.reason] += 1
         if not is_kept:
             self.measured.discarded[user or UNKNOWN_AGENT] += 1
@@ -198,12 +202,18 @@ class OpenBatch:
     def rollback(self) -> list[Delivery]:
         """Undo the batch, and return its deliveries."""
         self._shard.rollback()
-        for refused in self._refused:
-            if refused.is_charged:
-                self._shares.give_back(refused.user, len(refused.delivery.body))
+        self._shares.give_back(refused.delivery.delivery_tag for refused in self._refused)
         deliveries = self._deliveries
         self._begin(None)
         return deliveries
+
+    def void(self) -> None:
+        """Undo the batch, and give back the room of committed deliveries that aren't in quarantine yet.
+
+        The channel is lost, so the broker redelivers them.
+        """
+        self.rollback()
+        self._shares.void()
 
     def _log_rejected_samples(self) -> None:
         if _log.is_enabled_for(logging.DEBUG):  # the fields of a sample cost more than its refusal
@@ -212,7 +222,7 @@ class OpenBatch:
 
     def _settle_refused(self, refused: _Refused, now: float) -> None:
         """Quarantine a refused delivery; one without room there is acknowledged with its batch."""
-        delivery, refusal, user, is_kept, _ = refused
+        delivery, refusal, user, is_kept = refused
         event = "lane.quarantined" if is_kept else "lane.discarded"
         told = {"queue": self._queue, "reason": refusal.reason, "detail": str(refusal)[:_MAX_LOGGED]}
         self.paced_log.write(logging.WARNING, event, refusal.reason, user, **told)
@@ -228,7 +238,8 @@ class OpenBatch:
             "queue": self._queue,
             QUARANTINED_AT: repr(now),
         }
-        self._settlement.quarantine(self._queue, delivery, headers)
+        stored = partial(self._shares.settle, delivery.delivery_tag)
+        self._settlement.quarantine(self._queue, delivery, headers, stored)
 
 
 def _agent_of(delivery: Delivery) -> str:

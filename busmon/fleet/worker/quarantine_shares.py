@@ -2,13 +2,14 @@
 
 The quarantine drops its oldest body when it is full, so who sends most would decide which bodies it has. Each user may
 fill a quarter of it at once, and as much again in six hours, divided among the shards. The shares are in memory: they
-are whole again after a restart of the worker. Pure but for the clock; one thread.
+are whole again after a restart of the worker. A body is charged when it is refused, and for good once it is in
+quarantine: a body that is redelivered before that is charged once. Pure but for the clock; one thread.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from busmon.bus.topology.topology import Topology
 
@@ -37,6 +38,13 @@ class _Account:
     at: float
 
 
+class _Charge(NamedTuple):
+    """The cost of a body that isn't in quarantine yet, and the account that it was taken from."""
+
+    account: _Account
+    cost: float
+
+
 class QuarantineShares:
     """The accounts of the users in one shard.
 
@@ -59,6 +67,7 @@ class QuarantineShares:
         self._whole = max(SHARE / shards, LEAST_BODIES * self._of_body)
         self._clock = clock
         self._accounts: dict[str | None, _Account] = {}
+        self._charges: dict[int, _Charge] = {}
 
     @classmethod
     def of(cls, topology: Topology) -> Self:
@@ -66,17 +75,33 @@ class QuarantineShares:
         limits = topology.quarantine_limits
         return cls(limits.bodies, limits.size_bytes, topology.shards)
 
-    def take(self, user: str | None, size: int) -> bool:
-        """Take the room for a body of so many bytes from the user's share; return False if the share is spent."""
+    def take(self, tag: int, user: str | None, size: int) -> bool:
+        """Take the room for a body from the user's share; return False if the share is spent.
+
+        Args:
+            tag: the delivery's.
+            user: that published the body; None if none was stated.
+            size: of the body, in bytes.
+        """
         account, cost = self._account(user), self._cost(size)
         if account.left < min(cost, self._whole) * _ROUNDED:
             return False
         account.left -= cost
+        self._charges[tag] = _Charge(account, cost)
         return True
 
-    def give_back(self, user: str | None, size: int) -> None:
-        """Give back the room of a body that isn't quarantined yet, since its batch was rolled back."""
-        self._account(user).left += self._cost(size)
+    def settle(self, tag: int) -> None:
+        """Charge a delivery for good: the quarantine has its body."""
+        self._charges.pop(tag, None)
+
+    def give_back(self, tags: Iterable[int]) -> None:
+        """Give back the room of these deliveries that isn't charged for good: their batch was rolled back."""
+        for charge in [self._charges.pop(tag) for tag in tags if tag in self._charges]:
+            charge.account.left += charge.cost
+
+    def void(self) -> None:
+        """Give back all room that isn't charged for good: the broker redelivers the deliveries."""
+        self.give_back([*self._charges])
 
     def _cost(self, size: int) -> float:
         return max(self._of_body, size * self._of_byte)

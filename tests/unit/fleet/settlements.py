@@ -39,10 +39,11 @@ class Quarantined(NamedTuple):
 
     delivery: Delivery
     headers: dict[str, str]
+    stored: Callable[[], None]
 
 
 class Broker:
-    """Records; it holds and acknowledges nothing."""
+    """Records; it holds and acknowledges nothing, and a body is in quarantine once a test says that it is stored."""
 
     def __init__(self, directory: Path) -> None:
         self.calls: list[Settled | Quarantined] = []
@@ -52,9 +53,11 @@ class Broker:
         assert queue == QUEUE
         self.calls.append(Settled([*tags], Exposition(self._directory).collect().value("votes_cast_total")))
 
-    def quarantine(self, queue: str, delivery: Delivery, headers: Mapping[str, str]) -> None:
+    def quarantine(
+        self, queue: str, delivery: Delivery, headers: Mapping[str, str], stored: Callable[[], None]
+    ) -> None:
         assert queue == QUEUE
-        self.calls.append(Quarantined(delivery, {**headers}))
+        self.calls.append(Quarantined(delivery, {**headers}, stored))
 
     @property
     def settled(self) -> list[int]:

@@ -34,7 +34,12 @@ def clock() -> Clock:
 
 
 def taken(shares: QuarantineShares, user: str | None, size: int = 100, attempts: int = BODIES) -> int:
-    return sum(shares.take(user, size) for _ in range(attempts))
+    """Take room for bodies, each in quarantine at once; return their number."""
+    kept = 0
+    for _ in range(attempts):
+        kept += shares.take(-1, user, size)
+        shares.settle(-1)
+    return kept
 
 
 @pytest.mark.parametrize(("size", "bodies"), [(0, 2500), (26_843, 2500), (1 << 20, 64)])
@@ -52,7 +57,7 @@ def test_three_users_that_send_without_end_leave_a_quarter_to_the_others_for_hou
     assert begun == 7500
     clock.now += 2 * 3600
     assert begun + sum(taken(shard, f"greedy-{user}") for shard in shards for user in range(3)) <= BODIES
-    assert all(shard.take("honest", 1 << 20) for shard in shards)
+    assert all(shard.take(1, "honest", 1 << 20) for shard in shards)
 
 
 def test_a_spent_share_comes_back_in_six_hours_and_never_more(clock: Clock) -> None:
@@ -66,9 +71,26 @@ def test_a_spent_share_comes_back_in_six_hours_and_never_more(clock: Clock) -> N
 
 def test_what_is_rolled_back_is_given_back(clock: Clock) -> None:
     shares = QuarantineShares(BODIES, SIZE_BYTES, 1, clock)
-    assert taken(shares, "greedy") == 2500
-    shares.give_back("greedy", 100)
+    assert sum(shares.take(tag, "greedy", 100) for tag in range(BODIES)) == 2500
+    shares.settle(0)
+    shares.give_back([0, 1, 1, BODIES])
     assert taken(shares, "greedy") == 1
+    shares.void()
+    assert taken(shares, "greedy") == 2498
+    shares.void()
+    assert taken(shares, "greedy") == 0
+
+
+def test_what_is_given_back_returns_to_the_account_that_it_was_taken_from(clock: Clock) -> None:
+    shares = QuarantineShares(BODIES, SIZE_BYTES, 1, clock)
+    for user in range(MAX_USERS):
+        shares.take(user, f"user-{user}", 1)
+    assert sum(shares.take(MAX_USERS + tag, "crowd-1", 1) for tag in range(2000)) == 2000
+    clock.now += 10  # the share of each user of one body is whole again, and its account is forgotten
+    assert taken(shares, "newcomer") == 2500
+    shares.void()
+    assert taken(shares, "crowd-1") == 2500
+    assert shares._accounts[""].left == pytest.approx(shares._whole)
 
 
 def test_a_quarantine_without_limits_takes_all_and_a_small_one_a_few(clock: Clock) -> None:
@@ -80,16 +102,16 @@ def test_a_body_larger_than_a_share_is_kept_while_the_share_is_whole(clock: Cloc
     shares = QuarantineShares(None, 1000, 1, clock)
     assert taken(shares, "a", 5000, 3) == 1
     clock.now += REFILL_SECONDS
-    assert not shares.take("a", 1)
+    assert not shares.take(4, "a", 1)
 
 
 def test_accounts_are_bounded_and_those_beyond_share_one(clock: Clock) -> None:
     shares = QuarantineShares(BODIES, SIZE_BYTES, 1, clock)
     for user in range(MAX_USERS + 5):
-        shares.take(f"user-{user}", 1)
+        shares.take(user, f"user-{user}", 1)
     assert len(shares._accounts) <= MAX_USERS + 1
     clock.now += REFILL_SECONDS
-    assert shares.take("newcomer", 1)
+    assert shares.take(MAX_USERS + 5, "newcomer", 1)
     assert len(shares._accounts) == 1
 
 
@@ -128,6 +150,32 @@ def test_a_batch_that_is_folded_again_takes_no_second_share(tmp_path: Path, monk
         worker.lane.retry()
         assert len(worker.broker.quarantined) == 25
         assert worker.shows("busmon_quarantine_discarded_total", user="greedy") == 0
+
+
+def test_bodies_that_were_not_in_quarantine_when_their_channel_was_lost_are_charged_once(tmp_path: Path) -> None:
+    with Worker(tmp_path, quarantined_bodies=100) as worker:
+        worker.lane.deliver([bad(tag, "greedy") for tag in range(1, 26)])
+        worker.lane.close(Trigger.INTERVAL)
+        for each in worker.broker.quarantined[:10]:
+            each.stored()
+        worker.lane.void()
+        worker.lane.deliver([bad(tag, "greedy", redelivered=True) for tag in range(36, 51)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert [each.delivery.delivery_tag for each in worker.broker.quarantined] == [*range(1, 26), *range(36, 51)]
+        assert worker.shows("busmon_quarantine_discarded_total", user="greedy") == 0
+        worker.lane.deliver([bad(51, "greedy")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("busmon_quarantine_discarded_total", user="greedy") == 1
+
+
+def test_an_open_batch_that_becomes_void_is_charged_once(tmp_path: Path) -> None:
+    with Worker(tmp_path, quarantined_bodies=100) as worker:
+        for first in (1, 101, 201):
+            worker.lane.deliver([bad(tag, "greedy") for tag in range(first, first + 25)])
+            worker.lane.void()
+        worker.lane.deliver([bad(tag, "greedy") for tag in range(301, 326)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert [each.delivery.delivery_tag for each in worker.broker.quarantined] == [*range(301, 326)]
 
 
 def test_what_an_operator_replays_returns_whatever_the_users_share_is(tmp_path: Path) -> None:
