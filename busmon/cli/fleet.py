@@ -163,6 +163,7 @@ def run_worker(args: argparse.Namespace) -> int:
     """Run one worker until it is told to stop; its number in the fleet is its lowest shard's."""
     from busmon import logs
     from busmon.fleet.supervisor import parent
+    from busmon.fleet.supervisor.directory import prepare
     from busmon.fleet.worker import kind, worker
     from busmon.settings import limits
 
@@ -172,6 +173,7 @@ def run_worker(args: argparse.Namespace) -> int:
     logs.configure(settings, "worker", worker=number)
     limits.require(len(args.shards))
     if not args.supervised:
+        prepare(settings)
         kind.require_kind(settings)
     return worker.run(settings, args.shards, number)
 

@@ -193,7 +193,9 @@ def _definitions(file: str | None, settings: "Settings", topology: "Topology") -
     if file is not None:
         return of_export(_read(file), "standard input" if file == "-" else file, here)
     if settings.management_url is None:
-        raise TopologyError("expected --management-url (BUSMON_MANAGEMENT_URL) or --definitions FILE")
+        raise TopologyError(
+            "expected --management-url http://USER:PASSWORD@HOST:15672 (BUSMON_MANAGEMENT_URL) or --definitions FILE"
+        )
     return of_broker(settings.management_url, here, topology.users)
 
 

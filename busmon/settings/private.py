@@ -5,6 +5,7 @@ list that lets others write shows in the group's bits, as acl(5) has it.
 """
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -31,10 +32,11 @@ def require_private(path: Path, where: str, *, own: bool = True) -> None:
     if found.st_mode & _OTHERS_WRITE:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
         raise SettingsError(
-            f"{where}: others can write to {path} (mode {mode}): run `chmod go-w {path}`, or name another directory"
+            f"{where}: others can write to {path} (mode {mode}): name another directory, or run "
+            f"`chmod go-w {shlex.quote(str(path))}`"
         )
     if own and found.st_uid not in {os.geteuid(), 0}:
         raise SettingsError(
-            f"{where}: {path} is user {found.st_uid}'s, who can write to it: run `chown {os.geteuid()} {path}`, or "
-            "name another directory"
+            f"{where}: {path} is user {found.st_uid}'s, who can write to it: name another directory, or take "
+            f"this one over with `chown {os.geteuid()} {shlex.quote(str(path))}`"
         )

@@ -114,6 +114,19 @@ def test_a_registry_that_others_can_write_to_is_refused_in_one_line(tmp_path: Pa
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [("up", "--listen", "127.0.0.1:0"), ("worker", "--shards", "0")])
+def test_a_directory_of_other_programs_gets_no_file(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "hosts").touch()
+    given = ["--amqp-url", NOBODY, "--registry-dir", str(tmp_path)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "busmon", *command, *given], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"busmon: registry_dir from flag --registry-dir: {tmp_path} has other programs' files")
+    assert ran.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts"]
+
+
 def test_an_address_that_is_taken_is_one_line_before_anything_is_started(up: Up, tmp_path: Path) -> None:
     wait_until(lambda: "server.started" in up.log())
     taken = up.log().split('"address": "')[1].split('"')[0]
@@ -121,7 +134,7 @@ def test_an_address_that_is_taken_is_one_line_before_anything_is_started(up: Up,
     said = refusal(tmp_path / "another", LISTEN=taken)
     assert said.startswith(f"busmon: can't listen on {taken}: ")
     assert said.count("\n") == 1
-    assert status.read(tmp_path / "another" / "registry").workers == ()
+    assert not (tmp_path / "another" / "registry").exists()
 
 
 def test_an_exporter_that_cannot_be_started_again_keeps_no_worker_from_counting(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from pika.exceptions import (
     ConnectionClosedByBroker,
 )
 
+from busmon.bus.connect import plugin
 from busmon.bus.connect.connection import one_line, translate
 from busmon.errors import BrokerRefusedError, BusError
+
+RIGHTS = "the fleet takes the consumer's permissions (docs/topology.md, 'Declaring and users')"
 
 
 class LossCause(StrEnum):
@@ -88,7 +91,7 @@ class Cause(NamedTuple):
 
     Attributes:
         name: a label value.
-        detail: the words of pika or the broker, on one line, without a password.
+        detail: the words of pika or the broker, and the remedy where one is known; on one line, without a password.
     """
 
     name: LossCause
@@ -125,12 +128,18 @@ def of_connection(error: BaseException) -> Cause:
         ConnectionBlockedTimeout: LossCause.BLOCKED_TIMEOUT,
         ConnectionClosedByBroker: LossCause.CONNECTION_CLOSED,
     }
-    return Cause(names.get(type(error), LossCause.CONNECTION_LOST), str(translate(error)))
+    return _with_remedy(names.get(type(error), LossCause.CONNECTION_LOST), str(translate(error)))
 
 
 def of_channel(error: ChannelClosed, missing: LossCause) -> Cause:
     """Return the cause for which the broker closed a channel; `missing` is the cause for a missing object."""
-    return Cause(_of_reply(error, missing), one_line(error.reply_text))
+    return _with_remedy(_of_reply(error, missing), one_line(error.reply_text))
+
+
+def _with_remedy(name: LossCause, said: str) -> Cause:
+    """Make the cause for the broker's words, with the remedy where one is known."""
+    remedy = RIGHTS if name == LossCause.ACCESS_REFUSED else plugin.ENABLE if plugin.is_off(said) else ""
+    return Cause(name, f"{said}; {remedy}" if remedy else said)
 
 
 def _of_reply(error: ChannelClosed, missing: LossCause) -> LossCause:

@@ -24,6 +24,9 @@ from busmon.status import ConsumerState
 PREFETCH = 200
 """The most bodies in memory; of a worker's other deliveries only the tags are kept."""
 
+_HARMLESS = frozenset({ConsumerState.CONSUMING, ConsumerState.DRAINING, ConsumerState.SUSPENDED})
+"""A suspended forwarder leaves the queue to another host."""
+
 
 class Forwarder:
     """The listener of the queue in which envelopes wait for the ring.
@@ -98,7 +101,7 @@ class Forwarder:
 
     def change(self, state: str, cause: str) -> None:
         """Note the state of the queue and its cause."""
-        self._trouble = "" if state in {ConsumerState.CONSUMING, ConsumerState.DRAINING} else cause
+        self._trouble = "" if state in _HARMLESS else cause
 
     def _send_on(self) -> None:
         early, self._early = self._early, []

@@ -18,6 +18,7 @@ from pika.spec import Basic
 
 from busmon.bus.connect.callbacks import surface, surfacing
 from busmon.bus.connect.causes import Cause, Interruptions, LossCause, of_channel
+from busmon.bus.connect.repeats import Repeats
 from busmon.bus.connect.retry import Retry
 from busmon.bus.connect.silence import Silence
 from busmon.bus.consume.listener import Listener
@@ -86,6 +87,7 @@ class QueueChannel:
         self._void = surfacing(ioloop, listener.void)
         self._changed = surfacing(ioloop, listener.change)
         self._retry = Retry(ioloop, self._open)
+        self._repeats = Repeats()
         self._overdue: Any = None
         self._connection: Connection | None = None
         self._channel: Channel | None = None
@@ -260,6 +262,7 @@ class QueueChannel:
         self._ioloop.remove_timeout(self._overdue)
         self._silence.end()
         self._retry.note_success()
+        self._repeats.end()
         # With a single active consumer the broker answers a standby, too; only a delivery tells which one is active.
         _log.info("consumer.registered", queue=self._queue, prefetch=self._prefetch)
         self._change(ConsumerState.CONSUMING)
@@ -313,10 +316,13 @@ class QueueChannel:
         self._interruptions.count(cause.name)
         if self._is_suspended:
             self._change(ConsumerState.SUSPENDED, cause)
-        wait = None if self._draining or self._is_suspended else self._retry.note_failure()
-        _log.warning(
-            "consumer.channel_lost", queue=self._queue, cause=cause.name, detail=cause.detail, retry_in_seconds=wait
-        )
+        told = {"queue": self._queue, "cause": cause.name, "detail": cause.detail}
+        if self._draining or self._is_suspended:
+            _log.info("consumer.channel_lost", **told)
+            return
+        wait = self._retry.note_failure()
+        if self._repeats.is_due(cause):
+            _log.warning("consumer.channel_lost", **told, retry_in_seconds=wait)
 
     def _end_cancel(self) -> None:
         done, self._cancelled = self._cancelled, None

@@ -20,6 +20,7 @@ from pika.frame import Method
 from pika.spec import Basic
 
 from busmon.bus.connect.causes import Cause, Interruptions, LossCause, of_channel
+from busmon.bus.connect.repeats import Repeats
 from busmon.bus.connect.retry import Retry
 from busmon.bus.connect.silence import Silence
 from busmon.bus.frames.delivery import Delivery
@@ -78,6 +79,7 @@ class Outlet:
         self._refused = refused
         self._advanced = advanced
         self._retry = Retry(ioloop, self._try_again)
+        self._repeats = Repeats()
         self._ioloop = ioloop
         self._goes_on = False
         self._blocked = ""
@@ -239,6 +241,7 @@ class Outlet:
 
     def _confirm(self, publication: _Publication) -> None:
         self._retry.note_success()
+        self._repeats.end()
         if publication is self._probe:
             self._give_back(self._aside)
         self._clear_obstacle()
@@ -255,14 +258,16 @@ class Outlet:
     def _fail(self, cause: Cause, bodies: int) -> None:
         self.obstacle = str(cause)
         self._interruptions.count(cause.name)
-        _log.warning(
-            "outlet.publish_refused",
-            exchange=self._exchange,
-            cause=cause.name,
-            detail=cause.detail,
-            bodies=bodies,
-            retry_in_seconds=self._retry.note_failure(),
-        )
+        wait = self._retry.note_failure()
+        if self._repeats.is_due(cause):
+            _log.warning(
+                "outlet.publish_refused",
+                exchange=self._exchange,
+                cause=cause.name,
+                detail=cause.detail,
+                bodies=bodies,
+                retry_in_seconds=wait,
+            )
         self._refused(cause)
 
     def _give_back(self, publications: Iterable[_Publication]) -> None:

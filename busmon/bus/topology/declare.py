@@ -13,12 +13,13 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from busmon.bus.connect.connection import one_line, translating, user, virtual_host
+from busmon.bus.connect.plugin import CONSISTENT_HASH
 from busmon.bus.connect.session import Session
 from busmon.bus.topology import logs, users
 from busmon.bus.topology.explaining import DifferentArgumentError, explain, request, until_settled
 from busmon.bus.topology.refusals import refuse_another_deal, refuse_fewer_shards, refuse_more_shards
 from busmon.bus.topology.table import Arguments
-from busmon.bus.topology.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topology
+from busmon.bus.topology.topology import Binding, Exchange, Queue, Topology
 from busmon.bus.topology.version import parse
 from busmon.errors import BrokerRefusedError, BusError, TopologyError
 

@@ -10,9 +10,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from busmon.bus.connect import plugin
 from busmon.bus.connect.connection import one_line
 from busmon.bus.connect.session import Session
-from busmon.bus.topology.topology import CONSISTENT_HASH, Topology
+from busmon.bus.topology.topology import Topology
 from busmon.errors import BrokerRefusedError, BrokerUnsettledError, BusError, TopologyError
 
 SETTLING_SECONDS = 60.0
@@ -91,11 +92,10 @@ def explain(topology: Topology, what: str, code: int, text: str) -> BusError | T
         return BrokerUnsettledError(f"{what}: {text}")
     if code == spec.ACCESS_REFUSED:
         return BrokerRefusedError(f"{what}: {text}; declaring takes an operator's permissions")
-    if f"unknown exchange type '{CONSISTENT_HASH}'" in text:  # code 503, from RabbitMQ 4 on 406
+    if plugin.is_off(text):
         return TopologyError(
-            f"{topology.shards} shards need a plugin that RabbitMQ has off: run `rabbitmq-plugins enable "
-            "rabbitmq_consistent_hash_exchange` on its host, or set shards = 1 in the topology file "
-            f"({topology.path}, or a copy that BUSMON_TOPOLOGY names)"
+            f"{topology.shards} shards need a plugin that RabbitMQ has off: {plugin.ENABLE}, or set shards = 1 in the "
+            f"topology file ({topology.path}, or a copy that BUSMON_TOPOLOGY names)"
         )
     if different := _DIFFERENT.search(text):
         found, wanted = (different[side].strip("'") for side in ("found", "wanted"))

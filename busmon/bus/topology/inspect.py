@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from busmon.bus.connect.plugin import CONSISTENT_HASH
 from busmon.bus.topology.definitions import Definitions
-from busmon.bus.topology.topology import CONSISTENT_HASH, Binding, Exchange, Queue, Topology, User
+from busmon.bus.topology.topology import Binding, Exchange, Queue, Topology, User
 from busmon.bus.topology.users import tags_of
 
 Table = Mapping[str, Any]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from busmon.bus.connect.plugin import CONSISTENT_HASH
 from busmon.bus.topology.table import CELERY, REPLICATED, Arguments, Conditions, Table
 from busmon.bus.topology.version import Version
 from busmon.errors import TopologyError
 from busmon.text_files import read_toml
 
 MAX_SHARDS = 256
-CONSISTENT_HASH = "x-consistent-hash"
 ROLES = ("publisher", "consumer", "operator")
 RELAYING_ROLES = frozenset({"consumer", "operator"})
 RIGHTS = ("configure", "write", "read")

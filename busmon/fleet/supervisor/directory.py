@@ -6,6 +6,7 @@ has released shards and address.
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,11 +30,21 @@ _VOLATILE = frozenset({"tmpfs", "ramfs"})
 _POLL_SECONDS = 0.05
 
 
+_OURS = re.compile(
+    r"(supervisor|fleet|admission)\.lock|shard\d+\.\w+|dealt\..+|(counter|histogram|summary|gauge_[a-z]+)_.+\.db"
+)
+"""The files by which a registry is known. A process with prometheus_client's multiprocess files may share it."""
+
+_OF_A_VOLUME = frozenset({"lost+found", ".snapshot", "spool"})
+"""What a volume that is otherwise empty may bring; an agent's spool may share it."""
+
+
 def prepare(settings: Settings) -> None:
     """Make the directory if it is missing, and warn of a directory that a reboot would empty.
 
     Raises:
-        SettingsError: the directory can't be made or used, or others can write to it.
+        SettingsError: the directory can't be made or used, others can write to it, or it has other programs' files and
+            no registry.
     """
     path, where = settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}"
     try:
@@ -45,8 +56,18 @@ def prepare(settings: Settings) -> None:
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise SettingsError(f"{where}: {path} is not readable and writable to this user; name another directory")
     require_private(path, where)
+    _require_own(path, where)
     if (kind := filesystem(path)) in _VOLATILE:
         log.warning("directory.volatile", path=str(path), filesystem=kind, lost="all counts, at a reboot")
+
+
+def _require_own(path: Path, where: str) -> None:
+    names = {entry.name for entry in os.scandir(path)} - _OF_A_VOLUME
+    if names and not any(_OURS.fullmatch(name) for name in names):
+        raise SettingsError(
+            f"{where}: {path} has other programs' files ({min(names)!r}) and no registry; name an empty directory, or "
+            "one that can be made"
+        )
 
 
 def filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:

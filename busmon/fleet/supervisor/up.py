@@ -48,6 +48,8 @@ def run(settings: Settings) -> int:
             f"standby_seconds from {settings.origin('standby_seconds')}: expected 0 with replication, since each host "
             "takes over shards"
         )
+    if not settings.registry_dir.exists():  # where it exists, a killed fleet may have the address for a moment longer
+        open_listener(settings.listen).close()
     prepare(settings)
     with hold(settings.registry_dir) as lock, parent.lifeline() as lifeline:
         replica.require_kind(settings.registry_dir, wanted.shards, are_replicas=bool(wanted.logs))

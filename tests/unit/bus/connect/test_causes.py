@@ -49,4 +49,15 @@ def test_an_attempt_fails_for_want_of_a_broker_or_of_its_consent(error: Exceptio
 def test_every_close_of_a_channel_has_a_name(code: int, text: str, name: str) -> None:
     cause = of_channel(ChannelClosedByBroker(code, text), missing=LossCause.QUEUE_MISSING)
     assert cause.name == name
-    assert str(cause) == f"{name}: {text}"
+    remedy = "; the fleet takes the consumer's permissions (docs/topology.md, 'Declaring and users')"
+    assert str(cause) == f"{name}: {text}{remedy if code == 403 else ''}"
+
+
+@pytest.mark.parametrize("adjective", ["unknown", "invalid"])
+def test_a_plugin_that_is_off_comes_with_its_remedy(adjective: str) -> None:
+    said = f"COMMAND_INVALID - {adjective} exchange type 'x-consistent-hash'"
+    channel = of_channel(ChannelClosedByBroker(406, said), missing=LossCause.RING_INCOMPLETE)
+    connection = of_connection(ConnectionClosedByBroker(503, said))
+    command = "run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on RabbitMQ's host"
+    assert str(channel) == f"channel_closed: {said}; {command}"
+    assert str(connection) == f"connection_closed: {said}; {command}"

@@ -53,6 +53,15 @@ def test_gives_up_with_the_brokers_words(monkeypatch: pytest.MonkeyPatch) -> Non
         until_settled(Declaration(BrokerUnsettledError(NO_LEADER)))
 
 
+@pytest.mark.parametrize("adjective", ["unknown", "invalid"])
+@pytest.mark.parametrize("code", [503, 406])
+def test_a_plugin_that_is_off_is_named_with_both_ways_out(adjective: str, code: int) -> None:
+    text = f"COMMAND_INVALID - {adjective} exchange type 'x-consistent-hash'"
+    line = str(explain(load(None, "telemetry"), "exchange 'telemetry.shards'", code, text))
+    assert "run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`" in line
+    assert "or set shards = 1" in line
+
+
 def test_recognizes_the_code_in_a_request_and_in_a_lost_connection() -> None:
     assert type(explain(load(None, "telemetry"), "queue 'q'", 541, NO_LEADER)) is BrokerUnsettledError
     assert type(translate(ConnectionClosedByBroker(541, NO_LEADER))) is BrokerUnsettledError

@@ -29,6 +29,42 @@ def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, mode: i
     prepare(Settings(registry_dir=tmp_path))
 
 
+@pytest.mark.parametrize("name", ["passwd", "aliases.db", ".pwd.lock", "shards.lock", "supervisor.log"])
+def test_a_directory_of_other_programs_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(SettingsError) as caught:
+        prepare(Settings(registry_dir=tmp_path))
+    assert str(caught.value) == (
+        f"registry_dir from default: {tmp_path} has other programs' files ({name!r}) and no registry; name an empty "
+        "directory, or one that can be made"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "supervisor.lock",
+        "fleet.lock",
+        "admission.lock",
+        "shard12.journal",
+        "dealt.json",
+        "counter_4711.db",
+        "gauge_mostrecent_shard0.db",
+    ],
+)
+def test_a_registry_may_have_files_of_others_beside_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    (tmp_path / "notes").touch()
+    prepare(Settings(registry_dir=tmp_path))
+
+
+def test_an_empty_volume_is_no_other_programs(tmp_path: Path) -> None:
+    for name in ("lost+found", "spool", ".snapshot"):
+        (tmp_path / name).mkdir()
+    prepare(Settings(registry_dir=tmp_path))
+
+
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, fault in (("file", r"\S*/file is no directory"), ("file/beneath", r"can't make \S*: Not a directory")):
