@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from busmon.wire.celery_event import CeleryEvent
 from busmon.wire.rejections import NO_LABELS, Rejections
 
+SOURCE_SEPARATOR = "\x1f"
+"""The character between a user and its source of another format. No envelope can state a source with it."""
+
 SET = "set"
 ADD = "add"
 

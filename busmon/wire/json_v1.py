@@ -17,7 +17,7 @@ from busmon.bare import bare
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
 from busmon.wire.body import plain
-from busmon.wire.envelope import Envelope
+from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
 from busmon.wire.times import is_time, seconds
 
 VERSION = 1
@@ -30,6 +30,8 @@ _USUAL = ("v", "source", "agent", "ts", "tables")
 """The members that the SDK sends."""
 _MEMBERS = (*_USUAL, "samples", "final")
 _usual_members = itemgetter(*_USUAL)
+
+_SOURCE_RULE = f"'source' is 1 to {MAX_NAME_CHARACTERS} characters without U+{ord(SOURCE_SEPARATOR):04X}"
 
 _BEFORE = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*")
 
@@ -86,8 +88,8 @@ def of_document(document: Any) -> Envelope:  # noqa: C901 - one look at each mem
         version, source, agent, ts, tables, samples, final = map(document.get, _MEMBERS)
     if version != VERSION or type(version) is not int:
         raise EnvelopeError(BodyReason.VERSION, f'expected "v": {VERSION}, got {_show(version)}')
-    if type(source) is not str or not 0 < len(source) <= MAX_NAME_CHARACTERS:
-        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, f"'source' is 1 to {MAX_NAME_CHARACTERS} characters")
+    if type(source) is not str or not 0 < len(source) <= MAX_NAME_CHARACTERS or SOURCE_SEPARATOR in source:
+        raise EnvelopeError(BodyReason.INVALID_ENVELOPE, _SOURCE_RULE)
     if type(agent) is not str or not 0 < len(agent) <= MAX_NAME_CHARACTERS:
         agent = _no_agent(agent)
     if ts is not None and not is_time(ts):

@@ -159,8 +159,7 @@ class Intake:
         """
         self._ownership.require(user)
         if (envelope.parts or envelope.is_shared) and self._ownership.is_checked:
-            if user is not None:
-                envelope = owned.own_sources(envelope, user)
+            envelope = owned.own_sources(envelope, user, self._shard.ledger)
             for part in envelope.parts:
                 if self._shard.ledger.is_foreign(part.source, user):
                     raise owned.foreign_source(part.source, user)

@@ -15,8 +15,9 @@ from busmon.bus.republish.relayed import Gates, Relays, find_relays, first_excha
 from busmon.bus.topology.topology import Topology
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
+from busmon.registry.fold.ledger import Ledger
 from busmon.settings import Settings
-from busmon.wire.envelope import Envelope
+from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
 from busmon.wire.formats import Origin
 
 _user_of = attrgetter("user_id")
@@ -87,7 +88,18 @@ def foreign_source(source: str, user: str | None) -> EnvelopeError:
     return EnvelopeError(BodyReason.FOREIGN_SOURCE, f"the source {source!r} belongs to another user than {by}")
 
 
-def own_sources(envelope: Envelope, user: str) -> Envelope:
-    """Prefix the sources of an envelope of another format with its user: their names aren't unique among users."""
-    parts = [part._replace(source=f"{user}/{part.source}") for part in envelope.parts]
-    return envelope._replace(source=f"{user}/{envelope.source}", parts=parts)
+def own_sources(envelope: Envelope, user: str | None, ledger: Ledger) -> Envelope:
+    """Prefix the sources of an envelope of another format with its user: their names aren't unique among users.
+
+    No envelope can state such a name. Without a user, only a name that passes for one takes a prefix, an empty one.
+    """
+    parts = [part._replace(source=_own_source(part.source, user, ledger)) for part in envelope.parts]
+    return envelope._replace(source=_own_source(envelope.source, user, ledger), parts=parts)
+
+
+def _own_source(source: str, user: str | None, ledger: Ledger) -> str:
+    if user is None:
+        return f"{SOURCE_SEPARATOR}{source}" if SOURCE_SEPARATOR in source else source
+    name, earlier = f"{user}{SOURCE_SEPARATOR}{source}", f"{user}/{source}"
+    # A name of 0.2.0 goes on, or its cumulative totals would count once more.
+    return earlier if ledger.is_opened_by(earlier, user) and not ledger.knows(name) else name

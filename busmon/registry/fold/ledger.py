@@ -145,6 +145,11 @@ class Ledger:
         seen = self._find(source)
         return seen is not None and self.checks_users and bool(seen.user) and seen.user != user
 
+    def is_opened_by(self, source: str, user: str) -> bool:
+        """Return whether the source is remembered, and that user opened it."""
+        seen = self._find(source)
+        return seen is not None and seen.user == user
+
     def _find(self, source: str) -> SourceRecord | None:
         return self.open.sources.get(source) or self.sources.get(source)
 

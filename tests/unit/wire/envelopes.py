@@ -57,6 +57,8 @@ ENVELOPES = [
     Case("no source", _without(_envelope(), "source"), valid=False),
     Case("an empty source", _envelope(source=""), valid=False),
     Case("a source that is a number", _envelope(source=7), valid=False),
+    Case("a source of a user's other format", _envelope(source="alice\x1fhost-1"), valid=False),
+    Case("a source with another control character", _envelope(source="host\n1\n"), valid=True),
     Case("a source that is too long", _envelope(source="s" * 201), valid=False),
     Case("an empty agent", _envelope(agent=""), valid=True),
     Case("an agent that is a list", _envelope(agent=["analyzer"]), valid=False),
@@ -279,6 +281,7 @@ _finite = st.floats(-1e300, 1e300) | st.integers(-(2**53), 2**53)
 _positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 _counts = st.integers(0, 2**53)
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_sources = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1f"), min_size=1, max_size=20)
 _names = st.from_regex(r"\A[a-zA-Z_][a-zA-Z0-9_]{0,30}\Z")
 _label_names = st.from_regex(r"\A[a-z][a-z0-9_]{0,10}\Z")
 _label_values = _texts | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e300, 1e300)
@@ -318,7 +321,7 @@ valid_samples = (
 """Samples of any form; whether a family fits them is another matter."""
 
 valid_envelopes = st.fixed_dictionaries(
-    {"v": st.just(1), "source": _texts.filter(bool), "samples": st.lists(valid_samples, max_size=3)},
+    {"v": st.just(1), "source": _sources, "samples": st.lists(valid_samples, max_size=3)},
     optional={"agent": _texts.filter(bool), "tables": st.just([_TABLE]), **_stated},
 )
 

@@ -1,9 +1,11 @@
 """A source is its user's: another user's envelopes are refused whole, and count for nobody."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.fleet.worker.ownership import Ownership
@@ -88,7 +90,11 @@ def test_cloudevents_sources_are_each_users_own(tmp_path: Path) -> None:
         worker.lane.deliver([cloudevent("alice", "A-2")])
         worker.lane.close(Trigger.INTERVAL)
         assert worker.broker.quarantined == []
-        assert {*worker.registry.shard.ledger.sources} == {"evil//sensors/7", "alice//sensors/7", "/sensors/7"}
+        assert {*worker.registry.shard.ledger.sources} == {
+            "evil\x1f/sensors/7",
+            "alice\x1f/sensors/7",
+            "/sensors/7",
+        }
         assert worker.votes() == 4
         assert worker.shows("busmon_envelopes_deduplicated_total") == 1
 
@@ -112,7 +118,69 @@ def test_other_formats_reach_no_source_of_another_user(tmp_path: Path) -> None:
         worker.lane.deliver([each._replace(routing_key="prometheus.a") for each in deliveries])
         worker.lane.close(Trigger.INTERVAL)
         assert [call.headers["reason"] for call in worker.broker.quarantined] == ["foreign_source"]
-        assert {*worker.registry.shard.ledger.sources} == {"s", "evil/s"}
+        assert {*worker.registry.shard.ledger.sources} == {"s", "evil\x1fs"}
+
+
+def of_host(user: str | None, source: str, body: bytes = TOTAL) -> Delivery:
+    """A body of Prometheus' text whose header names its source."""
+    made = delivery(1, body, message_id=None, user_id=user, headers={"source": source})
+    return made._replace(routing_key="prometheus.a")
+
+
+@pytest.mark.parametrize("squatter", ["evil", None])
+@pytest.mark.parametrize("separator", ["/", "\x1f"])
+def test_no_publisher_can_open_anothers_source_of_another_format(
+    squatter: str | None, separator: str, tmp_path: Path
+) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        names = [f"alice{separator}{source}" for source in ("/sensors/7", "host-1")]
+        stated = [body(VOTE, source=name) for name in names]
+        worker.lane.deliver([delivery(1, each, message_id="x", user_id=squatter) for each in stated])
+        worker.lane.deliver([of_host(squatter, names[1], TOTAL.replace(b"10", b"1000"))])
+        worker.lane.close(Trigger.INTERVAL)
+        told, squatted = [call.headers["reason"] for call in worker.broker.quarantined], worker.votes()
+        assert (told, squatted) == (([], 2) if separator == "/" else (["invalid_envelope"] * 2, 0))
+        worker.lane.deliver([cloudevent("alice", "A-1"), of_host("alice", "host-1")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert len(worker.broker.quarantined) == len(told)
+        assert worker.votes() == squatted + 1
+        assert worker.shows("jobs_total") == 1010
+        assert {"alice\x1f/sensors/7", "alice\x1fhost-1"} <= {*worker.registry.shard.ledger.sources}
+
+
+def test_no_cloudevent_can_open_anothers_source_of_another_format(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([cloudevent("evil", "A-1", source="alice\x1f/sensors/7"), cloudevent("alice", "A-1")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert [call.headers["reason"] for call in worker.broker.quarantined] == ["invalid_envelope"]
+        assert worker.votes() == 1
+
+
+def test_users_whose_names_have_a_slash_share_no_source(tmp_path: Path) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        worker.lane.deliver([of_host("a", "b/c"), of_host("a/b", "c")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert {*worker.registry.shard.ledger.sources} == {"a\x1fb/c", "a/b\x1fc"}
+        assert worker.shows("jobs_total") == 20
+
+
+def test_a_total_goes_on_under_the_name_that_an_earlier_version_gave_its_source(tmp_path: Path) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        worker.registry.shard.ledger.hear("alice/host-1", time.time(), "alice", "node")
+        worker.lane.deliver([of_host("alice", "host-1"), of_host("bob", "host-1")])
+        worker.lane.deliver([of_host("alice", "host-1", TOTAL.replace(b"10", b"12"))])
+        worker.lane.close(Trigger.INTERVAL)
+        assert {*worker.registry.shard.ledger.sources} == {"alice/host-1", "bob\x1fhost-1"}
+        assert worker.shows("jobs_total") == 22
+
+
+def test_a_source_keeps_its_name_when_its_user_states_the_earlier_one(tmp_path: Path) -> None:
+    with Worker(tmp_path, formats=[FormatRule("prometheus.*", "prometheus")]) as worker:
+        worker.lane.deliver([of_host("alice", "host-1")])
+        worker.lane.deliver([delivery(2, body(VOTE, source="alice/host-1"), message_id="x", user_id="alice")])
+        worker.lane.deliver([of_host("alice", "host-1")])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("jobs_total") == 10
 
 
 def test_a_relayed_body_has_the_source_that_its_first_publish_has(tmp_path: Path) -> None:
@@ -122,7 +190,7 @@ def test_a_relayed_body_has_the_source_that_its_first_publish_has(tmp_path: Path
         relayed = delivery(2, TOTAL, message_id="p2", user_id="fleet", app_id="node", headers=headers)
         worker.lane.deliver([each._replace(routing_key="prometheus.a") for each in (published, relayed)])
         worker.lane.close(Trigger.INTERVAL)
-        assert {*worker.registry.shard.ledger.sources} == {"alice/node/alice/prometheus.a"}
+        assert {*worker.registry.shard.ledger.sources} == {"alice\x1fnode/alice/prometheus.a"}
         assert worker.shows("jobs_total") == 10
 
 
