@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
-def read_text(path: Path, kind: type[Exception], expected: str, *, named: str = "") -> str:
+def read_text(path: Path | int, kind: type[Exception], expected: str, *, named: str = "") -> str:
     """Read a file as UTF-8.
 
     Args:
-        path: the file.
+        path: the file, or the descriptor of an open one, which stays open.
         kind: the error to raise.
         expected: the file's purpose, such as "a catalogue file in TOML".
         named: the name of the file in an error, if the path alone doesn't say where it came from.
@@ -22,7 +22,8 @@ def read_text(path: Path, kind: type[Exception], expected: str, *, named: str = 
         Exception: of that kind: it can't be read, or isn't UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", closefd=isinstance(path, Path)) as file:
+            return file.read()
     except UnicodeDecodeError as error:
         reason = f"it isn't UTF-8 (at byte {error.start + 1})"
         raise kind(f"{named or path}: can't be read: {reason}; expected {expected}") from error
@@ -56,8 +57,9 @@ def read_toml(
 
 
 def _show_line(reason: str, text: str) -> str:
-    """Return the line that the reason names, since tomllib names its position but not its key; empty without one."""
-    number = re.search(r"at line (\d+)", reason)
-    lines = text.rstrip("\n").split("\n")
-    is_known = number is not None or "end of document" in reason
-    return f": {lines[int(number[1]) - 1 if number else -1].strip()!r}" if is_known else ""
+    """Return the line that the reason names, since tomllib names its position but not its key; or nothing."""
+    if number := re.search(r"at line (\d+)", reason):
+        line = text.split("\n")[int(number[1]) - 1].strip()
+    else:
+        line = text.rstrip().rpartition("\n")[2].strip() if "end of document" in reason else ""
+    return f": {line!r}" if line else ""

@@ -200,7 +200,8 @@ def _definitions(file: str | None, settings: "Settings", topology: "Topology") -
 
 
 def _read(file: str) -> str:
-    path, named = (Path("/dev/stdin"), "standard input") if file == "-" else (Path(file), file)
+    # By its descriptor: a socket, or another user's pipe, as under sudo, can't be opened again by the name /dev/stdin.
+    path, named = (0, "standard input") if file == "-" else (Path(file), file)
     return read_text(path, TopologyError, "the output of `rabbitmqctl export_definitions`", named=named)
 
 

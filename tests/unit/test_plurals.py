@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from busmon.plurals import age, ago, duration, format_count
@@ -58,6 +60,14 @@ def test_an_age_is_said_in_its_two_largest_units(seconds: float, said: str, said
 )
 def test_a_measured_time_has_three_digits_and_no_exponent(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said", "said_ago"),
+    [(math.inf, "inf s", "inf s ago"), (-math.inf, "-inf s", "0 s ago"), (math.nan, "nan s", "nan s ago")],
+)
+def test_a_time_that_is_no_number_of_seconds_is_printed(seconds: float, said: str, said_ago: str) -> None:
+    assert (age(seconds), duration(seconds), ago(seconds)) == (said, said, said_ago)
 
 
 def test_no_age_has_sixty_of_a_unit_that_has_fewer() -> None:

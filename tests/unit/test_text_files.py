@@ -1,11 +1,19 @@
 """Every text file of a user fails in one form, whichever part of busmon reads it: file, reason, line, expectation."""
 
 import os
+import socket
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from busmon import cli, rules, settings
 from busmon.bus.topology import topology
@@ -74,8 +82,10 @@ def test_a_file_that_cant_be_read_is_named_with_the_reason_and_what_was_expected
         ("[open\n", "at line 1, column 6", "[open"),
         ('a = "\u2028\n', "at line 1, column 7", 'a = "'),
         ("a = [", "at end of document", "a = ["),
+        ("a = [\n1,\n\n\n", "at end of document", "1,"),
+        ("a = 1\r\rb = \r\n", "at line 3, column 5", "b ="),
     ],
-    ids=["no value", "twice", "open table", "separator", "end"],
+    ids=["no value", "twice", "open table", "separator", "end", "blank lines at the end", "ends of lines"],
 )
 def test_toml_that_is_none_is_named_with_its_line(
     reader: str, text: str, position: str, line: str, tmp_path: Path
@@ -87,6 +97,26 @@ def test_toml_that_is_none_is_named_with_its_line(
     assert position in said
     assert said.endswith("; expected valid TOML, each key once")
     assert (f": {line!r};" in said) is (reader != "settings")
+
+
+def test_an_error_behind_the_last_line_names_its_position_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('a = "x\\\n\n')
+    said = "Unescaped '\\' in a string (at line 2, column 1); expected valid TOML, each key once"
+    assert failure("catalogue", path) == f"{path}: {said}"
+
+
+PIECES = [*"a=[]{}\"'\n\r#,1.-:\\ \té", '"""', "'''", "\n\n", "\r\n", "[[a]]\n", "at line 9", "\u2028", "\x00"]
+
+
+@hypothesis.settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(max_size=14))
+def test_any_text_is_toml_or_the_files_error(text: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "a.toml"
+        path.write_bytes(text.encode(errors="surrogatepass"))
+        with suppress(KeyError):
+            read_toml(path, KeyError, "a file in TOML")
 
 
 def test_an_error_in_the_settings_shows_no_password(tmp_path: Path) -> None:
@@ -112,6 +142,40 @@ def test_definitions_are_read_in_the_same_way(tmp_path: Path, capsys: pytest.Cap
     assert cli.main(["topology", "check", "--definitions", str(tmp_path)]) == 2
     expected = "expected the output of `rabbitmqctl export_definitions`"
     assert capsys.readouterr().err == f"busmon: {tmp_path}: can't be read: Is a directory; {expected}\n"
+
+
+def check_definitions(standard_input: int, *, before: str = "") -> tuple[int, str]:
+    """Check definitions from standard input in a process of its own; return its status and what it says."""
+    command = ["topology", "check", "--definitions", "-"]
+    program = f"import os, sys; {before}\nfrom busmon import cli; sys.exit(cli.main({command}))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdin=standard_input,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_definitions_are_read_from_any_standard_input(kind: str) -> None:
+    """The kernel opens no socket by the name /dev/stdin, and no other user's pipe."""
+    ends = os.pipe() if kind == "pipe" else [end.detach() for end in socket.socketpair()]
+    os.write(ends[1], b"caf\xe9")
+    os.close(ends[1])
+    said = check_definitions(ends[0])
+    os.close(ends[0])
+    expected = "expected the output of `rabbitmqctl export_definitions`"
+    assert said == (2, f"busmon: standard input: can't be read: it isn't UTF-8 (at byte 4); {expected}\n")
+
+
+def test_a_closed_standard_input_is_one_line() -> None:
+    expected = "expected the output of `rabbitmqctl export_definitions`"
+    said = check_definitions(subprocess.DEVNULL, before="os.close(0)")
+    assert said == (2, f"busmon: standard input: can't be read: Bad file descriptor; {expected}\n")
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000])
