@@ -81,7 +81,7 @@ class Outlet:
         self._retry = Retry(ioloop, self._try_again)
         self._repeats = Repeats()
         self._ioloop = ioloop
-        self._goes_on = False
+        self._is_planned = False
         self._blocked = ""
         self._connection: Connection | None = None
         self._channel: Channel | None = None
@@ -108,7 +108,7 @@ class Outlet:
         properties: Callable[[int], BasicProperties],
         confirmed: Callable[[], None],
     ) -> None:
-        """Publish a delivery of this queue, at once or as soon as possible.
+        """Publish a delivery of this queue in the loop's next turn, or as soon as possible.
 
         Args:
             queue: the delivery's origin.
@@ -117,7 +117,7 @@ class Outlet:
             confirmed: called once the broker has stored the body.
         """
         self._waiting.append(_Publication(queue, delivery, properties, confirmed))
-        self._pump()
+        self._plan_next()
 
     def forget(self, queue: str) -> None:
         """Send nothing more of this queue, and report no confirm of it."""
@@ -179,15 +179,20 @@ class Outlet:
     def _pump(self) -> None:
         """Publish the waiting bodies that the broker accepts now, a slice of time at a time."""
         ends_at = monotonic() + _SLICE_SECONDS
-        while not self._goes_on and (channel := self._clear_to_send()) is not None:
+        while not self._is_planned and (channel := self._clear_to_send()) is not None:
             self._send(channel, self._waiting.popleft())
             if monotonic() > ends_at and self._waiting:
-                self._goes_on = True
-                self._ioloop.call_later(0, self._go_on)
+                self._plan_next()
         self._advanced()
 
+    def _plan_next(self) -> None:
+        """Publish no more in this turn of the loop: a slice for each call of `publish` would be no limit."""
+        if not self._is_planned:
+            self._is_planned = True
+            self._ioloop.call_later(0, self._go_on)
+
     def _go_on(self) -> None:
-        self._goes_on = False
+        self._is_planned = False
         self._pump()
 
     def _clear_to_send(self) -> Channel | None:
