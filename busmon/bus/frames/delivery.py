@@ -78,6 +78,11 @@ class Delivery(NamedTuple):
         return LazyProperties(self.encoded_properties)
 
     @property
+    def size(self) -> int:
+        """Return the bytes of the body and the properties: headers take as much time and memory as bodies."""
+        return len(self.body) + len(self.encoded_properties)
+
+    @property
     def has_large_properties(self) -> bool:
         """Return whether the properties are too large for their headers to be decoded."""
         return len(self.encoded_properties) > MAX_PROPERTIES_BYTES

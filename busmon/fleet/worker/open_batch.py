@@ -30,10 +30,10 @@ from busmon.wall_clock import TOLERANCE_SECONDS
 from busmon.wire.json_v1 import UNKNOWN_AGENT
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Bodies stay in memory until their batch is closed, so this size closes it."""
+"""Deliveries stay in memory until their batch is closed, so this size closes it."""
 
 MAX_RUN_BYTES = 64 * 1024
-"""The bytes of bodies, as delivered, that are decoded before the first fold: they fit into the processor's cache."""
+"""The bytes of deliveries that are decoded before the first fold: they fit into the processor's cache."""
 
 MAX_RUN = 1000
 """Deliveries that are folded together, however small."""
@@ -41,7 +41,7 @@ MAX_RUN = 1000
 _MAX_LOGGED = 200
 """Characters of a refusal's detail in a line of the log."""
 
-_body_of, _encoding_of = attrgetter("body"), attrgetter("content_encoding")
+_size_of, _encoding_of = attrgetter("size"), attrgetter("content_encoding")
 
 _log = structlog.get_logger(__name__)
 
@@ -139,7 +139,7 @@ class OpenBatch:
         A compressed body ends the run, since decompression may make it a thousand times as large.
         """
         run = deliveries[: min(self._max_deliveries - len(self._deliveries), MAX_RUN)]
-        ends = [*accumulate(map(len, map(_body_of, run)), initial=self._bytes)]
+        ends = [*accumulate(map(_size_of, run), initial=self._bytes)]
         most = min(MAX_BATCH_BYTES, self._bytes + MAX_RUN_BYTES)
         if ends[-1] >= most:
             run = run[: bisect_left(ends, most)]

@@ -14,7 +14,7 @@ from busmon.bus.frames.delivery import Delivery
 User = str | None
 
 MAX_SHARED_BYTES = 64 * 1024
-"""The size of a turn that several users share: of bodies and properties, for headers take as long as bodies."""
+"""The size of a turn that several users share."""
 
 MAX_SHARED = 1000
 """The deliveries of such a turn."""
@@ -22,15 +22,14 @@ MAX_SHARED = 1000
 _DELIVERY_BYTES = 500
 """The fixed cost of a delivery, as bytes of a body."""
 
-_tag_of, _encoding_of = map(attrgetter, ("delivery_tag", "content_encoding"))
-_body_of, _properties_of = map(attrgetter, ("body", "encoded_properties"))
+_tag_of, _encoding_of, _bytes_of = map(attrgetter, ("delivery_tag", "content_encoding", "size"))
 
 
 class Turns:
     """The deliveries that wait in one lane.
 
     Attributes:
-        bytes: the size of the waiting bodies and their properties, as delivered.
+        bytes: the size of the waiting deliveries.
     """
 
     def __init__(self) -> None:
@@ -72,7 +71,7 @@ class Turns:
 
     def charge(self, run: Sequence[Delivery], users: Sequence[User], seconds: float) -> None:
         """Note the duration of a run of deliveries: each user has taken its part, by the size of its deliveries."""
-        sizes = [len(each.body) + len(each.encoded_properties) + _DELIVERY_BYTES for each in run]
+        sizes = [each.size + _DELIVERY_BYTES for each in run]
         rate = seconds / (sum(sizes) or 1)
         for user, size in zip(users, sizes, strict=True):
             self._taken_seconds[user] = self._taken_seconds.get(user, 0.0) + rate * size
@@ -85,4 +84,4 @@ class Turns:
 
 
 def _size_of(deliveries: Sequence[Delivery]) -> int:
-    return sum(map(len, map(_body_of, deliveries))) + sum(map(len, map(_properties_of, deliveries)))
+    return sum(map(_bytes_of, deliveries))

@@ -10,6 +10,7 @@ import pytest
 from busmon.bus.frames.delivery import Delivery
 from busmon.fleet.worker import lane as lanes
 from busmon.fleet.worker.intake import Intake
+from busmon.fleet.worker.open_batch import MAX_RUN_BYTES
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.trigger import Trigger
 from busmon.fleet.worker.turns import MAX_SHARED_BYTES, Turns
@@ -161,6 +162,32 @@ def test_headers_count_as_bodies_do() -> None:
     turns.add(run, ["a", "b"])
     turns.charge(turns.next(), ["a", "b"], 2.0)
     assert [turns._taken_seconds[user] for user in "ab"] == pytest.approx([1.0, 1.0], rel=0.01)
+
+
+def test_a_run_is_bounded_by_headers_as_by_bodies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fold, runs = Intake.fold, []
+
+    def note(intake: Intake, run: Sequence[Delivery]) -> None:
+        runs.append(sum(len(each.body) + len(each.encoded_properties) for each in run))
+        fold(intake, run)
+
+    monkeypatch.setattr(Intake, "fold", note)
+    with Worker(tmp_path, batch_size=500) as worker:
+        large = {"h": "y" * 16_000}
+        worker.lane.deliver([delivery(tag, body(), headers=large) for tag in range(1, 401)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("busmon_envelopes_consumed_total") == 400
+        assert worker.shows("busmon_batches_total", trigger="size") == 0
+    assert sum(runs) > 400 * 16_000
+    assert max(runs) < MAX_RUN_BYTES + 17_000
+
+
+def test_a_batch_is_full_of_headers_as_of_bodies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("busmon.fleet.worker.open_batch.MAX_BATCH_BYTES", 100_000)
+    with Worker(tmp_path, batch_size=500) as worker:
+        worker.lane.deliver([delivery(tag, body(), headers={"h": "y" * 10_000}) for tag in range(1, 31)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("busmon_batches_total", trigger="size") == 3
 
 
 def test_many_users_with_one_delivery_each_are_folded_in_one_slice(tmp_path: Path) -> None:
