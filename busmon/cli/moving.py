@@ -62,7 +62,8 @@ def run_into(args: argparse.Namespace) -> int:
 
     settings = _begin(args)
     with registry_dir.use(settings.registry_dir, is_written=True):
-        move_into_logs(settings, _topology(settings), print)
+        lines = move_into_logs(settings, _topology(settings))
+    print("\n".join(lines))
     return 0
 
 

@@ -141,10 +141,13 @@ def run_drop(args: argparse.Namespace) -> int:
     if (args.name is None) == (args.agent is None) or (args.agent is None and args.user is not None):
         raise UserError("expected a family's NAME, or --agent NAME with an optional --user NAME")
     with registry_dir.use(settings.registry_dir, is_written=not args.dry_run):
-        return _drop(args, settings)
+        removed = _drop(args, settings)
+    print(f"{removed} {'would be removed' if args.dry_run else 'removed'}")
+    return 0
 
 
-def _drop(args: argparse.Namespace, settings: "Settings") -> int:
+def _drop(args: argparse.Namespace, settings: "Settings") -> str:
+    """Remove series, or count them in a dry run; return how many of which name."""
     from busmon.catalogue import Catalogue
     from busmon.registry.admission.families import Families
 
@@ -160,13 +163,11 @@ def _drop(args: argparse.Namespace, settings: "Settings") -> int:
     else:
         removed = _ask_owners(settings.registry_dir, families, args.name, labels, args.timeout)
     shards = sum(1 for series in removed.values() if series)
-    verb = "would be removed" if args.dry_run else "removed"
-    print(f"{sum(removed.values())} series of {escape(args.name)} in {format_count(shards, 'shard')} {verb}")
-    return 0
+    return f"{sum(removed.values())} series of {escape(args.name)} in {format_count(shards, 'shard')}"
 
 
-def _drop_agent(args: argparse.Namespace, directory: Path, families: "Families") -> int:
-    """Remove what an agent took from every shard, and print how much."""
+def _drop_agent(args: argparse.Namespace, directory: Path, families: "Families") -> str:
+    """Remove what an agent took from every shard, or count it in a dry run; return how much."""
     from busmon.registry.admission import survey
 
     if args.labels:
@@ -174,10 +175,8 @@ def _drop_agent(args: argparse.Namespace, directory: Path, families: "Families")
     took = survey.count_taken(directory, families, args.agent, args.user)
     if not args.dry_run:
         _ask_owners(directory, families, "", {}, args.timeout, agent=args.agent, user=args.user)
-    verb = "would be removed" if args.dry_run else "removed"
     what = f"{took.series} series of {took.metrics} metrics and {took.values} label values"
-    print(f"{what} of {escape(args.agent)} {verb}")
-    return 0
+    return f"{what} of {escape(args.agent)}"
 
 
 def _find(families: "Families", name: str) -> "Family":

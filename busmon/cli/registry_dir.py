@@ -13,7 +13,7 @@ _ADVICE = "name the fleet's with --registry-dir or BUSMON_REGISTRY_DIR"
 
 @contextmanager
 def use(registry_dir: Path, *, is_written: bool = False) -> Iterator[None]:
-    """Let a command use a fleet's registry directory.
+    """Let a command use a fleet's registry directory; it prints afterwards, for an error is the directory's here.
 
     Args:
         registry_dir: the directory.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -105,6 +107,18 @@ def test_new_logs_give_an_empty_directory(given: list[str], tmp_path: Path) -> N
     assert back(given, tmp_path / "after") == 0
     assert "made_total" not in scrape(tmp_path / "after")
     assert count(tmp_path / "after", 0, 1)
+
+
+def test_a_reader_that_left_stops_no_move_into_the_logs(given: list[str], tmp_path: Path) -> None:
+    before = files_of_one_host(tmp_path / "before")
+    reading, writing = os.pipe()
+    os.close(reading)
+    move = [sys.executable, "-u", "-m", "busmon", "registry", "into-log", *given, "--registry-dir", str(before)]
+    done = subprocess.run(move, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+    assert back(given, tmp_path / "after") == 0
+    assert scrape(tmp_path / "after") == scrape(before)
 
 
 def test_logs_that_have_counted_are_refused_before_any_is_written_to(

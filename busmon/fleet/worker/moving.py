@@ -31,13 +31,15 @@ ANSWER_SECONDS = 60.0
 Say = Callable[[str], object]
 
 
-def move_into_logs(settings: Settings, topology: Topology, say: Say) -> None:
+def move_into_logs(settings: Settings, topology: Topology) -> list[str]:
     """Make the state of each shard's files the state of its log.
 
     Args:
         settings: names the registry directory, the broker and this host.
         topology: with the logs.
-        say: called with a line for each shard.
+
+    Returns:
+        A line for each shard. Nothing is said before the end: a reader that leaves must not stop it halfway.
 
     Raises:
         RegistryError: a shard's files are owned or damaged, or a log has counted something already.
@@ -47,7 +49,7 @@ def move_into_logs(settings: Settings, topology: Topology, say: Say) -> None:
     _require_logs(settings, topology)
     families = Families(settings.registry_dir, Catalogue.load(settings.catalogue), settings.max_adopted_families)
     with ExitStack() as stack:
-        opened = []
+        opened, lines = [], []
         # Each log is looked at before the first is written to: a half of the shards in the logs would be of no use.
         for number in range(topology.shards):
             shard = stack.enter_context(closing(Shard.open(settings.registry_dir, number, families)))
@@ -55,7 +57,8 @@ def move_into_logs(settings: Settings, topology: Topology, say: Say) -> None:
         for number, shard, followed in opened:
             state = shard.dump()
             _write_whole(followed, topology.log_stream(number), state)
-            say(f"shard {number}: its state is in {topology.log_stream(number)!r}, {len(state):,} bytes")
+            lines.append(f"shard {number}: its state is in {topology.log_stream(number)!r}, {len(state):,} bytes")
+        return lines
 
 
 def _open_empty(settings: Settings, topology: Topology, number: int, stack: ExitStack) -> OwnedLog:

@@ -1,6 +1,7 @@
 """`busmon registry` on a directory that isn't its fleet's: one line, status 2, the path and a remedy."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,3 +129,18 @@ def test_root_writes_nothing_for_a_fleet_of_another_user(open_to_all: Path, caps
     assert cli.main(["registry", "drop", "--agent", "a", "--registry-dir", str(open_to_all)]) == 2
     assert capsys.readouterr().err == f"busmon: {open_to_all} belongs to user 'nobody'; run the command as that user\n"
     assert sorted(open_to_all.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "command", [*READING[:2], ["drop", "queue_size", "--dry-run"], ["drop", "queue_size"]], ids=" ".join
+)
+def test_a_reader_that_left_is_no_error_of_the_directory(command: list[str], tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        registry.fold({"name": "queue_size", "labels": {"queue": "a"}, "value": 1})
+        registry.commit(NOW)
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = [sys.executable, "-u", "-m", "busmon", "registry", *command, "--registry-dir", str(tmp_path)]
+    done = subprocess.run(run, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
