@@ -204,10 +204,12 @@ class Intake:
 
     def _warn_of_confused(self, confused: set[str]) -> None:
         """Log once for each name that two sources share it, with advice, but few lines in a minute."""
+        if len(self._warned) >= _MAX_WARNED:
+            self._warned &= confused
         for source in confused - self._warned:
             told = {"queue": self._queue, "source": source, "advice": _ADVICE}
-            self._batch.paced_log.write(logging.WARNING, "lane.sources_confused", "", None, **told)
-        self._warned = confused if len(self._warned) >= _MAX_WARNED else self._warned | confused
+            if self._batch.paced_log.write(logging.WARNING, "lane.sources_confused", "", None, **told):
+                self._warned.add(source)
 
 
 def _require_small_properties(delivery: Delivery) -> None:

@@ -45,8 +45,8 @@ class PacedLog:
         self._clock = clock
         self._periods: dict[_Kind, _Period] = {}
 
-    def write(self, level: int, event: str, kind: str, user: str | None, **fields: Any) -> None:
-        """Log a line, unless there are enough of this kind and user.
+    def write(self, level: int, event: str, kind: str, user: str | None, **fields: Any) -> bool:
+        """Log a line, unless there are enough of this kind and user; return whether it is written.
 
         Args:
             level: as `logging` has it.
@@ -56,11 +56,12 @@ class PacedLog:
             fields: the line's keywords, which the publisher may have chosen.
         """
         period = self._find_period(_Kind(event, kind, user))
-        if period.written < LINES:
-            period.written += 1
-            _log.log(level, event, user=user, **fields)
-        else:
+        if period.written >= LINES:
             period.left_out += 1
+            return False
+        period.written += 1
+        _log.log(level, event, user=user, **fields)
+        return True
 
     def beat(self) -> None:
         """Log how many lines were left out in the periods that have ended."""

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from busmon.fleet.worker import open_batch as batches
+from busmon.fleet.worker.paced_log import LINES
 from busmon.fleet.worker.trigger import Trigger
 from busmon.registry.storage.journal import Journal
 from busmon.settings.kinds import FormatRule
@@ -97,6 +99,25 @@ def test_two_senders_that_look_like_one_are_named_once_with_what_to_set(tmp_path
     assert warning["log_level"] == "warning"
     assert warning["source"].endswith("otlp_metrics")
     assert "host.name" in warning["advice"]
+
+
+def test_of_many_names_that_two_senders_share_each_is_named_once_a_few_in_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minute = [0.0]
+    tags = iter(range(1, 1000))
+    with Worker(tmp_path, formats=[FormatRule("otlp_metrics", "otlp")]) as worker, capture_logs() as logged:
+        monkeypatch.setattr(worker.paced_log, "_clock", lambda: 60.0 * minute[0])
+        for number in range(1, 5):
+            for boot, host in product((1_000_000_000, 1_200_000_000), range(LINES + 3)):
+                published = of_a_host(boot, int(NOW) - 10 + number, number, number)
+                sent = delivery(next(tags), published, message_id=None, app_id=f"host-{host}")
+                worker.lane.deliver([sent._replace(routing_key="otlp_metrics")])
+            minute[0] += number != 1
+        worker.lane.close(Trigger.INTERVAL)
+    named = [entry["source"] for entry in logged if entry["event"] == "lane.sources_confused"]
+    assert len(named) == LINES + 3
+    assert {name.split("/")[-2] for name in named} == {f"host-{host}" for host in range(LINES + 3)}
 
 
 def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
