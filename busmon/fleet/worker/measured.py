@@ -27,7 +27,7 @@ class Measured:
     Attributes:
         verdicts: the ledger's verdicts on the batch's envelopes, except `NEW`.
         refused: the batch's invalid bodies, by reason.
-        discarded: those of them that aren't quarantined, by user.
+        discarded: those of them that aren't quarantined, by user; "" is nobody.
 
     Args:
         commit_seconds: the duration of the previous batch's commit; None if there was none.

@@ -25,6 +25,7 @@ from busmon.fleet.worker.paced_log import PacedLog
 from busmon.fleet.worker.quarantine_shares import QuarantineShares
 from busmon.fleet.worker.suspects import COMMIT, Suspects
 from busmon.fleet.worker.trigger import Trigger
+from busmon.reasons import BodyReason
 from busmon.registry.shard.shard import Shard
 from busmon.wall_clock import TOLERANCE_SECONDS
 from busmon.wire.json_v1 import UNKNOWN_AGENT
@@ -37,6 +38,12 @@ MAX_RUN_BYTES = 64 * 1024
 
 MAX_RUN = 1000
 """Deliveries that are folded together, however small."""
+
+_UNCHARGED = frozenset({BodyReason.KILLS_WORKER, BodyReason.UNCOUNTABLE})
+"""The refusals that may be faults of busmon itself: a later version may count the bodies when they are replayed."""
+
+_NO_USER = ""
+"""The label value for bodies that state no user; RabbitMQ accepts no user of this name."""
 
 _MAX_LOGGED = 200
 """Characters of a refusal's detail in a line of the log."""
@@ -155,13 +162,12 @@ class OpenBatch:
         """Send a delivery of the batch to quarantine, or discard it beyond its user's share, after the commit."""
         user = self._ownership.users([delivery])[0]
         # A replayed body has left room behind, and would be lost if its user's share were spent.
-        is_kept = self._ownership.is_replayed(delivery) or self._shares.take(
-            delivery.delivery_tag, user, len(delivery.body)
-        )
+        is_uncharged = refusal.reason in _UNCHARGED or self._ownership.is_replayed(delivery)
+        is_kept = is_uncharged or self._shares.take(delivery.delivery_tag, user, len(delivery.body))
         self._refused.append(_Refused(delivery, refusal, user, is_kept))
         self.measured.refused[refusal.reason] += 1
         if not is_kept:
-            self.measured.discarded[user or UNKNOWN_AGENT] += 1
+            self.measured.discarded[user or _NO_USER] += 1
 
     def read_clock(self) -> float:
         """Return the wall clock's time; rewind the shard before if the clock was set back since the last call."""

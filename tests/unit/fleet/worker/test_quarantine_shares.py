@@ -10,8 +10,10 @@ from busmon.bus.topology import topology as topologies
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.quarantine_shares import LEAST_BODIES, MAX_USERS, REFILL_SECONDS, QuarantineShares
 from busmon.fleet.worker.trigger import Trigger
+from busmon.registry.fold.fold import Fold
+from busmon.wire.envelope import Envelope
 from tests.unit.fleet.full_disk import fill
-from tests.unit.fleet.settlements import Worker, delivery
+from tests.unit.fleet.settlements import VOTE, Worker, body, delivery
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -166,6 +168,43 @@ def test_bodies_that_were_not_in_quarantine_when_their_channel_was_lost_are_char
         worker.lane.deliver([bad(51, "greedy")])
         worker.lane.close(Trigger.INTERVAL)
         assert worker.shows("busmon_quarantine_discarded_total", user="greedy") == 1
+
+
+def test_a_body_that_busmon_failed_to_count_is_kept_whatever_the_share_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = Fold.envelope
+
+    def fail(self: Fold, envelope: Envelope, now: float, user: str | None) -> None:
+        if envelope.source == "poison":
+            raise TypeError("Integer exceeds 64-bit range")
+        fold(self, envelope, now, user)
+
+    monkeypatch.setattr(Fold, "envelope", fail)
+    with Worker(tmp_path, quarantined_bodies=100) as worker:
+        worker.lane.deliver([bad(tag, "greedy") for tag in range(1, 31)])
+        valid = body(VOTE, source="poison")
+        worker.lane.deliver(
+            [delivery(tag, valid, message_id=f"poison:{tag}", user_id="greedy") for tag in range(31, 61)]
+        )
+        worker.lane.deliver([bad(61, "greedy")])
+        worker.lane.close(Trigger.INTERVAL)
+        kept = [(each.delivery.delivery_tag, each.headers["reason"]) for each in worker.broker.quarantined]
+        assert kept == [
+            *((tag, "invalid_json") for tag in range(1, 26)),
+            *((tag, "uncountable") for tag in range(31, 61)),
+        ]
+        assert worker.shows("busmon_quarantine_discarded_total", user="greedy") == 6
+
+
+def test_bodies_without_a_user_are_told_from_those_of_a_user_of_any_name(tmp_path: Path) -> None:
+    with Worker(tmp_path, quarantined_bodies=100) as worker:
+        for number, user in enumerate((None, "unknown", "None"), start=1):
+            tags = range(100 * number, 100 * number + 25 + number)
+            worker.lane.deliver([delivery(tag, b"{", message_id=f"bad:{tag}", user_id=user) for tag in tags])
+        worker.lane.close(Trigger.INTERVAL)
+        discarded = [worker.shows("busmon_quarantine_discarded_total", user=user) for user in ("", "unknown", "None")]
+        assert discarded == [1, 2, 3]
 
 
 def test_an_open_batch_that_becomes_void_is_charged_once(tmp_path: Path) -> None:
