@@ -87,7 +87,7 @@ def test_a_gauge_states_that_it_outlives_its_source(place: Place, client: Client
         (["queue_siz", "1"], "'queue_siz' is in no catalogue: did you mean 'queue_size'? Else give its type: " + ASKED),
         (
             ["2bad", "1", "--type", "counter"],
-            "publish: '2bad': a metric's name is 1 to 200 letters, digits, '_' or ':', no digit first",
+            "publish: '2bad': a metric's name is 1 to 200 letters, digits or '_', no digit first",
         ),
         (["backups", "1", "--type", "kind"], "'backups': 'type' is one of " + TYPES),
         (
