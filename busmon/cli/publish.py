@@ -13,6 +13,7 @@ from busmon.cli.options import add_settings, settings_from
 from busmon.errors import BrokerUnreachableError, BusError, PublishRefusedError, UserError
 from busmon.plurals import format_count
 from busmon.printable import escape
+from busmon.suggestion import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,7 @@ def _publish_one(args: argparse.Namespace, settings: "Settings") -> int:
     from busmon.publish.samples import SampleChecks
     from busmon.publish.stream import seal_samples
 
+    _require_type(args.type)
     catalogue = Catalogue.load(settings.catalogue)
     sample = _sample(args, catalogue)
     SampleChecks(catalogue).check(sample)
@@ -133,6 +135,14 @@ def _sample(args: argparse.Namespace, catalogue: "Catalogue") -> dict[str, Any]:
         "value": _number(args.value),
         **{key: value for key, value in stated.items() if value is not None},
     }
+
+
+def _require_type(text: str | None) -> None:
+    from busmon.catalogue.family import TYPES
+
+    if text is not None and text not in TYPES:
+        near = suggestion(text, TYPES)
+        raise UserError(f"publish: --type {text!r}: expected {', '.join(TYPES)}{near and f'; {near}'}")
 
 
 def _number(text: str | None) -> float:

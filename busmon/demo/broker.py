@@ -119,7 +119,7 @@ class PrivateNode:
             os.write(self._lease, b"\n")
         self.leave()
         deadline = time.monotonic() + END_TIMEOUT_SECONDS
-        while self._runs() and time.monotonic() < deadline:
+        while self.is_running() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     kill = stop
@@ -208,7 +208,8 @@ class PrivateNode:
         """Open the FIFO's writing end. It is an OSError if nobody has the reading end open: no node runs."""
         return os.open(self.directory / "lease", os.O_WRONLY | os.O_NONBLOCK)
 
-    def _runs(self) -> bool:
+    def is_running(self) -> bool:
+        """Check whether a node runs in the directory, whoever started it."""
         with suppress(OSError):
             os.close(self._open_lease())
             return True
@@ -230,7 +231,7 @@ class PrivateNode:
     def _await_boot(self) -> None:
         deadline = time.monotonic() + BOOT_TIMEOUT_SECONDS
         while not self._serves():
-            if not self._runs() or time.monotonic() > deadline:
+            if not self.is_running() or time.monotonic() > deadline:
                 message = f"the private RabbitMQ node did not start: {self._reason()} (log: {self.log})"
                 raise BrokerUnreachableError(message)
             time.sleep(0.05)

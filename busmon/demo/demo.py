@@ -4,6 +4,7 @@ Unattended, it stops publishing after so many seconds, waits until everything is
 what was published against what is scraped. It ends every process that it started, however it ends. Main thread.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from busmon.errors import DemoError, ExporterUnreachableError
 from busmon.fleet.supervisor import parent
 from busmon.plurals import format_count
 from busmon.printable import escape
-from busmon.settings import Settings
+from busmon.settings import Settings, mask
 from busmon.simulator.totals import Totals
 from busmon.top import screen
 from busmon.top.client import Client
@@ -203,8 +204,11 @@ def joining(given: Settings, settings: Settings, program: str) -> str:
         settings: those of the demo.
         program: the name under which the demo was started.
     """
-    variable = f"BUSMON_EXCHANGE={settings.exchange}"
     if settings.amqp_url != given.amqp_url:
-        variable = f"BUSMON_AMQP_URL={settings.amqp_url}"
-    command = program if Path(program).name == "busmon" else "busmon"
-    return f"{variable} {command} tail   in a second terminal"
+        variables = {"AMQP_URL": settings.amqp_url}
+    else:
+        is_of_flag = given.origin("amqp_url").startswith("flag")
+        variables = {**({"AMQP_URL": mask(given.amqp_url)} if is_of_flag else {}), "EXCHANGE": settings.exchange}
+    stated = " ".join(f"BUSMON_{name}={shlex.quote(value)}" for name, value in variables.items())
+    command = shlex.quote(program) if Path(program).name == "busmon" else "busmon"
+    return f"{stated} {command} tail   in a second terminal"

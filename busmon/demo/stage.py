@@ -4,10 +4,13 @@ A broker that the user named is the user's: the demo makes objects with names of
 end, so that it neither takes a fleet's envelopes nor leaves any. Main thread of one process.
 """
 
+import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import busmon
+from busmon import files
 from busmon.bus.connect.connection import translating
 from busmon.bus.connect.session import Session
 from busmon.bus.topology import topology
@@ -28,6 +32,10 @@ from busmon.settings import Settings, mask
 Say = Callable[[str], None]
 
 CHECKOUT = Path(busmon.__file__).resolve().parent.parent
+_PREFIX = "busmon-demo-"
+_YOUNG_SECONDS = 60.0
+"""A directory that is younger may be one that its demo has not locked yet."""
+
 _DISK = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of mode 0700 in it; /tmp may be in memory
 
 
@@ -40,14 +48,36 @@ def directory() -> Iterator[Path]:
     in_checkout = (CHECKOUT / "pyproject.toml").exists() and " " not in str(CHECKOUT)
     state = CHECKOUT / ".state" if in_checkout else _DISK
     state.mkdir(exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
+    remove_left(state)
+    fresh = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=state))
+    lock = os.open(fresh, os.O_RDONLY)
     try:
+        files.try_lock(lock)
         yield fresh
     finally:
+        os.close(lock)
         shutil.rmtree(fresh)
         if in_checkout:
             with suppress(OSError):  # Not empty: somebody else's state is there, too.
                 state.rmdir()
+
+
+def remove_left(state: Path) -> None:
+    """Remove the directories that killed demos of this user left, unless their node still runs."""
+    for path in state.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another demo has removed it meanwhile
+            found = path.lstat()
+            is_old = stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > _YOUNG_SECONDS
+            if is_old and found.st_uid == os.geteuid() and not _is_in_use(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_in_use(path: Path) -> bool:
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        return not files.try_lock(lock) or PrivateNode(path / "rabbitmq").is_running()
+    finally:
+        os.close(lock)
 
 
 @contextmanager

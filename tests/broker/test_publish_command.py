@@ -89,7 +89,7 @@ def test_a_gauge_states_that_it_outlives_its_source(place: Place, client: Client
             ["2bad", "1", "--type", "counter"],
             "publish: '2bad': a metric's name is 1 to 200 letters, digits or '_', no digit first",
         ),
-        (["backups", "1", "--type", "kind"], "'backups': 'type' is one of " + TYPES),
+        (["backups", "1", "--type", "kind"], "publish: --type 'kind': expected " + TYPES),
         (
             ["user_online_count", "1", "--agent", "a b"],
             "publish: --agent 'a b': expected 1 to 100 letters, digits, '_' or '-'",
@@ -127,7 +127,8 @@ def test_retries_end_with_status_1_and_say_how_long_they_took(place: Place, argu
     line = '{"name": "queue_size", "labels": {"queue": "q"}, "value": 42}'
     ran = publish(away, *arguments, "--retry-seconds", "0.3", lines=line)
     assert ran.returncode == 1
-    said = "busmon: RabbitMQ at 127.0.0.1:1: Connection refused (retried for 0.3 s)"
+    refused = "Connection refused; check host and port in amqp_url (BUSMON_AMQP_URL)"
+    said = f"busmon: RabbitMQ at 127.0.0.1:1: {refused} (retried for 0.3 s)"
     assert ran.stderr.splitlines()[-1] == said
 
 

@@ -222,7 +222,10 @@ def test_idle_keeps_a_connection_alive(place: Place, connect: Connect) -> None:
 
 def test_without_a_broker_there_is_one_line(connect: Connect) -> None:
     publisher = connect("amqp://guest:secret@127.0.0.1:1/")
-    with pytest.raises(BrokerUnreachableError, match=r"^RabbitMQ at 127\.0\.0\.1:1: Connection refused$"):
+    with pytest.raises(
+        BrokerUnreachableError,
+        match=r"^RabbitMQ at 127\.0\.0\.1:1: Connection refused; check host ",
+    ):
         publish(publisher)
     publisher.idle(0)
 

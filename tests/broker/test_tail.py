@@ -79,7 +79,13 @@ def test_a_body_that_is_no_envelope_is_named(place: Place, client: Client, bindi
 def test_without_a_broker_there_is_one_line() -> None:
     command = [sys.executable, "-m", "busmon", "tail", "--amqp-url", "amqp://guest:guest@127.0.0.1:1/"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ran.returncode, ran.stderr) == (1, "busmon: RabbitMQ at 127.0.0.1:1: Connection refused\n")
+    said = "RabbitMQ at 127.0.0.1:1: Connection refused; check host and port in amqp_url (BUSMON_AMQP_URL)"
+    assert (ran.returncode, ran.stderr) == (1, f"busmon: {said}\n")
+
+
+def test_an_exchange_that_does_not_exist_comes_with_the_command_that_makes_it(place: Place) -> None:
+    with pytest.raises(BrokerRefusedError, match=r"^NOT_FOUND .*nope.*; run `busmon topology declare`, which makes it"):
+        next(tap(place.amqp_url, "nope"))
 
 
 def test_the_operators_rights_are_enough_and_the_publishers_are_not(node: Any, vhost: Any, place: Place) -> None:

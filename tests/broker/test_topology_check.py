@@ -114,8 +114,9 @@ class TestCheck:
         assert main(["topology", "check", *arguments(vhost), "--management-url", url]) == 1
         said = capsys.readouterr().err
         # RabbitMQ 3's words, and 4's.
+        remedy = "check user and password in management_url"
         assert said in {
-            f"busmon: management API as user 'guest': 401 {w}\n" for w in ("Login failed", "Not_Authorized")
+            f"busmon: management API as user 'guest': 401 {w}; {remedy}\n" for w in ("Login failed", "Not_Authorized")
         }
 
 
@@ -154,7 +155,8 @@ class TestExport:
     def test_with_nothing_to_look_at_the_two_ways_are_named(self, capsys: Capture) -> None:
         assert main(["topology", "check"]) == 2
         assert capsys.readouterr().err == (
-            "busmon: expected --management-url (BUSMON_MANAGEMENT_URL) or --definitions FILE\n"
+            "busmon: expected --management-url http://USER:PASSWORD@HOST:15672 (BUSMON_MANAGEMENT_URL) or "
+            "--definitions FILE\n"
         )
 
     def test_it_is_json_on_standard_output(self, capsys: Capture) -> None:

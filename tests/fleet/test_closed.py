@@ -225,8 +225,8 @@ def test_a_directory_that_others_can_write_to_is_not_served(registry_dir: Path) 
     done = _refused(registry_dir)
     assert done.returncode == 2
     assert done.stderr == (
-        f"busmon: registry_dir from flag --registry-dir: others can write to {registry_dir} (mode 1777): run "
-        f"`chmod go-w {registry_dir}`, or name another directory\n"
+        f"busmon: registry_dir from flag --registry-dir: others can write to {registry_dir} (mode 1777): name "
+        f"another directory, or run `chmod go-w {registry_dir}`\n"
     )
 
 

@@ -77,6 +77,48 @@ def test_every_commands_help_says_what_it_is_for_and_shows_examples(command: arg
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tpology"], "invalid choice: 'tpology'; did you mean 'topology'?; see `busmon --help`"),
+        (["topology", "chek"], "invalid choice: 'chek'; did you mean 'check'?; see `busmon topology --help`"),
+        (["up", "--wrkers=2"], "unrecognized arguments: --wrkers=2; did you mean '--workers'?; see `busmon up --help`"),
+        (["up", "--nothing"], "unrecognized arguments: --nothing; see `busmon up --help`"),
+        (["topology", "x"], "invalid choice: 'x'; choose from declare, check, export; see `busmon topology --help`"),
+    ],
+)
+def test_what_was_meant_is_suggested(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(said)
+
+
+def test_a_type_that_does_not_exist_is_named_by_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["publish", "x_total", "1", "--type", "countr"]) == 2
+    assert capsys.readouterr().err == (
+        "busmon: publish: --type 'countr': expected counter, gauge, histogram, summary; did you mean 'counter'?\n"
+    )
+
+
+def test_a_groups_help_says_where_the_examples_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["topology", "--help"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "`busmon topology COMMAND --help` describes a command, with examples."
+
+
+def test_a_list_in_a_help_text_breaks_behind_its_commas(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for columns in range(70, 102):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit):
+            cli.main(["up", "--help"])
+        words = capsys.readouterr().out.replace(",", " ").split()
+        assert {"user_id", "request_id", "session_id", "trace_id", "span_id", "correlation_id"} <= {*words}
+
+
 def test_a_help_text_is_the_same_in_every_terminal_wider_than_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     def texts(columns: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(columns))

@@ -118,27 +118,34 @@ def translating(hints: Mapping[int, str] = MappingProxyType({})) -> Iterator[Non
 
 def translate_with_hint(error: BaseException, hints: Mapping[int, str]) -> BusError:
     """Translate an error, and add the hint for the code with which the broker closed the channel."""
-    root, found = _root(error), translate(error)
-    hint = hints.get(root.reply_code) if isinstance(root, ChannelClosed) else None
+    inner, found = root(error), translate(error)
+    hint = hints.get(inner.reply_code) if isinstance(inner, ChannelClosed) else None
     return type(found)(f"{found}; {hint}") if hint else found
 
 
 def translate(error: BaseException) -> BusError:
     """Return the `BusError` for an exception of pika or of the socket."""
-    root = _root(error)
-    if waited_for := _name_overdue_handshake(root):
+    inner = root(error)
+    if waited_for := _name_overdue_handshake(inner):
         return BrokerUnreachableError(f"no answer to the {waited_for} handshake in time")
-    if isinstance(root, ssl.SSLError) and root.reason in _NO_TLS:
-        said = f"the server does not speak TLS: use amqp://, or the port for TLS ({words(root)})"
+    if isinstance(inner, ssl.SSLError) and inner.reason in _NO_TLS:
+        said = f"the server does not speak TLS: use amqp://, or the port for TLS ({words(inner)})"
         return BrokerUnreachableError(said)
-    if isinstance(root, AuthenticationError):
-        return LoginRefusedError(f"it doesn't take the authentication mechanism {one_line(str(root.args[0]))}")
-    if isinstance(root, ConnectionClosed):
-        return _translate_close(root.reply_code, root.reply_text)
-    if hidden := _HIDDEN_CLOSE.search(str(root)):
+    if isinstance(inner, AuthenticationError):
+        return LoginRefusedError(f"it doesn't take the authentication mechanism {one_line(str(inner.args[0]))}")
+    if isinstance(inner, ConnectionClosed):
+        return _translate_close(inner.reply_code, inner.reply_text)
+    if hidden := _HIDDEN_CLOSE.search(str(inner)):
         return _translate_close(int(hidden[1]), hidden[2])
-    refused = isinstance(root, AMQPError) and not isinstance(root, AMQPConnectionError)
-    return (BrokerRefusedError if refused else BrokerUnreachableError)(words(root))
+    refused = isinstance(inner, AMQPError) and not isinstance(inner, AMQPConnectionError)
+    return (BrokerRefusedError if refused else BrokerUnreachableError)(words(inner))
+
+
+def root(error: BaseException) -> BaseException:
+    """Return the innermost of the exceptions that pika wraps around one another while connecting."""
+    wrapped = getattr(error, "exceptions", None) or (getattr(error, "exception", None), *error.args)
+    inner = next((part for part in reversed(wrapped) if isinstance(part, BaseException)), None)
+    return error if inner is None else root(inner)
 
 
 def certificates(amqp_url: str) -> dict[str, Path]:
@@ -219,13 +226,6 @@ def _external(said: dict[str, str]) -> bool:
     if mechanism not in {"plain", "external"}:
         raise SettingsError("amqp_url: auth_mechanism: expected plain or external")
     return mechanism == "external"
-
-
-def _root(error: BaseException) -> BaseException:
-    """Return the innermost of the exceptions that pika wraps around one another while connecting."""
-    wrapped = getattr(error, "exceptions", None) or (getattr(error, "exception", None), *error.args)
-    inner = next((part for part in reversed(wrapped) if isinstance(part, BaseException)), None)
-    return error if inner is None else _root(inner)
 
 
 def _name_overdue_handshake(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count
 from random import SystemRandom
+from socket import gaierror
 from typing import Any
 
 import pika
@@ -15,7 +16,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.connection import Parameters
 from pika.credentials import PlainCredentials
 
-from busmon.bus.connect.connection import PIKA_ERRORS, all_parameters, translate
+from busmon.bus.connect.connection import PIKA_ERRORS, all_parameters, root, translate
 from busmon.bus.frames.reading import ReadingConnection
 from busmon.bus.frames.workflow import BrokerAddress, Dialling, Failure, Result
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, LoginRefusedError
@@ -133,8 +134,16 @@ def open_blocking(amqp_url: str, name: str) -> pika.BlockingConnection:
 
 def _reason(parameters: Parameters, error: BaseException) -> str:
     said = str(translate(error))
-    remedy = _remedy(parameters, said)
+    remedy = _way_to_broker(error, said) or _remedy(parameters, said)
     return f"{said.removesuffix('.')}; {remedy}" if remedy else said
+
+
+def _way_to_broker(error: BaseException, said: str) -> str:
+    """Word what to check where no broker answers at an address; empty if that isn't known."""
+    if said.startswith("no answer to the AMQP handshake"):
+        return "AMQP's port is 5672 by default, 15672 is the management API's"
+    nobody = isinstance(root(error), ConnectionRefusedError | gaierror)
+    return "check host and port in amqp_url (BUSMON_AMQP_URL)" if nobody else ""
 
 
 def _remedy(wanted: Parameters, said: str) -> str:

@@ -16,7 +16,10 @@ MAX_LENGTH = 1000
 """Deliveries that wait for a slow reader."""
 
 
-_HINTS = {spec.ACCESS_REFUSED: "a tap takes an operator's permissions"}
+_HINTS = {
+    spec.ACCESS_REFUSED: "a tap takes an operator's permissions",
+    spec.NOT_FOUND: "run `busmon topology declare`, which makes it, or name another with --exchange",
+}
 
 
 def tap(amqp_url: str, exchange: str, *, pause_seconds: float = 0.5) -> Generator[Delivery | None, None, None]:

@@ -256,7 +256,7 @@ def _bind_all(session: Session, topology: Topology) -> list[str]:
     lasting = topology.lasting_bindings
     for binding in lasting:
         request(session, topology, f"binding {binding}", partial(_bind, binding))
-    return [f"binding {binding}: is there" for binding in lasting]
+    return [f"binding {binding}: bound" for binding in lasting]
 
 
 def _bind(binding: Binding, channel: BlockingChannel) -> None:

@@ -16,6 +16,8 @@ from busmon.settings import split_urls
 
 _TIMEOUT_SECONDS = 10
 _NOT_FOUND = 404
+_ITS_PORT = "check host and port in management_url; the management API's port is 15672 by default"
+_WRONG_LOGIN = frozenset({"Login failed", "Not_Authorized"})  # in RabbitMQ 3's words, and 4's
 
 
 class Management:
@@ -71,13 +73,15 @@ class _Api:
         try:
             return self._decode(*server.request(method, target, headers, content))
         except (*http.ERRORS, ValueError) as error:
-            raise BrokerUnreachableError(f"management API at {host}:{port}: {words(error)}") from error
+            raise BrokerUnreachableError(f"management API at {host}:{port}: {words(error)}; {_ITS_PORT}") from error
 
     def _decode(self, status: int, body: bytes) -> Any:
         if status == _NOT_FOUND:
             return None
         if status >= 300:  # noqa: PLR2004 - HTTP's classes of status codes
-            raise BrokerRefusedError(f"management API as user {self._user!r}: {status} {_reason(body)}")
+            reason = _reason(body)
+            remedy = "; check user and password in management_url" if reason in _WRONG_LOGIN else ""
+            raise BrokerRefusedError(f"management API as user {self._user!r}: {status} {reason}{remedy}")
         return json.loads(body) if body else None
 
 

@@ -60,6 +60,8 @@ _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs"
 
 Value = TypeVar("Value")
 
+_EXPECTED = "expected a web configuration file in web_config_file (BUSMON_WEB_CONFIG_FILE)"
+
 
 @dataclass(frozen=True, slots=True)
 class Pem:
@@ -127,9 +129,9 @@ def read(path: Path) -> WebFile:
         with path.open("rb") as stream:
             text = stream.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise WebFileError(f"{path}: can't be read: {error.strerror}; expected a web configuration file") from error
+        raise WebFileError(f"{path}: can't be read: {error.strerror}; {_EXPECTED}") from error
     if len(text) > _MAX_BYTES:
-        raise WebFileError(f"{path}: larger than {_MAX_BYTES} bytes; expected a web configuration file")
+        raise WebFileError(f"{path}: larger than {_MAX_BYTES} bytes; {_EXPECTED}")
     return parse(text, path)
 
 
@@ -300,7 +302,7 @@ def _where(error: Exception) -> str:
     """Describe the YAML error and its line number, without the line's text, which may hold a secret."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return "expected a web configuration file"
+    return _EXPECTED
 
 
 def _seconds(duration: str) -> float:

@@ -17,6 +17,21 @@ def test_a_second_terminal_is_given_the_private_brokers_address_and_the_command_
     )
 
 
+def test_a_path_with_a_space_is_quoted_for_the_shell() -> None:
+    assert joining(*of_a_private_broker(), "/home/a b/bin/busmon") == (
+        f"BUSMON_AMQP_URL={PRIVATE} '/home/a b/bin/busmon' tail   in a second terminal"
+    )
+
+
+def test_a_broker_of_a_flag_is_named_without_its_password() -> None:
+    given = load({"amqp_url": "amqp://me:secret@rabbit.example/%2F"}, environ={})
+    settings = replace(given, exchange="telemetry-demo-1")
+    assert joining(given, settings, "busmon") == (
+        "BUSMON_AMQP_URL='amqp://me:***@rabbit.example/%2F' BUSMON_EXCHANGE=telemetry-demo-1 busmon tail   "
+        "in a second terminal"
+    )
+
+
 def test_the_address_fits_a_screen_of_80_columns_beside_the_keys() -> None:
     shown = f" q or Ctrl-C exits   {joining(*of_a_private_broker(), 'busmon')}"[:79]
     assert f"BUSMON_AMQP_URL={PRIVATE}" in shown

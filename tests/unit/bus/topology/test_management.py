@@ -58,7 +58,13 @@ def test_a_path_before_the_api_is_kept(server: Any) -> None:
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [(b'{"reason": "Not\\nmanager"}', "Not manager"), (b"<html>\n\xff</html>", "<html> \ufffd</html>"), (b"[]", "[]")],
+    [
+        (b'{"reason": "Login failed"}', "Login failed; check user and password in management_url"),
+        (b'{"reason": "Not_Authorized"}', "Not_Authorized; check user and password in management_url"),
+        (b'{"reason": "Not\\nmanager"}', "Not manager"),
+        (b"<html>\n\xff</html>", "<html> \ufffd</html>"),
+        (b"[]", "[]"),
+    ],
 )
 def test_a_refusal_is_one_line_without_the_password(server: Any, body: bytes, reason: str) -> None:
     with pytest.raises(BrokerRefusedError) as caught:
@@ -93,5 +99,8 @@ def test_an_option_that_does_not_exist_is_named(option: str) -> None:
 
 
 def test_where_nobody_answers_there_is_one_line() -> None:
-    with pytest.raises(BrokerUnreachableError, match=r"^management API at 127\.0\.0\.1:1: Connection refused$"):
+    with pytest.raises(
+        BrokerUnreachableError,
+        match=r"^management API at 127\.0\.0\.1:1: Connection refused; check host and port in management_url; ",
+    ):
         Management("http://u:secret@127.0.0.1:1").get("users")
