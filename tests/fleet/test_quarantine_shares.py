@@ -3,9 +3,12 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pika
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
 
 from busmon.bus.topology.topology import find_built_in
 from busmon.demo.broker import PrivateNode
@@ -64,3 +67,33 @@ def test_a_flood_of_invalid_bodies_takes_its_users_share_and_no_more(made: Users
     assert counted[("lane.discarded", "greedy")] == LINES
     left_out = sum(line["lines"] for line in lines if line["event"] == "lane.lines_left_out")
     assert left_out == FLOOD - 2 * LINES
+
+
+def test_a_share_is_charged_once_for_bodies_whose_channel_is_lost_before_they_are_in_quarantine(
+    made: Users, topology: Path, node: PrivateNode, vhost: Vhost
+) -> None:
+    greedy, quarantine = made.add_publisher("greedy"), f"{made.exchange}.quarantine"
+    with _channel(vhost) as channel:
+        channel.queue_unbind(quarantine, quarantine, "")  # the quarantine's exchange returns each body
+    with made.fleet(BUSMON_TOPOLOGY=str(topology)) as fleet:
+        with Publisher(made, greedy) as attacker:
+            for number in range(LEAST_BODIES):
+                attacker.publish(b"{", message_id=f"bad:{number}", headers={"source": "one"})
+        fleet.wait_for_total("busmon_envelopes_rejected_total", LEAST_BODIES)
+        node.rabbitmqctl("close_all_connections", "--vhost", vhost.name, "the test")
+        fleet.wait_for_total("busmon_envelopes_rejected_total", 2 * LEAST_BODIES)
+        with _channel(vhost) as channel:
+            channel.queue_bind(quarantine, quarantine, "")
+            wait_until(
+                lambda: channel.queue_declare(quarantine, passive=True).method.message_count == LEAST_BODIES,
+                "the bodies in the quarantine",
+            )
+        assert fleet.totals().get("busmon_quarantine_discarded_total", 0) == 0
+        assert fleet.stop() == 0
+
+
+@contextmanager
+def _channel(vhost: Vhost) -> Iterator[BlockingChannel]:
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.amqp_url))
+    yield connection.channel()
+    connection.close()
