@@ -3,7 +3,6 @@
 Faults are independent of each other: each has series, a process or a target of its own, which are well until then.
 """
 
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from pathlib import Path
+
+import children
 
 from busmon import Telemetry
 from busmon import settings as all_settings
@@ -193,7 +194,7 @@ class Platform:
 
     def _silence(self, name: str) -> Fault:
         pause = str(next(self._pauses))  # one that was idle, and was heard, must not be told before it is killed
-        process = subprocess.Popen([sys.executable, "-c", AGENT, name, self._amqp_url, pause])
+        process = children.start([sys.executable, "-c", AGENT, name, self._amqp_url, pause])
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
 

@@ -22,6 +22,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import children
 import entry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -56,7 +57,7 @@ class CeleryExporter:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        self.process = children.start(self._command, stdout=self._log, stderr=self._log)
         wait_until(self.scrape, "celery-exporter")
 
     def scrape(self) -> str:

@@ -16,6 +16,7 @@ are medians over the rounds; ratios are of the same run.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -26,13 +27,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import backlog
+import children
 import entry
 import pika
 from drains import PROGRAMS, Figures
@@ -61,6 +63,7 @@ class Bench:
     def __init__(self, amqp_url: str, scratch: Path) -> None:
         self._amqp_url = amqp_url
         self._scratch = scratch
+        self._numbers = itertools.count(1)
         self._sides = {shards: self.declare(shards) for shards in (1, 2)}
         self._c = _compile(scratch)
         self.one_shard = self._sides[1]
@@ -68,10 +71,11 @@ class Bench:
         self.programs = [*_runnable(), PAIR, *([C] if self._c else [])]
 
     def declare(self, shards: int) -> Settings:
-        """Declare a topology of so many shards, and return its settings."""
-        path = self._scratch / f"shards-{shards}.toml"
+        """Declare a topology of so many shards with an exchange and queues of its own, and return its settings."""
+        exchange = f"benchmark{next(self._numbers)}.shards{shards}"
+        path = self._scratch / f"{exchange}.toml"
         path.write_text(topologies.find_built_in().read_text().replace("\nshards = 4", f"\nshards = {shards}"))
-        settings = load({"topology": str(path), "amqp_url": self._amqp_url, "exchange": f"benchmark{shards}"})
+        settings = load({"topology": str(path), "amqp_url": self._amqp_url, "exchange": exchange})
         declare(topologies.load(settings.topology, settings.exchange), settings.amqp_url, None, {})
         return settings
 
@@ -102,8 +106,13 @@ class Bench:
         return self._drain("floor", settings, len(made))["cpu"]
 
     def _drain(self, program: str, settings: Settings, envelopes: int) -> Figures:
-        with Cores() as cores:
-            ended = [process.communicate()[0] for process in self._start(program, settings, envelopes)]
+        environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
+        with Cores() as cores, ExitStack() as stack:
+            started = [
+                stack.enter_context(children.running(command, env=environment, stdout=subprocess.PIPE))
+                for command in self._commands(program, settings, envelopes)
+            ]
+            ended = [process.communicate()[0] for process in started]
         figures: list[Figures] = [
             next(json.loads(line) for line in printed.splitlines() if line.startswith(b"{")) for printed in ended
         ]
@@ -111,12 +120,9 @@ class Bench:
         sums = {what: sum(each.get(what, 0.0) for each in figures) for what in ("cpu", "bytes")}
         return {"wall": end - begin, "cores": cores.busy(begin, end), **sums}
 
-    def _start(self, program: str, settings: Settings, envelopes: int) -> list["subprocess.Popen[bytes]"]:
-        environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
-        return [
-            subprocess.Popen(self._command(program, settings, queue, count), env=environment, stdout=subprocess.PIPE)
-            for queue, count in _wait_for_backlog(settings, envelopes)
-        ]
+    def _commands(self, program: str, settings: Settings, envelopes: int) -> list[list[str]]:
+        queues = _wait_for_backlog(settings, envelopes)
+        return [self._command(program, settings, queue, count) for queue, count in queues]
 
     def _command(self, program: str, settings: Settings, queue: str, count: int) -> list[str]:
         if program == C:

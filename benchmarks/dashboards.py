@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import children
 import entry
 
 from busmon import rules
@@ -163,16 +164,12 @@ def _prometheus(data: Path) -> Iterator[tuple[str, int]]:
     flags = ["--storage.tsdb.retention.time=20d", "--storage.tsdb.max-block-duration=36h"]
     command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={data}", *flags]
     command += [f"--web.listen-address={address}"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
+    with children.running(command, stderr=subprocess.DEVNULL) as process:
         blocks = -1
         while blocks != (blocks := _blocks(address)):
             print(f"\r{blocks} blocks, compacting ", end="", file=sys.stderr, flush=True)
             time.sleep(COMPACTION_SECONDS)
         yield f"http://{address}", process.pid
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _blocks(address: str) -> int:

@@ -5,21 +5,31 @@ set only in a process whose program is a script of this folder.
 """
 
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from busmon.errors import BusmonError
 
 FOLDER = Path(__file__).parent
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 INSTALL = "pip install --editable '.[fleet]' --group dev --group benchmarks"
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a script's `main`, and exit with its status."""
+    """Run a script's `main`, and exit with its status; SIGTERM and SIGHUP end what it has started, as Ctrl-C does."""
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, _end)
     sys.exit(main())
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    for each in _ENDING_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # the end is under way
+    sys.exit(128 + number)
 
 
 def require_library(name: str) -> None:

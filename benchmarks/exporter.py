@@ -33,6 +33,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import children
 import entry
 
 from busmon import extras
@@ -220,15 +221,12 @@ def total(port: int) -> float:
 def running(directory: str) -> Iterator[Exporter]:
     """Start a real exporter."""
     command = [sys.executable, "-P", "-m", "busmon", "exporter", "--listen", "127.0.0.1:0", "--registry-dir", directory]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            for line in process.stderr or ():
-                if (said := json.loads(line))["event"] == "server.started":
-                    yield Exporter(process.pid, int(said["address"].rpartition(":")[2]))
-                    return
-            raise SystemExit("the exporter ended before it served")
-        finally:
-            process.terminate()
+    with children.running(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            if (said := json.loads(line))["event"] == "server.started":
+                yield Exporter(process.pid, int(said["address"].rpartition(":")[2]))
+                return
+        raise SystemExit("the exporter ended before it served")
 
 
 def main() -> None:

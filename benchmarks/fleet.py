@@ -14,7 +14,6 @@ import argparse
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import backlog
+import children
 import entry
 import orjson
 import pika
@@ -103,7 +103,7 @@ class Fleet:
         self._scraper = threading.Thread(target=self._scrape)
         environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
         command = [sys.executable, "-P", "-m", "busmon", "up"]
-        self._process = subprocess.Popen(command, env=environment, start_new_session=True)
+        self._process = children.start(command, env=environment, start_new_session=True)
         self._exposition = Exposition(settings.registry_dir)
         self._counted = 0
 

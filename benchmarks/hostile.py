@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+import children
 import entry
 import orjson
 import pika
@@ -139,7 +140,7 @@ class Fleet:
         busmon = [sys.executable, "-P", "-m", "busmon"]
         subprocess.run([*busmon, "topology", "declare"], env=environment, check=True, stdout=subprocess.DEVNULL)
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen([*busmon, "up"], env=environment, stdout=log, stderr=log)
+            self.process = children.start([*busmon, "up"], env=environment, stdout=log, stderr=log)
         try:
             self.address = self._wait_for_start()
         except BaseException:  # nobody else can close a fleet that didn't start

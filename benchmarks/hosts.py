@@ -22,7 +22,6 @@ import shutil
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Self
 
 import backlog
+import children
 import entry
 import orjson
 import pika
@@ -85,7 +85,7 @@ class Host:
         """Start the host."""
         command = [sys.executable, "-P", "-m", "busmon", "up"]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            self._process = children.start(command, env=self._environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """Kill the host's processes at once."""

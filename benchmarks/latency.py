@@ -10,9 +10,7 @@ of its own. A reader collects the shard files over and over, as a scrape does, a
 
 import argparse
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import backlog
+import children
 import entry
 import orjson
 import pika
@@ -87,12 +86,8 @@ def worker(settings: Settings, registry_dir: str, flush: float) -> Iterator[None
         "BUSMON_FLUSH_INTERVAL_SECONDS": str(flush),
         "BUSMON_LOG_LEVEL": "error",
     }
-    process = subprocess.Popen([sys.executable, "-m", "busmon", "worker", "--shards", "0"], env=environment)
-    try:
+    with children.running([sys.executable, "-m", "busmon", "worker", "--shards", "0"], env=environment):
         yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
 
 
 def await_consumer(registry_dir: Path) -> None:

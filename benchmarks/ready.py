@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import children
 import entry
 
 from busmon import status
@@ -81,17 +82,13 @@ def exporter(settings: Mapping[str, str]) -> Iterator[int]:
     """Start an exporter over the status files of a fleet, and yield its port."""
     with tempfile.TemporaryDirectory() as directory:
         tell(Path(directory))
-        process = subprocess.Popen(
+        with children.running(
             [sys.executable, "-m", "busmon", "exporter", "--listen", "127.0.0.1:0", "--registry-dir", directory],
             env={**os.environ, **PACE, **settings, "BUSMON_CHECK_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS)},
             stderr=subprocess.PIPE,
             text=True,
-        )
-        try:
+        ) as process:
             yield next(port for line in process.stderr or () if (port := find_port(line)))
-        finally:
-            process.kill()
-            process.communicate()
 
 
 def find_port(line: str) -> int | None:

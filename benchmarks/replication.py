@@ -17,7 +17,6 @@ import argparse
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,9 +26,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import backlog
+import children
 import entry
 import pika
 from latency import PROBE, START_SECONDS, publish
@@ -41,6 +41,9 @@ from busmon.demo.broker import PrivateNode
 from busmon.plurals import format_count
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings import Settings, load
+
+if TYPE_CHECKING:
+    import subprocess
 
 CONSUMED = "busmon_envelopes_consumed_total"
 LOOK_SECONDS = 0.05
@@ -85,12 +88,9 @@ def host(settings: Settings, scratch: Path, name: str) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(dir=scratch) as registry_dir:
         settings = replace(settings, registry_dir=Path(registry_dir), host_name=name)
         environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
-        process = subprocess.Popen([sys.executable, "-m", "busmon", "worker", "--shards", "0"], env=environment)
-        try:
+        command = [sys.executable, "-m", "busmon", "worker", "--shards", "0"]
+        with children.running(command, env=environment) as process:
             yield Host(process, Exposition(Path(registry_dir)), Path(registry_dir))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
 
 
 def wait_until_ready(hosts: Sequence[Host], expected: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import children
 import entry
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
@@ -218,7 +219,7 @@ SIDES = {"ours": ours, "stock": stock}
 def measure(side: str, directory: Path, series: int, rounds: int, writers: Sequence[Writer]) -> Figures:
     """Run one side in a process of its own, and change the files when it asks for it."""
     command = [sys.executable, __file__, "--measure", side, str(directory), str(series), "--rounds", str(rounds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with children.running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         stdin, stdout = process.stdin, process.stdout
         if stdin is None or stdout is None:
             raise SystemExit("no pipes")
