@@ -51,7 +51,10 @@ class Properties(Protocol):
 
     app_id: Any
     user_id: Any
-    headers: Mapping[str, Any] | None
+
+    @property
+    def headers(self) -> Mapping[str, Any] | None:
+        """The headers; None if there are none, or if they can't be read."""
 
 
 class Delivered(Protocol):

@@ -4,19 +4,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
+import pika
 import pytest
 
 from busmon import Telemetry
 from busmon.bus.connect.connection import parameters
 from busmon.bus.connect.dialling import open_blocking
+from busmon.bus.operator.quarantine import Quarantine
+from busmon.bus.topology.declare import declare
+from busmon.bus.topology.topology import load
 from busmon.demo.broker import PrivateNode
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BusError, SettingsError
 from tests.broker.secured import Entrance, open_entrance
+from tests.broker.topologies import Client
 from tests.certificates import Authority
 from tests.conftest import Vhost
 
 from .publishing import envelope, publish
 from .real_fleet import RealFleet
+
+EVENT = {
+    "type": "task-sent",
+    "hostname": "gen1@shop",
+    "pid": 7,
+    "clock": 1,
+    "uuid": "a",
+    "name": "tasks.pay",
+    "queue": "orders",
+    "timestamp": 1_763_794_800.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +89,24 @@ def test_the_sdk_and_the_command_line_publish_over_tls(entrance: Entrance, vhost
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         fleet.wait_for_total("sdk_total", 1)
         fleet.wait_for_total("cli_total", 2)
+
+
+def test_celerys_events_are_replayed_where_neither_fleet_nor_operator_states_a_user(
+    entrance: Entrance, vhost: Vhost, tmp_path: Path
+) -> None:
+    amqp_url, topology = certified(entrance, vhost.name), load(None, "telemetry", with_celery=True)
+    declare(topology, vhost.amqp_url, None, {})
+    stated = pika.BasicProperties(content_type="application/json")
+    with Client(vhost.amqp_url) as celery:
+        with RealFleet(tmp_path, amqp_url, BUSMON_MAX_BODY_BYTES="1024") as fleet:
+            celery.publish(orjson.dumps([EVENT | {"args": "x" * 2000}]), stated, exchange="celeryev")
+            celery.until_ready("telemetry.quarantine", 1)
+            assert "celery_task_sent_total" not in fleet.totals()
+        with Quarantine(amqp_url, load(None, "telemetry")) as quarantine:
+            assert [step.body.exchange for step in quarantine.replay(lambda _: True)] == ["celeryev"]
+        with RealFleet(tmp_path, amqp_url) as fleet:
+            fleet.wait_for_total("celery_task_sent_total", 1)
+            assert fleet.totals()["busmon_envelopes_rejected_total"] == 1
 
 
 def test_a_broker_that_nobody_vouches_for_is_not_spoken_to(entrance: Entrance, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pika
 import pytest
 
 from busmon import Telemetry
+from busmon.bus.operator.quarantine import Quarantine
 from busmon.bus.topology.declare import declare
 from busmon.bus.topology.topology import load
 from busmon.demo.broker import PrivateNode
@@ -201,6 +202,46 @@ def test_celerys_events_that_waited_or_were_quarantined_are_celerys(made: Users,
             _operate(made, "replay")
             wait_until(lambda: sent(fleet) == 2, "the event that was replayed")
             assert refused(fleet, "invalid_celery") == 0
+
+
+def test_properties_of_the_largest_size_count_and_larger_do_not_whether_they_waited_or_not(
+    made: Users, vhost: Vhost
+) -> None:
+    user = f"{made.exchange}-publisher"
+    sizes = (16_384, 16_385, 60_000)
+    with Publisher(made, user) as honest:
+        with Client(vhost.amqp_url) as client:
+            client.channel.exchange_delete(f"{made.exchange}.shards")
+            for sequence, size in enumerate(sizes, start=1):
+                _publish_sized(honest, user, sequence, size)
+            client.until_ready(f"{made.exchange}.waiting", 3)
+        with made.fleet() as fleet:
+            wait_until(lambda: refused(fleet, "large_properties") == 2, "the larger to be refused after they waited")
+            for sequence, size in enumerate(sizes, start=11):
+                _publish_sized(honest, user, sequence, size)
+            wait_until(lambda: refused(fleet, "large_properties") == 4, "the larger to be refused")
+            fleet.wait_for_total("votes_cast_total", 2)
+            _publish_sized(honest, user, 1, sizes[0])
+            fleet.wait_for_total("busmon_envelopes_deduplicated_total", 1)
+            assert fleet.totals()["votes_cast_total"] == 2
+            wait_until(lambda: len(_operate(made, "list")) == 4, "all in quarantine")
+    with Quarantine(made.url(f"{made.exchange}-operator"), made.topology) as quarantine:
+        bodies = [step.body for step in quarantine.look()]
+    said = "bytes of AMQP properties and headers; at most 16384 are accepted"
+    assert {body.publisher for body in bodies} == {user}
+    assert sorted(body.cause.detail for body in bodies) == [
+        f"large_properties: {size} {said}" for size in (16_385, 16_385, 60_000, 60_000)
+    ]
+
+
+def _publish_sized(publisher: Publisher, user: str, sequence: int, size: int) -> None:
+    """Publish a vote with properties of so many bytes."""
+    message_id = f"source-1:{sequence}"
+    headers = {"source": "source-1", "text": ""}
+    stated = pika.BasicProperties(message_id=message_id, user_id=user, headers=headers, delivery_mode=2)
+    headers["text"] = "x" * (size - len(b"".join(stated.encode())))
+    body = orjson.dumps({"v": 1, "source": "source-1", "agent": "planner", "samples": [VOTE]})
+    publisher.publish(body, message_id=message_id, headers=headers)
 
 
 def test_one_user_with_ever_new_sources_costs_no_other_its_gauges(made: Users) -> None:

@@ -10,10 +10,12 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from busmon.bus.operator.quarantine import Quarantine
 from busmon.bus.topology.topology import find_built_in
 from busmon.demo.broker import PrivateNode
 from busmon.fleet.worker.paced_log import LINES
 from busmon.fleet.worker.quarantine_shares import LEAST_BODIES
+from tests.broker.topologies import Client
 from tests.conftest import Vhost
 from tests.fleet.users import Publisher, Users, users
 from tests.patience import wait_until
@@ -67,6 +69,26 @@ def test_a_flood_of_invalid_bodies_takes_its_users_share_and_no_more(made: Users
     assert counted[("lane.discarded", "greedy")] == LINES
     left_out = sum(line["lines"] for line in lines if line["event"] == "lane.lines_left_out")
     assert left_out == FLOOD - 2 * LINES
+
+
+def test_a_replay_that_finds_no_ring_returns_though_its_users_share_is_spent(
+    made: Users, topology: Path, vhost: Vhost
+) -> None:
+    greedy = f"{made.exchange}-publisher"
+    with made.fleet(BUSMON_TOPOLOGY=str(topology)) as fleet, Client(vhost.amqp_url) as client:
+        with Publisher(made, greedy) as attacker:
+            for number in range(LEAST_BODIES + 5):
+                attacker.publish(b"{", message_id=f"flood:{number}", headers={"source": "one"})
+        fleet.wait_for_total("busmon_quarantine_discarded_total", 5)
+        quarantine = f"{made.exchange}.quarantine"
+        client.until_ready(quarantine, LEAST_BODIES)
+        client.channel.exchange_delete(f"{made.exchange}.shards")
+        with Quarantine(made.url(f"{made.exchange}-operator"), made.topology) as opened:
+            assert sum(step.settled for step in opened.replay(lambda _: True)) == LEAST_BODIES
+        fleet.wait_for_total("busmon_envelopes_rejected_total", 2 * LEAST_BODIES + 5)
+        client.until_ready(quarantine, LEAST_BODIES)
+        wait_until(lambda: fleet.totals()["busmon_envelopes_forwarded_total"] > 0, "the replays that waited")
+        assert fleet.totals()["busmon_quarantine_discarded_total"] == 5
 
 
 def test_a_share_is_charged_once_for_bodies_whose_channel_is_lost_before_they_are_in_quarantine(

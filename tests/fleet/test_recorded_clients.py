@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pika import BasicProperties
 
+from busmon.bus.frames.properties import LazyProperties
 from busmon.bus.operator.quarantine import Quarantine
 from busmon.bus.republish.properties import quarantine_properties
 from busmon.bus.topology.topology import load
@@ -51,7 +51,7 @@ def test_a_recorded_publish_that_was_quarantined_counts_when_it_is_replayed(tmp_
     with RealFleet(tmp_path, vhost.amqp_url, **SETTINGS) as fleet, channel(vhost.amqp_url) as opened:
         for recorded in good:
             why = {"reason": "content_encoding", "original_routing_key": recorded.routing_key, "quarantined_at": "1.5"}
-            properties = quarantine_properties(BasicProperties().decode(recorded.properties), why, FRAME_MAX)
+            properties = quarantine_properties(LazyProperties(recorded.properties), why, FRAME_MAX)
             opened.basic_publish("telemetry.quarantine", recorded.routing_key, recorded.body, properties)
         with Quarantine(vhost.amqp_url, load(None, "telemetry")) as quarantine:
             assert sum(step.settled for step in quarantine.replay(lambda _: True)) == len(good)

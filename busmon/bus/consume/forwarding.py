@@ -16,8 +16,8 @@ from busmon.bus.consume.queue_channel import QueueChannel
 from busmon.bus.consume.ringing import RingMaker
 from busmon.bus.frames.delivery import Delivery
 from busmon.bus.republish.outgoing import Outgoing
-from busmon.bus.republish.properties import make_forwarded_properties
-from busmon.bus.republish.relayed import Relays, first_exchange, make_origin, publisher
+from busmon.bus.republish.properties import make_relayed_properties
+from busmon.bus.republish.relayed import Relays, read_first_publish, state_first_publish
 from busmon.bus.topology.topology import Ring
 from busmon.status import ConsumerState
 
@@ -110,9 +110,8 @@ class Forwarder:
             self._outlet.publish(self.queue, delivery, partial(self._properties, delivery), stored)
 
     def _properties(self, delivery: Delivery, frame_max: int) -> BasicProperties:
-        user, exchange = publisher(delivery, self._relays), first_exchange(delivery, self._relays, self._gates)
-        origin = make_origin(user, exchange, self._exchange)
-        return make_forwarded_properties(delivery.properties, frame_max, origin, self._outgoing.user_id)
+        origin = state_first_publish(read_first_publish(delivery, self._relays, self._gates), self._exchange)
+        return make_relayed_properties(delivery.properties, origin, self._outgoing.user_id, frame_max)
 
     def _on_refused(self, _cause: Cause) -> None:
         self.maker.doubt()

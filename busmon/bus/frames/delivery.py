@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeGuard
 from pika import BasicProperties
 from pika.spec import Basic
 
-from busmon.bus.frames.properties import MAX_PROPERTIES_BYTES, LazyProperties, escape
+from busmon.bus.frames.properties import LazyProperties, escape
 
 STAMP = "published_at_ns"
 """The header in which a publisher says when it published, in nanoseconds since the epoch."""
@@ -56,8 +56,7 @@ class Delivery(NamedTuple):
             body: the body.
             base: added to the channel's delivery tag.
         """
-        if not isinstance(properties, LazyProperties):
-            properties = LazyProperties(b"".join(properties.encode()))
+        properties = LazyProperties.of(properties)
         return UnreadDelivery(
             body,
             base + method.delivery_tag,
@@ -73,7 +72,7 @@ class Delivery(NamedTuple):
         )
 
     @property
-    def properties(self) -> BasicProperties:
+    def properties(self) -> LazyProperties:
         """Return the properties as published. Headers are None if pika can't decode them, or if they are large."""
         return LazyProperties(self.encoded_properties)
 
@@ -81,11 +80,6 @@ class Delivery(NamedTuple):
     def size(self) -> int:
         """Return the bytes of the body and the properties: headers take as much time and memory as bodies."""
         return len(self.body) + len(self.encoded_properties)
-
-    @property
-    def has_large_properties(self) -> bool:
-        """Return whether the properties are too large for their headers to be decoded."""
-        return len(self.encoded_properties) > MAX_PROPERTIES_BYTES
 
 
 class UnreadDelivery(Delivery):

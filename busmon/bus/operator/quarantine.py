@@ -18,7 +18,7 @@ from busmon.bus.operator.quarantined import Quarantined, read_quarantined
 from busmon.bus.publish.publisher import ConfirmedPublisher
 from busmon.bus.republish.relayed import find_relays
 from busmon.bus.topology.topology import Topology
-from busmon.errors import BrokerUnreachableError
+from busmon.errors import BrokerUnreachableError, BusError
 
 _PATIENCE_SECONDS = 5
 _MAX_PREFETCH = 65_535
@@ -54,7 +54,7 @@ class Quarantine:
 
     def __init__(self, amqp_url: str, topology: Topology) -> None:
         self._amqp_url = amqp_url
-        self._exchange = topology.exchange
+        self._topology = topology
         self._queue = topology.quarantine
         self._relays = find_relays(topology.relays, amqp_url)
         self._session = Session(amqp_url, "busmon quarantine")
@@ -77,7 +77,7 @@ class Quarantine:
             yield step
 
     def replay(self, chosen: Chosen) -> Steps:
-        """Publish the chosen bodies to the telemetry exchange as first published, and remove them from the quarantine.
+        """Publish the chosen bodies as first published, and remove them from the quarantine.
 
         Stopping between two steps leaves every body in exactly one place.
 
@@ -131,8 +131,19 @@ class Quarantine:
         return next(channel.consume(self._queue, inactivity_timeout=_PATIENCE_SECONDS), (None, None, None))
 
     def _publish(self, publisher: ConfirmedPublisher, body: Quarantined) -> None:
-        properties = body.make_replay_properties(publisher.user_id, self._exchange)
-        publisher.publish(self._exchange, body.cause.routing_key, body.body, properties)
+        """Publish a body, and again without a user if the broker refuses this one."""
+        signed_by = publisher.user_id
+        try:
+            self._send(publisher, body)
+        except BusError:
+            if publisher.user_id == signed_by:
+                raise
+            self._send(publisher, body)
+
+    def _send(self, publisher: ConfirmedPublisher, body: Quarantined) -> None:
+        exchange = body.choose_exchange(publisher.user_id, self._topology)
+        properties = body.make_replay_properties(publisher.user_id, exchange)
+        publisher.publish(exchange, body.cause.routing_key, body.body, properties)
 
     def _take_out(self, tag: int, body: Quarantined) -> None:
         try:

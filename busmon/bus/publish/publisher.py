@@ -81,7 +81,7 @@ class ConfirmedPublisher:
         """
         with self._open() as confirms:
             confirms.settle(WINDOW - 1)
-            if self._signs or self.user_id is None:
+            if self._signs:
                 properties.user_id = self.user_id
             confirms.publish(exchange, routing_key, body, properties, stored)
 

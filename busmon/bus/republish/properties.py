@@ -1,28 +1,28 @@
 """The AMQP properties of a body that is published again; in quarantine they state the cause. Pure."""
 
 from collections.abc import Mapping
-from copy import copy
-from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
+from typing import Any
 
 from pika import BasicProperties, DeliveryMode, frame
-from pika.exceptions import AMQPError
 
-from busmon.bus.republish.relayed import FLEETS, leave_out
+from busmon.bus.frames.properties import LazyProperties
+from busmon.bus.frames.table import encode_fields, keep, leave_out
+from busmon.bus.republish.relayed import FLEETS, LARGE, measure_large
 
 # Some of the values come from the body, whose size is the publisher's choice.
 MAX_HEADER_CHARACTERS = 1024
 
 _MAX_SHORT_BYTES = 255
-_UNENCODABLE = (AMQPError, ArithmeticError, RecursionError, StructError, ValueError)
+_SOURCE = frozenset({"source"})
 
 
 def quarantine_properties(
-    original: BasicProperties, headers: Mapping[str, str], frame_max: int, sender: str | None = None
-) -> BasicProperties:
-    """Merge busmon's headers into the original properties, so that the broker accepts the result.
+    original: LazyProperties, headers: Mapping[str, str], frame_max: int, sender: str | None = None
+) -> LazyProperties:
+    """Append busmon's headers to the original properties, so that the broker accepts the result.
 
     As in the broker's own dead-lettering, an expiration moves to a header, or the body would expire in the quarantine.
-    Original headers that pika can't encode, or that fill a frame, are left out.
+    Original headers that pika can't decode, that are too large, or that fill a frame, are left out.
 
     Args:
         original: as delivered; its headers with the fleet's names are left out.
@@ -30,36 +30,45 @@ def quarantine_properties(
         frame_max: the largest frame that the connection may send, in bytes.
         sender: the user that publishes the body now, which vouches for the headers; None if it isn't known.
     """
-    properties = _sendable(original, sender)
+    properties = _make_sendable(original, sender)
     properties.expiration = None
     properties.delivery_mode = DeliveryMode.Persistent.value
-    ours = _ours(original, headers)
-    properties.headers = {**leave_out(FLEETS, original.headers), **ours}
-    if not _fits(properties, frame_max):
-        properties.headers = ours
-    return properties
+    ours = encode_fields(_ours(original, headers))
+    made = LazyProperties.join(properties, _publishers(original) + ours)
+    return made if _fits(made, frame_max) else LazyProperties.join(properties, ours)
 
 
-def make_forwarded_properties(
-    original: BasicProperties, frame_max: int, origin: Mapping[str, str], forwarder: str | None = None
-) -> BasicProperties:
-    """Keep the original properties except the user id; the first user and exchange move to headers.
+def make_relayed_properties(
+    original: LazyProperties,
+    origin: Mapping[str, Any],
+    relay: str | None,
+    frame_max: int,
+    *,
+    added: frozenset[str] = FLEETS,
+) -> LazyProperties:
+    """Keep the original properties except the user id, and append the headers of the first publish.
 
-    If pika can't encode the headers, or they fill a frame, only source and origin stay; of large headers, which aren't
-    decoded, only the origin.
+    The publisher's headers stay as they are encoded. If they fill a frame, only source and origin stay; of too large
+    properties, only the origin.
 
     Args:
-        original: as delivered; its headers with the fleet's names are left out.
+        original: as delivered.
+        origin: the headers by which a relay states the first publish.
+        relay: the user that publishes the body now, which vouches for the origin; None if it isn't known.
         frame_max: the largest frame that the connection may send, in bytes.
-        origin: the headers for the first user and exchange.
-        forwarder: the user that publishes the body now, which vouches for the origin; None if it isn't known.
+        added: the names of the headers that are left out.
     """
-    properties = _sendable(original, forwarder if origin else None)
-    if origin or original.headers:
-        properties.headers = {**leave_out(FLEETS, original.headers), **origin}
-    if not _fits(properties, frame_max):
-        properties.headers = {"source": (original.headers or {}).get("source"), **origin}
-    return properties
+    properties, ours = _make_sendable(original, relay if origin else None), encode_fields(origin)
+    publishers = b"" if LARGE in origin else leave_out(added, original.fields)
+    made = LazyProperties.join(properties, publishers + ours)
+    return made if _fits(made, frame_max) else LazyProperties.join(properties, keep(_SOURCE, publishers) + ours)
+
+
+def _make_sendable(original: LazyProperties, sender: str | None) -> BasicProperties:
+    """Return the properties without headers and with another user id: the broker accepts only the sender's."""
+    texts = ("message_id", "content_type", "content_encoding")
+    cut = {name: None if (text := getattr(original, name)) is None else short_text(text) for name in texts}
+    return original.without_headers(user_id=sender, **cut)
 
 
 def short_text(text: str) -> str:
@@ -67,15 +76,13 @@ def short_text(text: str) -> str:
     return text.encode(errors="replace")[:_MAX_SHORT_BYTES].decode(errors="ignore")
 
 
-def _sendable(original: BasicProperties, sender: str | None) -> BasicProperties:
-    """Copy the properties with another user id: the broker accepts only the sender's."""
-    properties = copy(original)
-    properties.message_id, properties.content_type, properties.content_encoding = (
-        None if text is None else short_text(text)
-        for text in (original.message_id, original.content_type, original.content_encoding)
-    )
-    properties.user_id = sender
-    return properties
+def _publishers(original: LazyProperties) -> bytes:
+    """Return the publisher's headers as encoded; none if they can't be decoded or are too large."""
+    if original.headers is None:
+        return b""
+    fields = leave_out(FLEETS, original.fields)
+    stated = LazyProperties.join(original.without_headers(), fields)
+    return b"" if measure_large(stated.encoded) else fields
 
 
 def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, str]:
@@ -85,7 +92,4 @@ def _ours(original: BasicProperties, headers: Mapping[str, str]) -> dict[str, st
 
 
 def _fits(properties: BasicProperties, frame_max: int) -> bool:
-    try:
-        return len(frame.Header(1, 0, properties).marshal()) <= frame_max
-    except _UNENCODABLE:
-        return False
+    return len(frame.Header(1, 0, properties).marshal()) <= frame_max

@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.bus.frames.properties import MAX_PROPERTIES_BYTES
+from busmon.bus.republish.relayed import FirstPublish, may_be_large
 from busmon.errors import EnvelopeError
 from busmon.fleet.worker import ownership as owned
 from busmon.fleet.worker.open_batch import OpenBatch
@@ -22,7 +23,7 @@ from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.wire.encoding import may_be_compressed
 from busmon.wire.envelope import Envelope
-from busmon.wire.formats import Formats
+from busmon.wire.formats import Formats, Origin
 
 _MAX_WARNED = 1000
 _ADVICE = (
@@ -120,8 +121,11 @@ class Intake:
         bodies, _, _, _, routing_keys, *stated, encoded = zip(*run, strict=True)
         content_types, content_encodings, message_ids, _, _ = stated
         are_own = self._formats.are_own(bodies, routing_keys, content_types, content_encodings, message_ids)
-        are_small = max(map(len, encoded)) <= MAX_PROPERTIES_BYTES
-        if are_own and are_small and not (self._ownership.is_required and None in self._ownership.users(run)):
+        if (
+            are_own
+            and not may_be_large(encoded)
+            and not (self._ownership.is_required and None in self._ownership.users(run))
+        ):
             envelopes = self._formats.decode_own(bodies, self._shard.fold.texts.read)
             if envelopes is not None:
                 self._count(run, envelopes, message_ids, now)
@@ -138,9 +142,10 @@ class Intake:
         decoded: list[tuple[Delivery, Envelope]] = []
         for delivery in run:
             try:
-                _require_small_properties(delivery)
-                origin = self._ownership.find_origin(delivery)
-                envelope = self._require_owner(self._formats.decode(delivery, origin), origin.user)
+                first = self._ownership.read_first_publish(delivery)
+                _require_small_properties(first)
+                envelope = self._formats.decode(delivery, Origin(first.exchange, first.user))
+                envelope = self._require_owner(envelope, first.user)
             except EnvelopeError as refusal:
                 self._batch.refuse(delivery, refusal)
                 continue
@@ -212,15 +217,14 @@ class Intake:
                 self._warned.add(source)
 
 
-def _require_small_properties(delivery: Delivery) -> None:
-    """Check that the properties of a delivery can be read.
+def _require_small_properties(first: FirstPublish) -> None:
+    """Check that the properties of a first publish can be read.
 
     Raises:
         EnvelopeError: `large_properties`.
     """
-    if delivery.has_large_properties:
-        size = len(delivery.encoded_properties)
+    if first.large_bytes:
         raise EnvelopeError(
             BodyReason.LARGE_PROPERTIES,
-            f"{size} bytes of AMQP properties and headers; at most {MAX_PROPERTIES_BYTES} are accepted",
+            f"{first.large_bytes} bytes of AMQP properties and headers; at most {MAX_PROPERTIES_BYTES} are accepted",
         )

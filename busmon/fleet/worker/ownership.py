@@ -11,14 +11,13 @@ from typing import Self
 
 from busmon.bus.connect.connection import user_id
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.republish.relayed import Gates, Relays, find_relays, first_exchange, is_replayed, publisher
+from busmon.bus.republish.relayed import FirstPublish, Gates, Relays, find_relays, read_first_publish
 from busmon.bus.topology.topology import Topology
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
 from busmon.registry.fold.ledger import Ledger
 from busmon.settings import Settings
 from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
-from busmon.wire.formats import Origin
 
 _user_of = attrgetter("user_id")
 
@@ -58,19 +57,19 @@ class Ownership:
         users = [*map(_user_of, run)]
         if self.relays.isdisjoint(users):
             return users
-        return [publisher(delivery, self.relays) for delivery in run]
+        return [self.read_first_publish(delivery).user for delivery in run]
 
-    def find_origin(self, delivery: Delivery) -> Origin:
+    def read_first_publish(self, delivery: Delivery) -> FirstPublish:
         """Return the first publish of a delivery."""
-        return Origin(self.find_exchange(delivery), self.users([delivery])[0])
+        return read_first_publish(delivery, self.relays, self.gates)
 
     def is_replayed(self, delivery: Delivery) -> bool:
         """Return whether an operator has published the delivery from the quarantine."""
-        return is_replayed(delivery, self.relays)
+        return self.read_first_publish(delivery).is_replayed
 
     def find_exchange(self, delivery: Delivery) -> str:
         """Return the exchange that a delivery was first published to."""
-        return first_exchange(delivery, self.relays, self.gates)
+        return self.read_first_publish(delivery).exchange
 
     def require(self, user: str | None) -> None:
         """Check that a delivery states its user, if the rules require it.

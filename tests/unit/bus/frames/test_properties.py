@@ -9,7 +9,7 @@ from hypothesis import given
 from pika import BasicProperties
 
 from busmon.bus.frames.peeled_properties import PropertiesReader
-from busmon.bus.frames.properties import MAX_PROPERTIES_BYTES, LazyProperties
+from busmon.bus.frames.properties import MAX_DECODED_BYTES, LazyProperties
 
 from .test_peeling import properties
 
@@ -36,9 +36,18 @@ def test_they_are_pikas(original: BasicProperties) -> None:
 def test_a_copy_is_changed_alone(original: BasicProperties) -> None:
     read = LazyProperties(encode(original))
     other = copy(read)
+    assert type(other) is BasicProperties
     other.headers = {"mine": 1}
-    assert other.headers == {"mine": 1}
+    assert BasicProperties().decode(encode(other)).headers == {"mine": 1}
     assert read == BasicProperties().decode(encode(original))
+
+
+def test_encoded_properties_cannot_be_set() -> None:
+    read = LazyProperties(encode(BasicProperties(user_id="ann", headers={"source": "a"})))
+    for name in ("headers", "user_id"):
+        with pytest.raises(AttributeError, match=f"^'{name}' of encoded properties can't be set"):
+            setattr(read, name, None)
+    assert (read.user_id, read.headers) == ("ann", {"source": "a"})
 
 
 def test_a_flag_that_rabbitmq_ignores_shows_nobody_another_user() -> None:
@@ -54,7 +63,7 @@ def test_a_flag_that_rabbitmq_ignores_shows_nobody_another_user() -> None:
 )
 def test_headers_of_large_properties_are_left_out_and_nothing_else(added: int, expected: Any) -> None:
     stated = BasicProperties(headers={"text": ""}, message_id="a:1", user_id="ann")
-    stated.headers = {"text": "x" * (MAX_PROPERTIES_BYTES - len(encode(stated)) + added)}
+    stated.headers = {"text": "x" * (MAX_DECODED_BYTES - len(encode(stated)) + added)}
     read = LazyProperties(encode(stated))
     assert (read.message_id, read.user_id) == ("a:1", "ann")
     assert read.headers == (stated.headers if expected else None)

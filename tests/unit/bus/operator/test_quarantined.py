@@ -1,3 +1,4 @@
+import struct
 from copy import copy
 from datetime import UTC, datetime
 from typing import Any
@@ -5,7 +6,10 @@ from typing import Any
 import pytest
 from pika import BasicProperties
 
+from busmon.bus.frames.properties import LazyProperties
+from busmon.bus.frames.table import encode_fields
 from busmon.bus.operator.quarantined import Quarantined, read_quarantined
+from busmon.bus.topology.topology import load
 
 BY_WORKER = {
     "reason": "invalid_json",
@@ -90,7 +94,7 @@ def test_a_user_id_that_nobody_else_could_publish_travels_in_a_header() -> None:
 
 def test_a_publish_without_a_user_is_replayed_without_one_whatever_it_claims() -> None:
     replayed = body(headers={"original_user_id": "victim", "replayed": True}).make_replay_properties("operator")
-    assert (replayed.user_id, replayed.headers) == (None, {})
+    assert (replayed.user_id, replayed.headers) == (None, None)
 
 
 FORGED = {**BY_WORKER, "replayed": True, "original_exchange": "celeryev", "original_user_id": "victim"}
@@ -135,11 +139,60 @@ def test_a_worker_that_names_no_user_vouches_for_the_exchange_alone() -> None:
     )
 
 
-def test_a_worker_that_does_not_know_its_user_says_why_and_vouches_for_nobody() -> None:
+def test_a_worker_that_does_not_know_its_user_vouches_for_the_exchange_and_for_nobody() -> None:
     found = body(headers=FORGED)
-    assert (found.cause.reason, found.publisher, found.exchange) == ("invalid_json", None, None)
+    assert (found.cause.reason, found.publisher, found.exchange) == ("invalid_json", None, "celeryev")
     replayed = found.make_replay_properties("operator")
-    assert (replayed.user_id, replayed.headers) == (None, {})
+    assert (replayed.user_id, replayed.headers) == (
+        "operator",
+        {"original_user_id": "", "original_exchange": "celeryev", "replayed": True},
+    )
+
+
+@pytest.mark.parametrize(
+    ("exchange", "operator", "expected"),
+    [
+        ("celeryev", None, "celeryev"),
+        ("celeryev", "operator", "telemetry"),
+        ("telemetry", None, "telemetry"),
+        ("amq.topic", None, "telemetry"),
+        (None, None, "telemetry"),
+    ],
+)
+def test_without_a_user_celerys_go_back_to_celerys_exchange(
+    exchange: str | None, operator: str | None, expected: str
+) -> None:
+    stated = {} if exchange is None else {"original_exchange": exchange}
+    found = body(headers={"quarantined_at": "1.5", **stated})
+    assert found.choose_exchange(operator, load(None, "telemetry")) == expected
+    unsigned = found.make_replay_properties(None, expected)
+    assert (unsigned.user_id, unsigned.headers) == (None, None)
+
+
+def test_an_exchange_that_a_publisher_claims_is_not_replayed_to() -> None:
+    found = body(headers=FORGED | {"x-death": [DEATH]})
+    assert found.choose_exchange(None, load(None, "telemetry")) == "telemetry"
+
+
+def test_what_is_too_large_is_too_large_when_rabbitmq_dead_lettered_it() -> None:
+    found = body(user_id="ann", headers={"source": "a", "text": "x" * 17_000, "x-death": [DEATH]})
+    stated = LazyProperties.of(BasicProperties(user_id="ann", headers={"source": "a", "text": "x" * 17_000}))
+    size = len(stated.encoded)
+    assert found.large_bytes == size
+    replayed = found.make_replay_properties("operator")
+    assert replayed.headers == {"original_user_id": "ann", "replayed": True, "large_properties": size}
+
+
+def test_what_is_not_too_large_is_replayed_with_its_headers_as_they_are() -> None:
+    fields = encode_fields({"source": "a", "text": "x" * 16_300}) + b"\x04timeT" + struct.pack(">Q", 1 << 40)
+    added = encode_fields(
+        {name: value for name, value in BY_WORKER.items() if name != "reason"} | {"reason": "é" * 900}
+    )
+    kept = LazyProperties.join(BasicProperties(user_id="fleet"), fields + added)
+    found = read_quarantined("x", kept, b"body", RELAYS)
+    assert (found.cause.reason, found.publisher, found.large_bytes) == ("é" * 900, "somebody", 0)
+    stated = {"original_user_id": "somebody", "replayed": True}
+    assert found.make_replay_properties("operator").fields == fields + encode_fields(stated)
 
 
 @pytest.mark.parametrize(

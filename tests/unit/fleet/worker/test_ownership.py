@@ -6,14 +6,18 @@ from typing import Any
 
 import orjson
 import pytest
+from pika.spec import Basic
 
 from busmon.bus.frames.delivery import Delivery
+from busmon.bus.republish.properties import make_relayed_properties
+from busmon.bus.republish.relayed import state_first_publish
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.trigger import Trigger
 from busmon.settings.kinds import FormatRule
 from tests.unit.fleet.settlements import VOTE, Worker, body, delivery
 
 RELAYED = Ownership(relays=frozenset({"fleet"}))
+AT_GATE = Ownership(relays=frozenset({"fleet"}), gates={"telemetry.gate": "telemetry"})
 GAUGE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 7}
 FINAL = orjson.dumps({"v": 1, "source": "s", "agent": "planner", "samples": [], "final": True})
 TOTAL = b"# TYPE jobs_total counter\njobs_total 10\n"
@@ -192,6 +196,43 @@ def test_a_relayed_body_has_the_source_that_its_first_publish_has(tmp_path: Path
         worker.lane.close(Trigger.INTERVAL)
         assert {*worker.registry.shard.ledger.sources} == {"alice\x1fnode/alice/prometheus.a"}
         assert worker.shows("jobs_total") == 10
+
+
+@pytest.mark.parametrize("relays", [0, 1, 2])
+@pytest.mark.parametrize(("added", "reasons"), [(0, []), (1, ["large_properties"]), (60_000, ["large_properties"])])
+@pytest.mark.parametrize("forger", [None, "alice"], ids=["without a user", "with a user"])
+def test_properties_are_as_large_after_a_relay_as_before(
+    tmp_path: Path, relays: int, added: int, reasons: list[str], forger: str | None
+) -> None:
+    forged = {"source": "s", "replayed": True, "large_properties": 1, "x": ""}
+    others = len(delivery(1, user_id=forger, headers=forged).encoded_properties)
+    published = delivery(1, user_id=forger, headers=forged | {"x": "y" * (16_384 - others + added)})
+    with Worker(tmp_path, ownership=AT_GATE) as worker:
+        worker.lane.deliver([forwarded(published, relays), delivery(2, user_id=forger)])
+        worker.lane.close(Trigger.INTERVAL)
+        refused = [call.headers for call in worker.broker.quarantined]
+        assert [headers["reason"] for headers in refused] == reasons
+        assert [headers.get("original_user_id") for headers in refused] == [forger] * len(reasons)
+        said = f"large_properties: {16_384 + added} bytes of AMQP properties and headers; at most 16384 are accepted"
+        assert [headers["detail"] for headers in refused] == [said] * len(reasons)
+        assert worker.votes() == 2 - len(reasons)
+
+
+def test_what_an_operator_replayed_is_still_replayed_when_it_was_forwarded() -> None:
+    headers = {"original_user_id": "alice", "original_exchange": "celeryev", "replayed": True}
+    for relays in range(3):
+        found = AT_GATE.read_first_publish(forwarded(delivery(1, user_id="fleet", headers=headers), relays))
+        assert found == ("alice", "celeryev", True, 0)
+
+
+def forwarded(published: Delivery, times: int) -> Delivery:
+    """A delivery that was forwarded so many times."""
+    for _ in range(times):
+        origin = state_first_publish(AT_GATE.read_first_publish(published), "telemetry")
+        properties = make_relayed_properties(published.properties, origin, "fleet", 131_072)
+        method = Basic.Deliver("busmon", 1, exchange="telemetry.gate", routing_key=published.routing_key)
+        published = Delivery.from_pika(method, properties, published.body)
+    return published
 
 
 def test_where_a_user_is_required_a_relay_is_none(tmp_path: Path) -> None:
