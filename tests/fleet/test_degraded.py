@@ -88,4 +88,9 @@ def test_what_the_broker_does_is_named_while_it_lasts(
             f"what waits in '{exchange}.waiting' isn't forwarded: access_refused: ACCESS_REFUSED",
             "what the quarantine drops isn't counted: access_refused: ACCESS_REFUSED",
         )
-        assert fleet.totals()["busmon_reconnects_total"] >= 1
+        remedy = "; the fleet takes the consumer's permissions (docs/topology.md, 'Declaring and users')"
+        assert sum(line.endswith(remedy) for line in fleet.ready()["degraded"]) == 3
+
+        wait_until(lambda: fleet.totals()["busmon_reconnects_total"] >= 20, "repeated refusals")
+        lost = [line for line in fleet.log.read_text().splitlines() if "consumer.channel_lost" in line]
+        assert 3 <= sum("access_refused" in line for line in lost) <= 9

@@ -35,8 +35,8 @@ _OURS = re.compile(
 )
 """The files by which a registry is known. A process with prometheus_client's multiprocess files may share it."""
 
-_OF_A_VOLUME = frozenset({"lost+found", ".snapshot", "spool"})
-"""What a volume that is otherwise empty may bring; an agent's spool may share it."""
+_BESIDE = re.compile(r"lost\+found|spool|\..*|busmon.*")
+"""What may be in a directory without a registry: a volume's own, an agent's spool, a home's settings, busmon.toml."""
 
 
 def prepare(settings: Settings) -> None:
@@ -62,11 +62,11 @@ def prepare(settings: Settings) -> None:
 
 
 def _require_own(path: Path, where: str) -> None:
-    names = {entry.name for entry in os.scandir(path)} - _OF_A_VOLUME
-    if names and not any(_OURS.fullmatch(name) for name in names):
+    others = {entry.name for entry in path.iterdir() if not _BESIDE.fullmatch(entry.name)}
+    if others and not any(map(_OURS.fullmatch, others)):
         raise SettingsError(
-            f"{where}: {path} has other programs' files ({min(names)!r}) and no registry; name an empty directory, or "
-            "one that can be made"
+            f"{where}: {path} has other programs' files ({min(others)!r}) and no registry; name an empty directory, "
+            "or one that can be made"
         )
 
 

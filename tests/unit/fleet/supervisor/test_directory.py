@@ -29,7 +29,7 @@ def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, mode: i
     prepare(Settings(registry_dir=tmp_path))
 
 
-@pytest.mark.parametrize("name", ["passwd", "aliases.db", ".pwd.lock", "shards.lock", "supervisor.log"])
+@pytest.mark.parametrize("name", ["passwd", "aliases.db", "shards.lock", "gauge_shard0", "supervisor.log"])
 def test_a_directory_of_other_programs_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(SettingsError) as caught:
@@ -60,7 +60,7 @@ def test_a_registry_may_have_files_of_others_beside_it(tmp_path: Path, name: str
 
 
 def test_an_empty_volume_is_no_other_programs(tmp_path: Path) -> None:
-    for name in ("lost+found", "spool", ".snapshot"):
+    for name in ("lost+found", "spool", ".snapshot", ".bashrc", "busmon.toml"):
         (tmp_path / name).mkdir()
     prepare(Settings(registry_dir=tmp_path))
 
