@@ -41,12 +41,12 @@ def entrance(node: PrivateNode, tmp_path_factory: pytest.TempPathFactory) -> Ent
     return open_entrance(node, tmp_path_factory.mktemp("entrance"))
 
 
-def certified(entrance: Entrance, virtual_host: str) -> str:
-    """The URL of the user guest, who is known by a certificate and has no password."""
+def certified(entrance: Entrance, virtual_host: str, named: str = "") -> str:
+    """The URL of the user guest, who is known by a certificate and has no password; a URL may name another user."""
     certificate, key = entrance.authority.issue("guest", "guest.example")
     return entrance.amqp_url(
         virtual_host,
-        "",
+        named,
         cacertfile=entrance.authority.ca,
         certfile=certificate,
         keyfile=key,
@@ -91,10 +91,11 @@ def test_the_sdk_and_the_command_line_publish_over_tls(entrance: Entrance, vhost
         fleet.wait_for_total("cli_total", 2)
 
 
+@pytest.mark.parametrize("named", ["", "other@"], ids=["an unknown user", "a user that the broker refuses"])
 def test_celerys_events_are_replayed_where_neither_fleet_nor_operator_states_a_user(
-    entrance: Entrance, vhost: Vhost, tmp_path: Path
+    entrance: Entrance, vhost: Vhost, tmp_path: Path, named: str
 ) -> None:
-    amqp_url, topology = certified(entrance, vhost.name), load(None, "telemetry", with_celery=True)
+    amqp_url, topology = certified(entrance, vhost.name, named), load(None, "telemetry", with_celery=True)
     declare(topology, vhost.amqp_url, None, {})
     stated = pika.BasicProperties(content_type="application/json")
     with Client(vhost.amqp_url) as celery:
