@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
     if not isfinite(seconds):
         return age(seconds)
     milliseconds = float(f"{seconds * 1000:.3g}")
-    if milliseconds < _MILLISECONDS:
+    if abs(milliseconds) < _MILLISECONDS:
         return f"{milliseconds:.3g} ms"
     return f"{seconds:.3g} s" if round(seconds) < _MINUTE else age(seconds)
 

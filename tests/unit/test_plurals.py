@@ -56,6 +56,8 @@ def test_an_age_is_said_in_its_two_largest_units(seconds: float, said: str, said
         (59.4, "59.4 s"),
         (59.6, "1m 0s"),
         (1234.0, "20m 34s"),
+        (-0.0123, "-12.3 ms"),
+        (-3.0, "-3 s"),
     ],
 )
 def test_a_measured_time_has_three_digits_and_no_exponent(seconds: float, said: str) -> None:
