@@ -6,7 +6,7 @@ login, and states the last exchange. So headers have the first user and the firs
 these users, and whoever publishes again leaves out what the publisher had set under their names. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from busmon.bus.connect.connection import user_id
@@ -122,9 +122,9 @@ def read_size(headers: Mapping[str, Any]) -> int:
     return size if isinstance(size, int) and size is not True and size > 0 else 0
 
 
-def may_be_large(encoded: Iterable[bytes]) -> bool:
+def may_be_large(encoded: Collection[bytes]) -> bool:
     """Return whether one of these encoded properties may be too large, or have been at its first publish."""
-    return any(len(each) > MAX_PROPERTIES_BYTES or _LARGE_NAME in each for each in encoded)
+    return max(map(len, encoded)) > MAX_PROPERTIES_BYTES or _LARGE_NAME in b"".join(encoded)
 
 
 def measure_large(encoded: bytes) -> int:
