@@ -52,7 +52,7 @@ alerts: ## 9 min | set up, then measure live how long 65 faults take to reach a 
 	@.ci/setup --test
 	.venv/bin/python benchmarks/alerts_live.py $(ALERTS)
 
-test-storage: ## 5 min | set up, then prove retention, federation, replicas and shards on the real programs
+test-storage: ## 4 min | set up, then prove retention, federation, replicas and shards on the real programs
 	@.ci/setup --test
 	.venv/bin/pytest tests/storage
 
@@ -84,7 +84,7 @@ fuzz-long: ## 600 min | the same, until ten million bodies and 100,000 directori
 	@.ci/setup --fuzz
 	.venv/bin/python -m tests.fuzz --until-budget $(FUZZ)
 
-engine: ## 21 min | set up, then run the compose file's profiles and the chart's pods in a Docker Engine of its own; takes root
+engine: ## 17 min | set up, then run the compose file's profiles and the chart's pods in a Docker Engine of its own; takes root
 	@.ci/setup --test
 	@.ci/setup --engine
 	@.ci/setup --chart
