@@ -37,6 +37,12 @@ class Vhost(NamedTuple):
     management_url: str
 
 
+@pytest.fixture(autouse=True)
+def unconfigured_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the log as it is: a command that runs in the tests' process would configure it for all later tests."""
+    monkeypatch.setattr("busmon.logs.configure", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[PrivateNode]:
     """The run's shared node; a test that kills, stops or alarms its broker takes `dedicated_node`."""

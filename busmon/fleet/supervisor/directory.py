@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.05
 
 
 _OURS = re.compile(
-    r"(supervisor|fleet|admission)\.lock|shard\d+\.\w+|dealt\..+|(counter|histogram|summary|gauge_[a-z]+)_.+\.db"
+    r"(supervisor|fleet|admission)\.lock|status|shard\d+\.\w+|dealt\..+|(counter|histogram|summary|gauge_[a-z]+)_.+\.db"
 )
 """The files by which a registry is known. A process with prometheus_client's multiprocess files may share it."""
 
