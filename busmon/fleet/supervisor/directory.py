@@ -36,7 +36,7 @@ _OURS = re.compile(
 """The files by which a registry is known. A process with prometheus_client's multiprocess files may share it."""
 
 _BESIDE = re.compile(r"lost\+found|spool|\..*|busmon.*")
-"""Files that need no registry beside them: a volume's own, an agent's spool, a home's settings, busmon.toml."""
+"""Files that a directory without a registry may have: a volume's own, an agent's spool, a home's settings."""
 
 
 def prepare(settings: Settings) -> None:
