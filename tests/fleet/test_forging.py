@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -250,9 +251,14 @@ def test_one_user_with_ever_new_sources_costs_no_other_its_gauges(made: Users) -
         for number in range(40):
             honest.envelope(f"live-{number}", 1, [VOTE], agent="planner")
         fleet.wait_for_total("votes_cast_total", 40)
-        for body in range(25):
+        bodies = count()
+
+        def is_evicted() -> bool:
+            body = next(bodies)
             attacker.publish(_resources(body, 5000), content_type="application/json", message_id=f"flood-{body}")
-        wait_until(lambda: fleet.totals().get("busmon_sources_evicted_total", 0.0) > 0, "an eviction")
+            return fleet.totals().get("busmon_sources_evicted_total", 0.0) > 0
+
+        wait_until(is_evicted, "an eviction")
         for number in range(40):
             honest.envelope(f"live-{number}", 1, [VOTE], agent="planner")
             honest.envelope(f"live-{number}", 2, [VOTE], agent="planner")
