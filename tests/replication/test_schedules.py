@@ -115,10 +115,14 @@ def test_shards_spread_over_the_hosts_while_traffic_goes_on(vhost: Any, tmp_path
     declare(vhost)
     sequence = 0
     with hosts(vhost, tmp_path, "first", "second") as fleet, Watch(*fleet):
-        while [host.owned() for host in fleet] != [{0, 2}, {1, 3}]:
+
+        def is_spread() -> bool:
+            nonlocal sequence
             sequence += 1
-            assert sequence < 500, [host.replicas() for host in fleet]
             publish(vhost.amqp_url, envelopes(sequence, SOURCES))
+            return [host.owned() for host in fleet] == [{0, 2}, {1, 3}]
+
+        wait_until(is_spread, "the shards to be spread")
         require_exact(vhost, sequence * SOURCES, *fleet)
 
 
