@@ -4,8 +4,8 @@ A second declaration changes nothing. An object with other arguments is neither 
 line that names the object, the argument and both values. One thread, one short-lived connection.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from pika import spec
@@ -17,8 +17,8 @@ from busmon.bus.connect.plugin import CONSISTENT_HASH
 from busmon.bus.connect.session import Session
 from busmon.bus.topology import logs, users
 from busmon.bus.topology.explaining import DifferentArgumentError, explain, request, until_settled
+from busmon.bus.topology.made import Made, declare_exchange, declare_queue, noting, whole
 from busmon.bus.topology.refusals import refuse_another_deal, refuse_fewer_shards, refuse_more_shards
-from busmon.bus.topology.table import Arguments
 from busmon.bus.topology.topology import Binding, Exchange, Queue, Topology
 from busmon.bus.topology.version import parse
 from busmon.errors import BrokerRefusedError, BusError, TopologyError
@@ -45,7 +45,7 @@ def declare(
         BrokerUnreachableError: there is no broker, the connection was lost, or the broker still answered with
             INTERNAL_ERROR after a minute.
     """
-    with _whole(amqp_url) as made:
+    with whole(amqp_url) as made:
         lines = until_settled(partial(_declare_once, topology, amqp_url, management_url, made))
         if topology.logs:
             with Session(amqp_url, "busmon topology declare") as session, translating():
@@ -75,22 +75,18 @@ def ensure(topology: Topology, amqp_url: str, management_url: str | None = None)
             shards or another ring; the line names the next command.
         BrokerUnreachableError: there is no broker, or the connection was lost.
     """
-    with _whole(amqp_url) as made:
+    with whole(amqp_url) as made:
         return until_settled(partial(_ensure_once, topology, amqp_url, management_url, made))
 
 
-_Made = list[Exchange | Queue]
-"""The objects that this declaration makes, noted before the request: after an error nobody knows if it took effect."""
-
-
-def _declare_once(topology: Topology, amqp_url: str, management_url: str | None, made: _Made) -> list[str]:
+def _declare_once(topology: Topology, amqp_url: str, management_url: str | None, made: Made) -> list[str]:
     with Session(amqp_url, "busmon topology declare") as session, translating():
         refuse_fewer_shards(session, topology)
         unseen = refuse_another_deal(session, topology, amqp_url, management_url)
         return [*_declare_all(session, topology, made), *unseen]
 
 
-def _ensure_once(topology: Topology, amqp_url: str, management_url: str | None, made: _Made) -> list[str]:
+def _ensure_once(topology: Topology, amqp_url: str, management_url: str | None, made: Made) -> list[str]:
     with Session(amqp_url, "busmon topology") as session, translating():
         refuse_fewer_shards(session, topology)
         refuse_another_deal(session, topology, amqp_url, management_url)
@@ -112,7 +108,7 @@ def _ensure_once(topology: Topology, amqp_url: str, management_url: str | None, 
             ) from error
 
 
-def _missing(session: Session, topology: Topology, made: _Made) -> list[str]:
+def _missing(session: Session, topology: Topology, made: Made) -> list[str]:
     """List the objects that were missing, by the broker's word; objects that this user may not query are left out."""
     exchanges = [each for each in topology.exchanges if each.durable]
     return [
@@ -121,43 +117,7 @@ def _missing(session: Session, topology: Topology, made: _Made) -> list[str]:
     ]
 
 
-@contextmanager
-def _whole(amqp_url: str) -> Iterator[_Made]:
-    """Delete the newly declared objects if the declaration fails in the end; yield the list to note them in.
-
-    A queue that has messages or consumers by then stays.
-    """
-    made: _Made = []
-    try:
-        yield made
-    except (BusError, TopologyError):
-        if made:
-            with suppress(BusError):
-                until_settled(partial(_take_back, amqp_url, made))
-        raise
-
-
-def _take_back(amqp_url: str, made: _Made) -> None:
-    with Session(amqp_url, "busmon topology") as session, translating():
-        for each in reversed(made):
-            with suppress(ChannelClosedByBroker):
-                _delete(session, each)
-
-
-def _delete(session: Session, made: Exchange | Queue) -> None:
-    if isinstance(made, Exchange):
-        session.call(lambda channel: channel.exchange_delete(made.name))
-    elif _is_idle(session, made):
-        session.call(lambda channel: channel.queue_delete(made.name))
-
-
-def _is_idle(session: Session, queue: Queue) -> bool:
-    """Return whether a queue is empty and not consumed from; RabbitMQ can't delete a quorum queue on that condition."""
-    found = session.call(lambda channel: channel.queue_declare(queue.name, passive=True)).method
-    return not found.message_count and not found.consumer_count
-
-
-def _declare_all(session: Session, topology: Topology, made: _Made) -> list[str]:
+def _declare_all(session: Session, topology: Topology, made: Made) -> list[str]:
     """Declare missing objects, and note them in `made`; first the ring, which needs a plugin."""
     locked = _lock(session, topology)
     exchanges = [exchange for exchange in topology.exchanges if exchange.durable or locked]
@@ -172,42 +132,31 @@ def _declare_all(session: Session, topology: Topology, made: _Made) -> list[str]
     ]
 
 
-def _declare_exchange(session: Session, topology: Topology, exchange: Exchange, made: _Made | None = None) -> str:
-    there = exchange not in (made or ()) and session.has_exchange(exchange.name)
+def _declare_exchange(session: Session, topology: Topology, exchange: Exchange, made: Made) -> str:
+    there = exchange not in made and session.has_exchange(exchange.name)
     what = f"exchange {exchange.name!r}"
-
-    def operation(channel: BlockingChannel) -> None:
-        arguments = dict(exchange.arguments)
-        channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable, arguments=arguments)
-
-    if made is not None and not there:
-        made.append(exchange)
-    request(session, topology, what, operation)
+    with noting(made, exchange) if there is False else nullcontext():
+        request(session, topology, what, partial(declare_exchange, exchange))
     return f"{what}: {'was there' if there else 'declared'}"
 
 
-def _declare_queue(session: Session, topology: Topology, queue: Queue, made: _Made) -> str:
+def _declare_queue(session: Session, topology: Topology, queue: Queue, made: Made) -> str:
     there = queue not in made and session.has_queue(queue.name)
     what = f"queue {queue.name!r}"
-
-    def operation(arguments: Arguments, channel: BlockingChannel) -> None:
-        channel.queue_declare(queue.name, durable=True, arguments=dict(arguments))
-
-    if not there:
-        made.append(queue)
     wanted = queue.arguments_on(parse(session.broker_version))
     try:
-        request(session, topology, what, partial(operation, wanted))
+        with noting(made, queue) if there is False else nullcontext():
+            request(session, topology, what, partial(declare_queue, queue, wanted))
     except DifferentArgumentError as error:
         # A queue that an older broker or an older busmon made keeps its guarantees without the newer argument.
         if error.argument not in queue.optional or not error.is_absent:
             raise
-        request(session, topology, what, partial(operation, queue.arguments))
+        request(session, topology, what, partial(declare_queue, queue, queue.arguments))
         return f"{what}: was there, without {error.argument} (docs/topology.md, 'Changing an argument')"
     return f"{what}: {'was there' if there else 'declared'}"
 
 
-def _begin_logs(session: Session, topology: Topology, made: _Made) -> list[str]:
+def _begin_logs(session: Session, topology: Topology, made: Made) -> list[str]:
     """Write the first record of each new log; refuse a log that was there without one."""
     lines = []
     for shard, log in enumerate(topology.logs):
@@ -226,9 +175,10 @@ def _make_ring(session: Session, topology: Topology, *, locked: bool) -> list[st
     what = f"ring {ring.exchange.name!r}"
     if not locked:
         return [f"{what}: left to the worker that is making it"]
-    _declare_exchange(session, topology, ring.exchange)
+    declare_ring = partial(declare_exchange, ring.exchange)
+    request(session, topology, f"exchange {ring.exchange.name!r}", declare_ring)
     request(session, topology, what, lambda channel: channel.exchange_delete(ring.exchange.name))
-    _declare_exchange(session, topology, ring.exchange)
+    request(session, topology, f"exchange {ring.exchange.name!r}", declare_ring)
     for binding in ring.bindings:
         request(session, topology, f"binding {binding}", partial(_bind, binding))
     session.call(lambda channel: channel.queue_delete(ring.lock))

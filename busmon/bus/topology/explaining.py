@@ -14,7 +14,7 @@ from busmon.bus.connect import plugin
 from busmon.bus.connect.connection import one_line
 from busmon.bus.connect.session import Session
 from busmon.bus.topology.topology import Topology
-from busmon.errors import BrokerRefusedError, BrokerUnsettledError, BusError, TopologyError
+from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BrokerUnsettledError, BusError, TopologyError
 
 SETTLING_SECONDS = 60.0
 """The time that a cluster is given to elect its leaders."""
@@ -79,6 +79,7 @@ def request(session: Session, topology: Topology, what: str, operation: Callable
         TopologyError: the object exists with other arguments, or a plugin is missing.
         BrokerRefusedError: this user may not declare.
         BrokerUnsettledError: the broker can't answer yet.
+        BrokerUnreachableError: the broker stops.
     """
     try:
         session.call(operation)
@@ -90,6 +91,8 @@ def explain(topology: Topology, what: str, code: int, text: str) -> BusError | T
     """Return the error for the code and the text with which the broker closed the channel or the connection."""
     if code == spec.INTERNAL_ERROR:
         return BrokerUnsettledError(f"{what}: {text}")
+    if code == spec.CONNECTION_FORCED:
+        return BrokerUnreachableError(f"{what}: {text}")
     if code == spec.ACCESS_REFUSED:
         return BrokerRefusedError(f"{what}: {text}; declaring takes an operator's permissions")
     if plugin.is_off(text):

@@ -29,6 +29,19 @@ class Connection(amqp_object.Class):
 
     class Unblocked(amqp_object.Method): ...
 
+    class Close(amqp_object.Method):
+        reply_code: int
+        reply_text: str
+        class_id: int
+        method_id: int
+        def __init__(
+            self,
+            reply_code: int | None = None,
+            reply_text: str = "",
+            class_id: int | None = None,
+            method_id: int | None = None,
+        ) -> None: ...
+
 class Channel(amqp_object.Class):
     class Close(amqp_object.Method):
         reply_code: int

@@ -65,4 +65,8 @@ def test_a_plugin_that_is_off_is_named_with_both_ways_out(adjective: str, code: 
 def test_recognizes_the_code_in_a_request_and_in_a_lost_connection() -> None:
     assert type(explain(load(None, "telemetry"), "queue 'q'", 541, NO_LEADER)) is BrokerUnsettledError
     assert type(translate(ConnectionClosedByBroker(541, NO_LEADER))) is BrokerUnsettledError
-    assert type(translate(ConnectionClosedByBroker(320, "CONNECTION_FORCED"))) is BrokerUnreachableError
+    for found in (
+        explain(load(None, "telemetry"), "queue 'q'", 320, "CONNECTION_FORCED - broker forced connection closure"),
+        translate(ConnectionClosedByBroker(320, "CONNECTION_FORCED")),
+    ):
+        assert type(found) is BrokerUnreachableError
