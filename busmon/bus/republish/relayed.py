@@ -6,7 +6,7 @@ login, and states the last exchange. So headers have the first user and the firs
 these users, and whoever publishes again leaves out what the publisher had set under their names. Pure.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from busmon.bus.connect.connection import user_id
@@ -38,7 +38,7 @@ FLEETS = ORIGINS | {"reason", "detail", "agent", "queue"}
 COUNTS = frozenset({"x-acquired-count", "x-delivery-count"})
 """The headers that RabbitMQ adds when it redelivers."""
 
-_LARGE_NAME = LARGE.encode()
+_HEADER_NAME, _LARGE_NAME = HEADER.encode(), LARGE.encode()
 _NAMES = tuple(name.encode() for name in (HEADER, EXCHANGE, REPLAYED, LARGE))
 
 Relays = frozenset[str]
@@ -120,6 +120,11 @@ def read_size(headers: Mapping[str, Any]) -> int:
     """Return the size in bytes of too large properties by the headers of a relay; 0 if it names none."""
     size = headers.get(LARGE)
     return size if isinstance(size, int) and size is not True and size > 0 else 0
+
+
+def is_relayed(encoded: Iterable[bytes]) -> bool:
+    """Return whether a relay may have stated the first user in one of these encoded properties."""
+    return _HEADER_NAME in b"".join(encoded)
 
 
 def may_be_large(encoded: Collection[bytes]) -> bool:

@@ -4,14 +4,14 @@ The setting `source_ownership` selects the rule: a source belongs to the user th
 must state its user (`required`), or nothing is checked (`off`). Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Self
 
 from busmon.bus.connect.connection import user_id
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.republish.relayed import FirstPublish, Gates, Relays, find_relays, read_first_publish
+from busmon.bus.republish.relayed import FirstPublish, Gates, Relays, find_relays, is_relayed, read_first_publish
 from busmon.bus.topology.topology import Topology
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
@@ -19,7 +19,7 @@ from busmon.registry.fold.ledger import Ledger
 from busmon.settings import Settings
 from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
 
-_user_of = attrgetter("user_id")
+_user_of, _properties_of = attrgetter("user_id"), attrgetter("encoded_properties")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class Ownership:
             {topology.ring.entrance.source: topology.exchange} if topology.ring else {},
         )
 
-    def users(self, run: Iterable[Delivery]) -> list[str | None]:
+    def users(self, run: Sequence[Delivery]) -> list[str | None]:
         """Return the user that first published each delivery."""
         users = [*map(_user_of, run)]
-        if self.relays.isdisjoint(users):
+        if self.relays.isdisjoint(users) or not is_relayed(map(_properties_of, run)):
             return users
         return [self.read_first_publish(delivery).user for delivery in run]
 

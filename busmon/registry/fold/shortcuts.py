@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from busmon.bare import bare
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.errors import RejectedError
 from busmon.registry.fold.known_texts import Place
 from busmon.registry.fold.observing import find_known_counts
 from busmon.registry.fold.routes import Shortcut, TableWay, Way
 from busmon.registry.series.columns import SeriesGroup
+from busmon.registry.series.latest import Share
 from busmon.sample_checks import NUMBERS
 from busmon.wire.floats import LARGEST
 from busmon.wire.times import is_time
@@ -142,12 +144,18 @@ def _count(group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> lis
 
 
 def _set(group: SeriesGroup, rows: list[Any], source: str, at: float) -> list[Any]:
-    cells, set_, others = group.cells, group.column.shares.set, []
+    cells, shares, since, others = group.cells, group.column.shares, float(at), []
+    opened, held = shares.find(source)
     for row in rows:
         try:
             value = row.pop()
             if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
-                set_(cells[tuple(row)], source, value, at)
+                cell = cells[tuple(row)]
+                known = opened.get(cell) or held.get(cell)
+                if known is not None and not known[2] and since > known[0]:
+                    opened[cell] = bare(Share, (since, float(value), False))
+                else:
+                    shares.set(cell, source, value, since)
                 continue
             row.append(value)
         except (KeyError, TypeError, RejectedError):

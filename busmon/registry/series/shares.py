@@ -33,6 +33,7 @@ NO_ROOM = RejectedError(SampleReason.SHARE_BUDGET, "no place is left for another
 
 
 _NONE: Mapping[str, Share] = {}
+_NO_CELL: Mapping[int, Share] = {}
 
 Merge = Callable[[Iterable[Share]], float]
 
@@ -141,8 +142,15 @@ class Shares:
         self._merge = merge
         self._latest = LatestShares() if merge is latest_of else None
         self._by_cell: dict[int, dict[str, Share]] = {}
-        self._by_source: dict[str, set[int]] = {}
+        self._by_source: dict[str, dict[int, Share]] = {}
         self._open: dict[str, dict[int, Share | None]] = {}
+
+    def find(self, source: str) -> tuple[dict[int, Share | None], Mapping[int, Share]]:
+        """Return the source's shares in the open batch and its committed shares, by cell."""
+        opened = self._open.get(source)
+        if opened is None:
+            opened = self._open[source] = {}
+        return opened, self._by_source.get(source, _NO_CELL)
 
     def set(self, cell: int, source: str, value: float, at: float) -> None:
         """Let the source say its value, unless it has said a later one.
@@ -151,10 +159,8 @@ class Shares:
             RejectedError: `share_budget`: it has said none yet, and there is no room for another.
         """
         share = bare(Share, (float(at), float(value), False))
-        opened = self._open.get(source)
-        if opened is None:
-            opened = self._open[source] = {}
-        known = opened.get(cell) or self._by_cell.get(cell, _NONE).get(source)
+        opened, held = self.find(source)
+        known = opened.get(cell) or held.get(cell)
         if known is None or known.derived:
             self.room.take(source)
             opened[cell] = share
@@ -225,8 +231,7 @@ class Shares:
 
     def latest_at(self, source: str) -> float:
         """Return the latest event time of the source's shares, in seconds since the epoch; 0 if it has none."""
-        cells = self._by_source.get(source, ())
-        return max((self._by_cell[cell][source].at for cell in cells), default=0.0)
+        return max((share.at for share in self._by_source.get(source, _NO_CELL).values()), default=0.0)
 
     def sources(self) -> Iterable[str]:
         """Return the sources that hold a share."""
@@ -288,7 +293,7 @@ class Shares:
         for cell, shares in self._by_cell.items():
             for source, share in shares.items():
                 if share.at > now:
-                    shares[source] = _rewound(share, now, is_stamp=cell in stamps)
+                    shares[source] = self._by_source[source][cell] = _rewound(share, now, is_stamp=cell in stamps)
                     is_changed = True
         for opened in self._open.values():
             for cell, kept in opened.items():
@@ -315,21 +320,22 @@ class Shares:
             shares = self._by_cell.get(cell)
             if shares is None:
                 shares = self._by_cell[cell] = {}
-            if source not in shares:
-                self._by_source.setdefault(source, set()).add(cell)
             if self._latest is not None:
                 self._latest.note(cell, source, share, shares)
-            shares[source] = share
-        elif cell in self._by_source.get(source, ()):
-            shares, cells = self._by_cell[cell], self._by_source[source]
-            if not shares.pop(source).derived:
+            held = self._by_source.get(source)
+            if held is None:
+                held = self._by_source[source] = {}
+            shares[source] = held[cell] = share
+        elif left := self._by_source.get(source, {}).pop(cell, None):
+            if not left.derived:
                 self.room.give(source)
-            cells.remove(cell)
+            shares = self._by_cell[cell]
+            del shares[source]
             if self._latest is not None:
                 self._latest.forget(cell, source)
             if not shares:
                 del self._by_cell[cell]
-            if not cells:
+            if not self._by_source[source]:
                 del self._by_source[source]
 
 
