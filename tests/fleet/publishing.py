@@ -10,7 +10,19 @@ import pika
 
 def envelope(source: str, sequence: int, samples: list[dict[str, Any]]) -> tuple[bytes, pika.BasicProperties]:
     """An envelope's body and properties, as the SDK makes them."""
-    document = {"v": 1, "source": source, "agent": "analyzer", "ts": time.time(), "samples": samples}
+    return _make(source, sequence, samples=samples)
+
+
+def table(
+    source: str, sequence: int, name: str, label: str, rows: list[list[Any]]
+) -> tuple[bytes, pika.BasicProperties]:
+    """An envelope of many counters in the SDK's form: each row has the label's value and the increment."""
+    columns = {"name": name, "type": "counter", "labels": [label], "rows": rows}
+    return _make(source, sequence, samples=[], tables=[columns])
+
+
+def _make(source: str, sequence: int, **content: Any) -> tuple[bytes, pika.BasicProperties]:
+    document = {"v": 1, "source": source, "agent": "analyzer", "ts": time.time(), **content}
     return orjson.dumps(document), properties(source, f"{source}:{sequence}")
 
 

@@ -36,6 +36,11 @@ COUNTER = "tasks_processed_total"
 class Host(RealFleet):
     """One host; it is up once each of its replicas has been read to the log's end."""
 
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.registry_dir.parent.name
+
     def is_consuming(self) -> bool:
         """Tell whether each replica follows its log."""
         assert self.process.poll() is None, self.log.read_text()[-2000:]
@@ -65,10 +70,14 @@ class Host(RealFleet):
         for pid in self.pids():
             os.kill(pid, number)
 
-    def destroy(self) -> None:
-        """Kill the host's processes at once, and delete its directory."""
+    def kill(self) -> None:
+        """Kill the host's processes at once."""
         self.signal_all(signal.SIGKILL)
         self.process.wait()
+
+    def destroy(self) -> None:
+        """Kill the host's processes at once, and delete its directory."""
+        self.kill()
         shutil.rmtree(self.registry_dir)
 
 
