@@ -43,6 +43,7 @@ class Lab:
         leading: leads the queues.
 
     Attributes:
+        replicated: the fleets on the hosts of `replicas`.
         counts: what the fleets' exporters show.
     """
 
@@ -59,9 +60,9 @@ class Lab:
             "BUSMON_WORKERS": "1",
             "BUSMON_MANAGEMENT_URL": ",".join(f"http://guest:guest@{node.host.ip}:{MANAGEMENT_PORT}" for node in nodes),
         }
-        self._replicated = [ReplicatedFleet(each, directory / each.ip, url, **given) for each in replicas]
+        self.replicated = [ReplicatedFleet(each, directory / each.ip, url, **given) for each in replicas]
         alone = [] if replicas else [NetworkFleet(host, directory / host.ip, url, **given)]
-        self._fleets: Sequence[NetworkFleet] = [*self._replicated, *alone]
+        self._fleets: Sequence[NetworkFleet] = [*self.replicated, *alone]
         self.counts = Counts(self._fleets)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")},
@@ -109,7 +110,7 @@ class Lab:
 
     def owner(self) -> ReplicatedFleet:
         """Return the replicated host that owns most shards."""
-        return max(self._replicated, key=lambda fleet: len(fleet.owned()))
+        return max(self.replicated, key=lambda fleet: len(fleet.owned()))
 
     def consuming(self) -> Node:
         """Return the node that the fleet consumes from."""
@@ -129,7 +130,7 @@ class Lab:
     def until_all_count(self) -> None:
         """Wait until each exporter shows tasks of every agent, and each replicated host owns shards."""
         wait_until(lambda: {len(tasks) for tasks in self.counts.last()} == {AGENTS}, "every agent to be counted")
-        wait_until(lambda: all(fleet.owned() for fleet in self._replicated), "shards to spread")
+        wait_until(lambda: all(fleet.owned() for fleet in self.replicated), "shards to spread")
 
     def until_counting_goes_on(self, since: float) -> None:
         """Wait until tasks of every agent have been counted that were published after a moment."""
@@ -157,7 +158,7 @@ class Lab:
         return f"amqp://guest:guest@{node.host.ip}:{AMQP_PORT}/{self._vhost}"
 
     def _declare(self) -> None:
-        replication = "stream" if self._replicated else "off"
+        replication = "stream" if self.replicated else "off"
         environment = {**self._environment, "BUSMON_AMQP_URL": self._amqp_url(self._leading)}
         subprocess.run(
             self._fleets[0].command("topology", "declare", "--replication", replication),
