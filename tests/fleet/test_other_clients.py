@@ -4,7 +4,6 @@ import http.server
 import os
 import secrets
 import signal
-import subprocess
 import threading
 import time
 import urllib.request
@@ -19,7 +18,7 @@ from opentelemetry.instrumentation.urllib import URLLibInstrumentor
 from paho.mqtt.enums import CallbackAPIVersion
 
 from busmon.demo.broker import PrivateNode
-from busmon.demo.rabbitmq import LOOPBACK, environment, free_ports, script
+from busmon.demo.rabbitmq import LOOPBACK, PLUGINS, free_ports
 from tests.conftest import Vhost
 from tests.fleet.real_fleet import RealFleet
 from tests.patience import wait_until
@@ -165,15 +164,16 @@ def test_an_mqtt_device_reaches_the_scrape_through_rabbitmqs_plugin(
 
 
 def enable_mqtt(node: PrivateNode) -> int:
-    """Enable MQTT as `mqtt.exchange = telemetry` and `rabbitmq-plugins enable rabbitmq_mqtt` do; return the port."""
+    """Enable MQTT as `mqtt.exchange = telemetry` and `rabbitmq-plugins enable rabbitmq_mqtt` do; return the port.
+
+    The command itself isn't run, since Debian's of RabbitMQ 4.0 looks for the plugins in the wrong directory.
+    """
     (port,) = free_ports(1)
     listener = f'[{{"{LOOPBACK}", {port}}}]'
     for key, value in (("exchange", '<<"telemetry">>'), ("tcp_listeners", listener)):
         node.rabbitmqctl("eval", f"application:set_env(rabbitmq_mqtt, {key}, {value}, [{{persistent, true}}]).")
-    subprocess.run(
-        [script("rabbitmq-plugins"), "enable", "rabbitmq_mqtt"],
-        env=environment(node.directory, node.address),
-        capture_output=True,
-        check=True,
-    )
+    enabled = node.directory / "enabled_plugins"
+    enabled.write_text(f"[{','.join((*PLUGINS, 'rabbitmq_mqtt'))}].\n")
+    answer = node.rabbitmqctl("--silent", "eval", f'rabbit_plugins:ensure("{enabled}").')
+    assert answer.strip().startswith("{ok,"), answer
     return port
