@@ -72,9 +72,14 @@ class Cut:
         """Cut at the next such entry. Its owner appends it before anybody reads it, so it is cut at its owner's."""
         self._host, self._chooses = "", chooses
 
+    @property
+    def is_made(self) -> bool:
+        """Tell if a host is cut off since the last `arm`."""
+        return bool(self._host)
+
     def choose_host(self, fleet: Sequence[Host]) -> Sequence[Host]:
         """Wait for the cut; return the hosts, the one that is cut off first."""
-        wait_until(lambda: self._host, "the entry to cut at")
+        wait_until(lambda: self.is_made, "the entry to cut at")
         return sorted(fleet, key=lambda host: host.name != self._host)
 
     def __call__(self, connection: int, _channel: int, frame: bytes) -> bool:

@@ -1,20 +1,23 @@
-"""Owners killed between two parts of what they append: what is whole in the log counts, and nothing counts twice."""
+"""Owners killed between two parts of what they append: a record or a snapshot that isn't whole is none."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from busmon.replication.records import Entry, Kind, Record
+from busmon.replication.records import Entry, Kind, Marker, Record
 from tests.broker.proxy import Proxy
 from tests.fleet.publishing import publish, table
-from tests.fleet.replicated import declare, hosts
+from tests.fleet.replicated import Host, declare, hosts, make_host
 from tests.replication.cut import Cut, through
 from tests.replication.exact import require_exact
+from tests.replication.logs import declare_short, entries_before, first_offset
 from tests.replication.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pika
@@ -27,6 +30,9 @@ PARTS = "parts_total"
 MOST_ROWS = 50_000
 """A body with more is quarantined."""
 MORE_ROWS = 10_000
+FEW_ROWS = 6_000
+SHORT = "4_000_000"
+"""Of these rows two snapshots, each of two parts, and the records between them are shorter."""
 SETTINGS = {"BUSMON_MAX_LABEL_VALUES": "100000", "BUSMON_MAX_SERIES_PER_FAMILY": "100000"}
 
 
@@ -69,3 +75,70 @@ def test_a_record_counts_as_a_whole_where_its_owner_was_killed_between_its_parts
             publish(vhost.amqp_url, [wide_envelope(sequence, range(MOST_ROWS)) for sequence in (1, 2)])
             dying.start()
             require_exact(vhost, MOST_ROWS + MORE_ROWS, *fleet, name=PARTS)
+
+
+class Confirming:
+    """Tells the record of an owner that confirms its snapshot: the next one after it."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[str, int] = {}
+
+    def __call__(self, entry: Entry) -> bool:
+        if not isinstance(entry, Record):
+            return False
+        if entry.kind is Kind.SNAPSHOT:
+            self._snapshots[entry.log] = entry.number
+        return entry.number == self._snapshots.get(entry.log, -1) + 1
+
+
+def is_second_of_snapshot(entry: Entry) -> bool:
+    """Tell a snapshot's second part."""
+    return isinstance(entry, Record) and entry.kind is Kind.SNAPSHOT and entry.part == 1
+
+
+def is_claim_of_second(entry: Entry) -> bool:
+    """Tell a claim of the second host."""
+    return isinstance(entry, Marker) and entry.host == "second"
+
+
+def snapshots(entries: list[Entry]) -> list[tuple[int, int]]:
+    """Return of each snapshot how many parts are there, and how many it has."""
+    parts = [each for each in entries if isinstance(each, Record) and each.kind is Kind.SNAPSHOT]
+    return [(len(found), found[0].parts) for _, each in groupby(parts, lambda part: part.number) if (found := [*each])]
+
+
+@pytest.mark.parametrize(
+    ("is_missing", "is_whole"), [(is_second_of_snapshot, False), (Confirming(), True)], ids=["in parts", "unconfirmed"]
+)
+def test_a_fresh_host_begins_at_the_snapshot_before_the_one_in_which_the_owner_was_killed(
+    vhost: Any, node: PrivateNode, tmp_path: Path, is_missing: Callable[[Entry], bool], *, is_whole: bool
+) -> None:
+    settings = {**SETTINGS, "BUSMON_TOPOLOGY": str(declare_short(vhost, tmp_path, SHORT)), "BUSMON_BATCH_SIZE": "1"}
+    sequence = 0
+
+    def publish_another(host: Host) -> None:
+        nonlocal sequence
+        sequence += 1
+        publish(vhost.amqp_url, [wide_envelope(sequence, range(FEW_ROWS))])
+        if not cut.is_made:
+            host.wait_for_total(PARTS, sequence * FEW_ROWS)
+
+    with Proxy(node.amqp_port) as proxy:
+        proxy.serves = cut = Cut()
+        with hosts(through(vhost, node, proxy), tmp_path, "first", **settings) as (first,), Watch(first):
+            publish_another(first)
+            shard = max(first.replicas(), key=lambda number: first.replicas()[number].log_bytes)
+            while not first_offset(vhost, shard):
+                publish_another(first)
+            cut.arm(is_missing)
+            while not cut.is_made:
+                publish_another(first)
+            first.destroy()
+            with make_host(vhost, tmp_path / "second", **settings) as second, Watch(second):
+                second.wait_for_total(PARTS, sequence * FEW_ROWS)
+                *earlier, last = snapshots(entries_before(vhost, shard, is_claim_of_second))
+                assert earlier[-1][0] == earlier[-1][1]
+                assert (last[0] == last[1]) == is_whole
+                first.start()
+                publish_another(second)
+                require_exact(vhost, sequence * FEW_ROWS, first, second, name=PARTS)

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from busmon.bus.log.reading import PREFETCH
-from busmon.bus.log.shard_log import ShardLog
-from tests.broker.topologies import topology_file
 from tests.fleet.publishing import envelope, publish
-from tests.fleet.replicated import SHARDS, Host, declare, hosts
-from tests.patience import wait_until
+from tests.fleet.replicated import SHARDS, Host, hosts
 from tests.replication.exact import SOURCES, owners, require_exact
+from tests.replication.logs import declare_short, first_offset
 from tests.replication.watch import Watch
 
 if TYPE_CHECKING:
@@ -29,9 +27,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 PARTS = "parts_total"
 SERIES = 100
-LENGTH = "x-max-length-bytes = {} # 1 GiB of disk for each shard, on"
-SHORT = (LENGTH.format("1_073_741_824"), LENGTH.format("3_000_000"))
-SEGMENTS = ("x-stream-max-segment-size-bytes = 67_108_864", "x-stream-max-segment-size-bytes = 500_000")
+SHORT = "3_000_000"
 SETTINGS = {
     "BUSMON_BATCH_SIZE": "5",
     "BUSMON_MAX_LABEL_VALUES": "100000",
@@ -62,24 +58,10 @@ def snapshots(*fleet: Host) -> int:
     return sum(host.log.read_text().count("followed_log.snapshot_appended") for host in fleet)
 
 
-def first_offset(vhost: Any, shard: int) -> int:
-    """Return the offset of the log's first entry, once those before it were dropped."""
-    log = ShardLog(
-        vhost.amqp_url, "test", exchange="telemetry.log", stream=f"telemetry.log.{shard}", routing_key=str(shard)
-    )
-    try:
-        log.read_from("first")
-        return wait_until(lambda: log.take(1.0), "an entry")[0].offset
-    finally:
-        log.close()
-
-
 @contextmanager
 def hosts_of_short_logs(vhost: Any, directory: Path) -> Iterator[list[Host]]:
     """Run two hosts whose logs are short, and watch both."""
-    path = topology_file(directory, SHORT, SEGMENTS)
-    declare(vhost, "--topology", str(path))
-    given = {**SETTINGS, "BUSMON_TOPOLOGY": str(path)}
+    given = {**SETTINGS, "BUSMON_TOPOLOGY": str(declare_short(vhost, directory, SHORT))}
     with hosts(vhost, directory, "first", "second", **given) as fleet, Watch(*fleet):
         yield fleet
         assert not any("too short" in line for host in fleet for line in host.ready()["degraded"])
