@@ -1,7 +1,8 @@
 """A TCP proxy before the broker that can fall silent, as a network does that drops every packet.
 
 It can also leave single channels unserved, as a broker does whose channel process hangs: their frames are dropped both
-ways, and heartbeats pass. And it can put a frame of its own before the client, or alter one of the broker's.
+ways, and heartbeats pass. It can hold what the broker sends, as a network does that loses packets one way: they arrive
+once it is whole again. And it can put a frame of its own before the client, or alter one of the broker's.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Proxy:
         silent: nothing passes.
         serves: tells if a frame passes, by the connection's number, the channel's, and its bytes.
         alters: gives the bytes of a frame that passes, by the same.
+        holds: tells if what the broker sends on a connection waits from here on, by the connection's number.
         connections: how many there were.
     """
 
@@ -99,13 +101,21 @@ class Proxy:
         self.silent = False
         self.serves: Callable[[int, int, bytes], bool] = lambda _connection, _channel, _frame: True
         self.alters: Callable[[int, int, bytes], bytes] = lambda _connection, _channel, frame: frame
+        self.holds: Callable[[int], bool] = lambda _connection: False
         self.connections = 0
+        self._held: dict[socket.socket, list[bytes]] = {}
+        self._far: set[socket.socket] = set()
         self._frames: dict[socket.socket, tuple[int, Frames]] = {}
 
     def inject(self, connection: int, frame: bytes) -> None:
         """Send the client of a connection a frame that the broker did not send; only while nothing else is sent."""
         near = next(each for each, (number, _) in self._frames.items() if number == connection)
         near.sendall(frame)
+
+    def let_go(self) -> None:
+        """Hold nothing any more, and send what waits."""
+        self.holds = lambda _connection: False
+        self._wake.send(b"\0")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -123,15 +133,19 @@ class Proxy:
             selector.register(self._listener, selectors.EVENT_READ)
             while True:
                 for key, _ in selector.select():
-                    if key.fileobj is self._waker:
+                    if key.fileobj is not self._waker:
+                        self._serve(selector, key.fileobj)  # type: ignore[arg-type]  # only sockets are registered
+                    elif self._waker.recv(1):
+                        self._send_held()
+                    else:
                         return
-                    self._serve(selector, key.fileobj)  # type: ignore[arg-type]  # only sockets are registered
 
     def _serve(self, selector: selectors.BaseSelector, ready: socket.socket) -> None:
         if ready is self._listener:
             near = self._listener.accept()[0]
             far = socket.create_connection(("127.0.0.1", self._broker_port))
             self._peers |= {near: far, far: near}
+            self._far.add(far)
             self._frames |= {near: (self.connections, Frames()), far: (self.connections, Frames())}
             self.connections += 1
             selector.register(near, selectors.EVENT_READ)
@@ -151,9 +165,21 @@ class Proxy:
             for channel, frame in frames.feed(received)
             if self.serves(number, channel, frame)
         )
-        if not self.silent:
-            with suppress(OSError):  # the other side may have given up meanwhile
-                self._peers[ready].sendall(passing)
+        receiver = self._peers[ready]
+        if receiver in self._held or (ready in self._far and self.holds(number)):
+            self._held.setdefault(receiver, []).append(passing)
+        elif not self.silent:
+            self._send(receiver, passing)
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, {}
+        for receiver, pieces in held.items():
+            self._send(receiver, b"".join(pieces))
+
+    @staticmethod
+    def _send(receiver: socket.socket, passing: bytes) -> None:
+        with suppress(OSError):  # the other side may have given up meanwhile
+            receiver.sendall(passing)
 
     @staticmethod
     def _received(ready: socket.socket) -> bytes:
