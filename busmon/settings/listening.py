@@ -5,7 +5,8 @@ import socket
 
 from busmon.errors import ListenError
 
-_BACKLOG = 128
+# As nginx and asyncio have it, or what the system allows; beyond that, a client tries again after a second.
+_BACKLOG = 2048
 
 
 def open_listener(listen: str) -> socket.socket:

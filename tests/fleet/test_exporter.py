@@ -16,7 +16,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from busmon.exporter.overview.viewers import MAX_VIEWERS
-from busmon.exporter.server.server import MAX_CONNECTIONS
 from busmon.status import SupervisorStatus, WorkerStatus
 from tests.unit.registry.registries import Registry
 
@@ -50,14 +49,6 @@ def lone(lone_exporter: tuple[Path, int]) -> Iterator[tuple[Path, int]]:
     for path in (*directory.glob("status/*"), *directory.glob("*.db")):
         path.unlink()
     (directory / "status").rmdir()
-
-
-def test_connections_that_ask_nothing_keep_no_scrape_waiting(registry_dir: Path) -> None:
-    with exporter(registry_dir) as (_, port), ExitStack() as silent:
-        for _ in range(MAX_CONNECTIONS + 50):
-            connection = silent.enter_context(socket.create_connection(("127.0.0.1", port), timeout=SECONDS))
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nHalf-A")
-        assert b"tasks_processed_total" in get(port, "/metrics")[1]
 
 
 def test_a_scrape_serves_the_files_and_the_exporters_own_families_in_both_formats(registry_dir: Path) -> None:

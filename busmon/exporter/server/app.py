@@ -27,6 +27,7 @@ from busmon.exporter.overview.viewers import Viewers
 from busmon.exporter.readiness import documents, rollcall
 from busmon.exporter.readiness.documents import Document
 from busmon.exporter.readiness.rollcall import RollCall
+from busmon.exporter.server.places import network
 from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -126,7 +127,7 @@ class App:
 
     async def stream(self, request: Request) -> Response:
         """Answer with the overview once a second, as server-sent events."""
-        return self._viewers.stream(request.client.host if request.client else "")
+        return self._viewers.stream(network(request.client.host) if request.client else "")
 
     async def _update(self) -> bytes:
         await self._scrape.follow()

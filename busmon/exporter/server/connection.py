@@ -1,8 +1,8 @@
 """A connection to the exporter that can't be held for nothing: its handshake, its requests, and its reading of answers.
 
-uvicorn's own but for what it lacks: an absolute deadline for a handshake and a request's head and body, a bound on
-connections at which the idlest makes room, and TLS by what the files say at that moment, as exporter-toolkit has it,
-where uvicorn keeps one context for good. Lives on the event loop.
+uvicorn's own but for what it lacks: an absolute deadline for a handshake and a request's head and body, a place among
+others, one answer for those who send requests ahead, and TLS by what the files say at that moment, as exporter-toolkit
+has it, where uvicorn keeps one context for good. Lives on the event loop.
 """
 
 import asyncio
@@ -10,10 +10,12 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.exporter.access import tls
 from busmon.exporter.access.access import Access
+from busmon.exporter.server.places import Places, State
 
 REQUEST_SECONDS = 10
 """How long a connection may stay without a request under way, or with half of one, at least; at most twice as long."""
@@ -24,30 +26,34 @@ class Connection(H11Protocol):
 
     Args:
         access: the terms that it has to meet.
-        most: how many there may be; the idlest makes room for one more.
+        places: where it has one, from before it begins until its end.
+        address: the client's, as `network` returns it.
         of_uvicorn: whatever uvicorn gives its protocols.
     """
 
-    def __init__(self, access: Access, most: int, **of_uvicorn: Any) -> None:
+    def __init__(self, access: Access, places: Places, address: str, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
+        self.address = address
+        self.since = self.loop.time()
         self._access = access
-        self._most = most
+        self._places = places
         self._clock: asyncio.TimerHandle | None = None
-        self._idle_since = self._stalled_since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin. asyncio calls this at the accept, and with TLS again after the handshake, with TLS's transport."""
         super().connection_made(transport)
+        # Writing is so paused exactly while the client leaves bytes in the way. Of zero, TLS would be paused for good.
+        transport.set_write_buffer_limits(high=1, low=0)
         terms = self._access.terms
         if self._clock is None:
             self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, None)
-            self._make_room()
             if terms.context:
                 _Handshake(self, terms.context).begin(transport)
         elif (
             terms.client_names.isdisjoint(tls.names(transport.get_extra_info("peercert") or {})) and terms.client_names
         ):
-            self._cut("name")
+            self.cut("name")
+        self._note()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -57,50 +63,67 @@ class Connection(H11Protocol):
     def forget(self) -> None:
         """Stop counting the connection. After a failed handshake nothing else does."""
         self.connections.discard(self)
+        self._places.leave(self)
         if self._clock:
             self._clock.cancel()
 
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request; a client that sends the next before it is answered is answered once."""
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._note()
+        if not self._is_answered and self.cycle.keep_alive and self.conn.trailing_data[0]:
+            self.headers.append(CLOSE_HEADER)  # as if the client had asked for it, so that the answer says so
+            self.cycle.keep_alive = False
+
     def on_response_complete(self) -> None:
         """Note that the connection is idle from now on."""
-        self._idle_since = self.loop.time()
         super().on_response_complete()
+        self._note()
 
     def pause_writing(self) -> None:
         """Note that the client doesn't read from now on."""
-        self._stalled_since = self.loop.time()
         super().pause_writing()
+        self._note()
+
+    def resume_writing(self) -> None:
+        """Note that the client has read."""
+        super().resume_writing()
+        self._note()
 
     @property
-    def is_idle(self) -> bool:
+    def state(self) -> State:
+        """Return the present state."""
+        if self._clock is None:
+            return State.BUSY  # accepted, and not begun
+        if self.flow.write_paused:
+            return State.STALLED
+        if not self._is_answered:
+            return State.BUSY
+        return State.KEPT if self.cycle else State.ASKING
+
+    @property
+    def _is_answered(self) -> bool:
         """True while no complete request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def expendability(self) -> tuple[bool, bool, float]:
-        """Rank the connection for making room: the idlest first, then those whose clients have not read for longest."""
-        now = self.loop.time()
-        if self.is_idle:
-            return True, True, now - self._idle_since
-        return False, self.flow.write_paused, now - self._stalled_since
-
-    def _make_room(self) -> None:
-        """Cut one connection off where there are too many, never one whose client reads its answer."""
-        if len(self.connections) <= self._most:
-            return
-        others = [each for each in self.connections if isinstance(each, Connection) and each is not self]
-        idlest = max(others, key=Connection.expendability, default=self)
-        (idlest if any(idlest.expendability()[:2]) else self)._cut("crowded")  # noqa: SLF001 - its own class's
-
-    def _look(self, before: object) -> None:
-        """Cut the connection off if it asked nothing since the last look and awaits no answer, or it doesn't close."""
-        if self.transport.is_closing() or (self.cycle is before and self.is_idle):
-            self._cut("slow")
-            return
-        self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, self.cycle)
-
-    def _cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
+        """End the connection at once."""
         self._access.cut[reason] += 1
         self.transport.abort()
         self.forget()
+
+    def _note(self) -> None:
+        self.since = self.loop.time()
+        self._places.note(self)
+
+    def _look(self, before: object) -> None:
+        """Cut the connection off if it asked nothing since the last look and awaits no answer, or it doesn't close."""
+        if self.transport.is_closing() or (self.cycle is before and self._is_answered):
+            self.cut("slow")
+            return
+        self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, self.cycle)
 
 
 class _Handshake(SSLProtocol):

@@ -4,24 +4,28 @@ One process, one event loop. SIGTERM and SIGINT end it in order, with status 0; 
 gone, SIGTERM comes by the lifeline that the two shared.
 """
 
+import asyncio
 import resource
 import signal
 import socket
 import sys
-from functools import partial
 from ipaddress import ip_address
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon import status
 from busmon.bus.connect.connection import certificates
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
 from busmon.exporter.checks.runner import Checks
+from busmon.exporter.server.acceptor import Acceptor
 from busmon.exporter.server.app import App
 from busmon.exporter.server.connection import Connection
 from busmon.exporter.server.memory import give_back_large_blocks
+from busmon.exporter.server.places import Places
 from busmon.settings import Settings, limits
 from busmon.settings.listening import open_listener
 from busmon.settings.private import require_private
@@ -32,12 +36,54 @@ DRAIN_SECONDS = 3
 """How long answers that are under way may take once the exporter is to stop."""
 
 MAX_CONNECTIONS = 512
-"""Beyond that, one that asks nothing makes room; fewer where the system grants few descriptors."""
+"""Beyond that, one that asks nothing makes room, or others wait; fewer where the system grants few descriptors."""
 
 _SPARE_DESCRIPTORS = 128
 """For the shards' files and for what waits to be accepted: without, no scrape could be made, however few ask."""
 
 _FEWEST_CONNECTIONS = 16
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, with connections and an acceptor of its own.
+
+    Args:
+        app: answers the requests.
+        access: the terms of each connection.
+        most: how many connections there may be.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, most: int) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            # The app logs what fails; what uvicorn warns of is the garbage that port scanners send.
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        super().__init__(config)
+        self._access = access
+        self._most = most
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        places = Places(self._most, asyncio.get_running_loop().time)
+
+        def make(address: str) -> Connection:
+            state = self.lifespan.state
+            return Connection(
+                self._access, places, address, config=self.config, server_state=self.server_state, app_state=state
+            )
+
+        acceptors = [Acceptor(listener, places, make) for listener in sockets or ()]
+        self.servers = acceptors  # type: ignore[assignment]  # uvicorn closes them, as asyncio's own
+        self.started = True
 
 
 def run(settings: Settings) -> int:
@@ -56,7 +102,7 @@ def run(settings: Settings) -> int:
         _tell_who_may_read(listener, access)
         address = _address(listener)
         app = App(settings, address, checks.findings, access)
-        server = uvicorn.Server(_config(app, access))
+        server = Server(Gate(app.starlette(), access), access, _most_connections())
         _stop_on_signals(server)
         _reload_on_hangup(app, server)
         directory, scheme = str(settings.registry_dir), access.scheme
@@ -65,22 +111,6 @@ def run(settings: Settings) -> int:
         server.run(sockets=[listener])
     log.info("server.stopped")
     return 0
-
-
-def _config(app: App, access: Access) -> uvicorn.Config:
-    return uvicorn.Config(
-        Gate(app.starlette(), access),
-        loop="asyncio",
-        http=partial(Connection, access, _most_connections()),  # type: ignore[arg-type]  # uvicorn only calls it
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        # The app logs what fails; what uvicorn warns of is the garbage that port scanners send.
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )
 
 
 def _most_connections() -> int:

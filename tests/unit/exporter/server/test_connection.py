@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from busmon.exporter.access import gate
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
 from busmon.exporter.server import connection
-from busmon.exporter.server.connection import Connection
+from busmon.exporter.server.server import Server
 from tests.certificates import Authority
 
 PATIENCE_SECONDS = 30
@@ -56,15 +55,7 @@ def served(
     """Talk to a server of this app."""
 
     async def play() -> None:
-        config = uvicorn.Config(
-            Gate(app, access),
-            http=partial(Connection, access, most),  # type: ignore[arg-type]  # uvicorn only calls it
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-        )
-        server = uvicorn.Server(config)
+        server = Server(Gate(app, access), access, most)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             serving = asyncio.create_task(server.serve([listener]))
             await talk(listener.getsockname()[1], server)
@@ -91,7 +82,7 @@ async def end(port: int, sent: bytes) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHalf-A", ASKED, ASKED + b"GET / HT"])
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHalf-A", ASKED])
 def test_who_asks_nothing_is_cut_off(sent: bytes) -> None:
     access = Access(None)
 
@@ -101,6 +92,30 @@ def test_who_asks_nothing_is_cut_off(sent: bytes) -> None:
 
     served(access, talk)
     assert access.cut["slow"] == 1
+
+
+@pytest.mark.parametrize("ahead", [ASKED, ASKED * 100, b"GET / HT", b"garbage\r\n\r\n"], ids=len)
+def test_who_sends_requests_ahead_is_answered_once(ahead: bytes) -> None:
+    access = Access(None)
+
+    async def talk(port: int, _: uvicorn.Server) -> None:
+        answer = await end(port, ASKED + ahead)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nconnection: close\r\n" in answer
+
+    served(access, talk)
+    assert not +access.cut
+
+
+def test_who_sends_a_request_after_the_answer_is_answered_again() -> None:
+    async def talk(port: int, _: uvicorn.Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _number in range(3):
+            writer.write(ASKED)
+            assert b"connection: close" not in await reader.readuntil(b"small")
+        writer.close()
+
+    served(Access(None), talk)
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\x02\x00\x01garbage\r\n\r\n" * 40])
