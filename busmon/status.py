@@ -61,6 +61,8 @@ class ReplicaStatus:
         lag_seconds: for how long the replica may lack records; None until it was at the log's end.
         log_bytes: the bytes that were read since the last snapshot.
         log_limit_bytes: the bytes that RabbitMQ keeps of the log in any case.
+        clock_ahead_seconds: by how much this host's clock is ahead of the owner's, whose times the replica has; None
+            until a record of the owner was read.
     """
 
     state: str
@@ -73,6 +75,7 @@ class ReplicaStatus:
     lag_seconds: float | None = None
     log_bytes: int = 0
     log_limit_bytes: int = 0
+    clock_ahead_seconds: float | None = None
 
 
 @dataclass(slots=True)

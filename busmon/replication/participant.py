@@ -65,13 +65,12 @@ class Participant:
         assert self.role is Role.OWNING, self.role  # noqa: S101 - a caller's fault would break the log
         assert self.in_flight is None, self.in_flight  # noqa: S101
         place = self.counting.place
-        number, at = place.number + 1, max(at, place.at)
         self.in_flight = Record(
             place.log,
             place.epoch,
             place.owner,
             self._host,
-            number,
+            place.number + 1,
             place.digest,
             at,
             kind,

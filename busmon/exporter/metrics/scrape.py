@@ -98,6 +98,7 @@ class Scrape:
         access: Callable[[], Iterable[Metric]] = tuple,
     ) -> None:
         self._settings = settings
+        self._replicas = Replicas(settings.registry_dir) if settings.replication == "stream" else None
         self._go_by(Catalogue.load(settings.catalogue))
         self._reload_due = False
         self._own = Own(
@@ -109,7 +110,6 @@ class Scrape:
             adopted=lambda: (self._fill.count_adopted(), self._fill.adopted_budget),
             host=settings.host_name,
         )
-        self._replicas = Replicas(settings.registry_dir) if settings.replication == "stream" else None
         self._last: _Scraped | None = None
         self._rejected = RejectedReader(settings.registry_dir)
         self.rejected: Sequence[RejectedSample] = ()
@@ -200,7 +200,8 @@ class Scrape:
             log.info("scrape.catalogue_reloaded")
 
     def _go_by(self, catalogue: Catalogue) -> None:
-        self._exposition = Exposition(self._settings.registry_dir, catalogue)
+        ahead_seconds = {} if self._replicas is None else self._replicas.ahead_seconds
+        self._exposition = Exposition(self._settings.registry_dir, catalogue, ahead_seconds=ahead_seconds)
         self._fill = Fill(self._settings, catalogue)
 
     def _page(self, form: Format, names: frozenset[str]) -> Page:

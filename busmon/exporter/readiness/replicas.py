@@ -1,4 +1,4 @@
-"""The replicas of this host, and whether a scrape may show them.
+"""The replicas of this host: whether a scrape may show them, and how their owners' clocks differ from this host's.
 
 A replica that is being read from its log has a part of its totals. A scrape of that part would look like a reset of
 every counter, and later like a growth of all. So there is no scrape until each replica is whole. Used by the scrape's
@@ -19,11 +19,16 @@ class Replicas:
 
     Args:
         registry_dir: where the status files are.
+
+    Attributes:
+        ahead_seconds: by how much this host's clock is ahead of a replica's owner's, where they differ, by the name of
+            the replica's writer; as its worker last said.
     """
 
     def __init__(self, registry_dir: Path) -> None:
         self._registry_dir = registry_dir
         self._were_whole = False
+        self.ahead_seconds: dict[str, float] = {}
 
     def require_whole(self) -> None:
         """Require that no replica is being read.
@@ -39,6 +44,8 @@ class Replicas:
             for shard in worker.shards:
                 if shard.replica is None or shard.replica.state == READING:
                     raise ReplicaIncompleteError(f"shard {shard.shard} is still being read from its log")
+                if shard.replica.clock_ahead_seconds is not None:
+                    self.ahead_seconds[f"shard{shard.shard}"] = shard.replica.clock_ahead_seconds
         if not self._were_whole:
             roll = rollcall.call(fleet, time.time())
             if not roll.shards or roll.missing_workers:

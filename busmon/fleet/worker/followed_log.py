@@ -36,6 +36,9 @@ SILENCE_SECONDS = 30.0
 ALIVE_SECONDS = 3 * TICK_SECONDS
 """How long a host counts as alive after its last entry."""
 
+LEAST_SKEW_SECONDS = 30.0
+"""The least difference of two clocks that is noted: a record may be read late."""
+
 SEGMENT_END_OFFSETS = 1
 """The offsets that RabbitMQ takes at the end of a segment."""
 
@@ -94,6 +97,7 @@ class FollowedLog:
         self._is_empty = True
         self._heard_at = self._claimed_at = time.monotonic()
         self._heard_live = False
+        self._clock_ahead_seconds: float | None = None
         self._size = LogSize(kept_bytes)
         if shard.position is None:
             self._read_from(self._beginning.start)
@@ -148,6 +152,7 @@ class FollowedLog:
             lag_seconds=None if self._is_reading else max(0.0, silent_seconds - TICK_SECONDS),
             log_bytes=self._size.bytes,
             log_limit_bytes=self._size.kept_bytes,
+            clock_ahead_seconds=self._clock_ahead_seconds,
         )
 
     @property
@@ -252,13 +257,20 @@ class FollowedLog:
             self._claimed_at = time.monotonic()
             _log.info("followed_log.claimed", shard=self._number, host=counted.host, epoch=counted.epoch)
         elif isinstance(counted, Record):
-            self._heard_at, self._heard_live = time.monotonic(), self.is_current
+            self._note_record(counted.at)
             if counted.kind is Kind.SNAPSHOT:
                 self._size.begin(len(counted.payload))
                 self._compare(counted)
             elif counted != in_flight:
                 self._reached = self._position
                 self._shard.follow(counted.payload, self._reached)
+
+    def _note_record(self, at: float) -> None:
+        """Note that the owner is alive, and how its clock differs from this host's: a record is read at once."""
+        self._heard_at, self._heard_live = time.monotonic(), self.is_current
+        if self.is_current:
+            ahead_seconds, known = time.time() - at, self._clock_ahead_seconds or 0.0
+            self._clock_ahead_seconds = ahead_seconds if abs(ahead_seconds - known) > LEAST_SKEW_SECONDS else known
 
     def _install(self, counted: Base | Rebuilt) -> None:
         """Begin with the log's state, unless the log isn't the one that the replica is of."""

@@ -7,6 +7,7 @@ thread.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection as Names
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,10 @@ Rows = defaultdict[str, dict[bytes, int]]
 class Collection:
     """The merged rows of a registry directory.
 
+    Args:
+        registry_dir: where the files are.
+        ahead_seconds: by how much this host's clock is ahead of a writer's, where they differ; asked each time.
+
     Attributes:
         families: by name; their `stale` series are those that changed.
         columns: by name.
@@ -36,8 +41,9 @@ class Collection:
         generation: changes when everything is read again, because a file went away or was replaced.
     """
 
-    def __init__(self, registry_dir: Path) -> None:
+    def __init__(self, registry_dir: Path, ahead_seconds: Mapping[str, float]) -> None:
         self._directory = registry_dir
+        self._ahead_seconds = ahead_seconds
         self.generation = 0
         self._begin(())
 
@@ -48,6 +54,7 @@ class Collection:
         self.quantiles = Quantiles()
         self._reader = Reader(self._directory)
         self._reader.timed.update(timed)
+        self._known_ahead_seconds = dict(self._ahead_seconds)
         self._tables: dict[str, ValueTable] = {}
         self._keys = KeyParser()
         self._faults: dict[str, str] = {}
@@ -68,7 +75,7 @@ class Collection:
         """
         self._reader.timed.update(timed)
         try:
-            if not self._follow_all():
+            if self._known_ahead_seconds != self._ahead_seconds or not self._follow_all():
                 self._begin(self._reader.timed)
                 self._follow_all()
             for column in self.columns.values():
@@ -85,6 +92,7 @@ class Collection:
         rows: Rows = defaultdict(dict)
         for name, table in self._reader.read():
             self._tables[name] = table
+            table.ahead_seconds = self._known_ahead_seconds.get(table.writer, 0.0)
             if before.get(name, table) is not table:
                 return False
             self._follow(name, table, rows)

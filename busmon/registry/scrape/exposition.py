@@ -5,10 +5,11 @@ changed is written again. Families and series are sorted by their names and labe
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import SUMMARY
@@ -34,19 +35,26 @@ class Exposition:
         registry_dir: where the files are.
         catalogue: says which series hide and which quantiles are shown; without it, none.
         clock: tells seconds since the epoch.
+        ahead_seconds: by how much this clock is ahead of the one that a writer's times are of, where they differ.
     """
 
     def __init__(
-        self, registry_dir: Path, catalogue: Catalogue | None = None, clock: Callable[[], float] = time.time
+        self,
+        registry_dir: Path,
+        catalogue: Catalogue | None = None,
+        clock: Callable[[], float] = time.time,
+        ahead_seconds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        self._merged = Merged(registry_dir)
+        self._ahead_seconds = ahead_seconds
+        self._merged = Merged(registry_dir, ahead_seconds)
         self._rules = FollowedFamilies(registry_dir, catalogue)
         self._clock = clock
         self._lifetimes = Lifetimes()
         self._exemplars = ServedExemplars(registry_dir)
         self._lines: dict[MergedFamily, list[bytes]] = {}
         self._generation = self._merged.generation
-        self._step = 0.0
+        self._now = 0.0
+        self._steps: frozenset[float] = frozenset()
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -96,8 +104,9 @@ class Exposition:
     def _age_quantiles(self, now: float) -> None:
         """Have the quantiles written again that have other bins, or all of them where the window moved on."""
         families, quantiles = self._merged.families, self._merged.quantiles
-        if WINDOW.start(now) != self._step:
-            self._step = WINDOW.start(now)
+        self._now, steps = now, frozenset(WINDOW.start(now - ahead) for ahead in (0.0, *self._ahead_seconds.values()))
+        if steps != self._steps:
+            self._steps = steps
             for name in self._rules.quantiles.keys() & families.keys():
                 families[name].stale.update(families[name].series.values())
         for name, labels in quantiles.stale:
@@ -145,7 +154,7 @@ class Exposition:
         if not lines:
             return b""
         name = SeriesName(series.family.name, series.labels)
-        return quantile_lines(*name, self._merged.quantiles.of(name, quantiles, self._step)) + lines
+        return quantile_lines(*name, self._merged.quantiles.of(name, quantiles, self._now)) + lines
 
     def _add_exemplars(self, family: MergedFamily) -> list[bytes]:
         """Return the same with exemplars, as OpenMetrics has them."""

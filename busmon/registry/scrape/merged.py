@@ -63,7 +63,7 @@ class MergedSeries:
         labels: as exposed, without braces.
         first: the number of its first row, in the order of the layout's parts.
         others: of its other rows; most series have none, and a tuple of one number takes 48 bytes.
-        updated: the latest time of its rows, in seconds since the epoch; 0 if none is known.
+        updated: the latest time of its rows by the reader's clock, in seconds since the epoch; 0 if none is known.
         hidden: whether it was silent for too long to be shown.
         place: among its family's lines.
     """
@@ -236,8 +236,11 @@ class MergedColumn:
         if not all(member.table.timed for member in self._members.values()):
             return
         latest = [0.0] * len(rows)
-        for _, times, layer in self._layers():
-            latest = list(map(max, latest, _pick(times, _pick(layer, rows))))
+        for (_, times, layer), member in zip(self._layers(), self._repeat_members(), strict=True):
+            found, ahead_seconds = _pick(times, _pick(layer, rows)), member.table.ahead_seconds
+            if ahead_seconds:
+                found = [at and at + ahead_seconds for at in found]
+            latest = list(map(max, latest, found))
         for row, at in zip(rows, latest, strict=True):
             self._times[row] = at
         for series in map(self.series.__getitem__, rows):

@@ -57,7 +57,7 @@ class Quantiles:
         counts: dict[str, float] = {}
         for table, entry, bin_ in self._cells.get(name, ()):
             count = table.values[entry]
-            if 0 < count < inf and WINDOW.covers(table.times[entry], now):
+            if 0 < count < inf and WINDOW.covers(table.times[entry], WINDOW.start(now - table.ahead_seconds)):
                 counts[bin_] = counts.get(bin_, 0.0) + count
         return {q: quantile(counts, q) for q in quantiles}
 

@@ -44,12 +44,14 @@ class ValueTable:
         times: by entry.
         identity: of the file that was read.
         parsed: how much of the file its known entries take, in bytes.
+        ahead_seconds: by how much the reader's clock is ahead of the one that the file's times are of.
     """
 
     def __init__(self, path: Path, *, timed: bool, is_owned: bool = False) -> None:
         self.is_owned = is_owned
         self.column, self.writer = name_parts(path.name)
         self.timed = timed
+        self.ahead_seconds = 0.0
         self._numbers = EntryNumbers(timed=timed, is_compiled=not is_owned)
         self.values = self._numbers.values
         self.times = self._numbers.times

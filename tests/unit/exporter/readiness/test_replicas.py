@@ -122,3 +122,19 @@ class TestBeforeAScrape:
         self.told(registry_dir, worker(0, shard(0)), worker(1, replicated(1)))
         with pytest.raises(ReplicaIncompleteError):
             Replicas(registry_dir).require_whole()
+
+    def test_how_clocks_differ_is_known_until_a_worker_says_otherwise(self, registry_dir: Path) -> None:
+        replicas = Replicas(registry_dir)
+
+        def tell(seconds: float | None) -> dict[str, float]:
+            ahead, equal = replicated(0), replicated(1)
+            assert ahead.replica
+            ahead.replica.clock_ahead_seconds = seconds
+            self.told(registry_dir, worker(0, ahead), worker(1, equal))
+            replicas.require_whole()
+            return replicas.ahead_seconds
+
+        assert tell(None) == {}
+        assert tell(90_000.0) == {"shard0": 90_000.0}
+        assert tell(None) == {"shard0": 90_000.0}
+        assert tell(0.0) == {"shard0": 0.0}

@@ -1,182 +1,23 @@
 """A worker that has lost a replicated shard undoes its batch before anything else happens to the shard."""
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from busmon.bus.log.reading import LogEntry
-from busmon.errors import LogInterruptedError
-from busmon.fleet.worker.lane import Lane
 from busmon.fleet.worker.owned_log import OwnedLog
-from busmon.fleet.worker.pace import Pace
-from busmon.fleet.worker.paced_log import PacedLog
-from busmon.fleet.worker.quarantine_shares import QuarantineShares
-from busmon.fleet.worker.replication import Replication
-from busmon.fleet.worker.suspects import Suspects
 from busmon.fleet.worker.trigger import Trigger
 from busmon.registry.admission.families import Families
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.replicated_shard import ReplicatedShard
 from busmon.registry.shard.resuming import find_position
-from busmon.replication.counting import Position
-from busmon.replication.participant import Participant
-from busmon.replication.records import Marker, Record, Release, decode, encode, make_birth, make_probe
-from busmon.wire.formats import Formats
-from tests.unit.fleet.later import Later
-from tests.unit.fleet.settlements import QUEUE, UNRELAYED, VOTE, Broker, delivery
-from tests.unit.registry.registries import CATALOGUE, envelope
-
-
-class MemoryLog:
-    """A shard's log in memory. What another host appends just before the worker's next entry can be given."""
-
-    is_connected = True
-
-    def __init__(self) -> None:
-        self.bodies = [make_birth("log-1")]
-        self.interposed: list[bytes] = []
-        self.taken: list[int] = []
-        self.is_interrupted = False
-        self._read = 0
-
-    def read_from(self, start: int | str, *, is_known: bool = False) -> None:
-        del is_known
-        self._read = start if isinstance(start, int) else 0 if start == "first" else len(self.bodies) - 1
-
-    def append(self, body: bytes) -> None:
-        self.bodies += [*self.interposed, body]
-        self.interposed = []
-
-    def take(self, _wait_seconds: float) -> list[LogEntry]:
-        if self.is_interrupted:
-            raise LogInterruptedError("the connection was lost")
-        begin, self._read = self._read, len(self.bodies)
-        self.taken += range(begin, self._read)
-        return [LogEntry(offset, body) for offset, body in enumerate(self.bodies)][begin:]
-
-
-class OtherHost:
-    """A host that takes the shard, and counts a vote of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self._shard = ReplicatedShard.open(directory, 0, Families(directory, CATALOGUE, 100))
-        self._participant = Participant("b")
-
-    def follow(self, bodies: list[bytes]) -> None:
-        for offset, body in enumerate(bodies):
-            for counted in self._participant.read(decode(body), offset):
-                if isinstance(counted, Record):
-                    self._shard.follow(counted.payload, self._position)
-
-    @property
-    def _position(self) -> Position:
-        return Position(self._participant.counting.place, 0, 0, is_whole=True)
-
-    def take_the_shard(self) -> list[bytes]:
-        """Return a marker, and the record of a vote."""
-        payloads: list[bytes] = []
-
-        def append(payload: bytes, _at: float) -> Position:
-            payloads.append(payload)
-            return self._position
-
-        self._shard.append = append
-        marker, now = self._participant.claim(), time.time()
-        self._participant.read(decode(marker), -1)
-        self._shard.begin_owning()
-        self._shard.fold.envelope(envelope(VOTE, source="other"), now)
-        self._shard.commit(now)
-        return [marker, *self._participant.append(payloads[0], now)]
-
-    @staticmethod
-    def release(marker: bytes) -> bytes:
-        """Return the farewell of the owner by this marker."""
-        claim = decode(marker)
-        assert isinstance(claim, Marker)
-        return encode(Release(claim.log, claim.epoch, claim.owner, claim.host))
-
-    def close(self) -> None:
-        self._shard.close()
-
-
-class Host:
-    """A worker with one replicated shard, up to its queue."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.directory = directory
-        self.later, self.log, self.broker = Later(), MemoryLog(), Broker(directory)
-        self.renewed: list[str] = []
-        self.shard = ReplicatedShard.open(directory, 0, Families(directory, CATALOGUE, 100))
-        self.suspects = Suspects(directory, 0)
-        self.lane = Lane(
-            self.shard,
-            self.suspects,
-            self.broker,
-            number=0,
-            queue=QUEUE,
-            batch_size=100,
-            formats=Formats((), QUEUE, 1 << 20),
-            ownership=UNRELAYED,
-            shares=QuarantineShares(None, None, 1),
-            paced_log=PacedLog(),
-            progress=lambda: None,
-        )
-        self.pace = Pace(self.lane, lambda *_: None, 1.0)
-        nothing: Any = lambda *_: None  # noqa: E731
-        self.followed = OwnedLog(
-            self.shard,
-            cast("Any", self.log),
-            number=0,
-            host="a",
-            kept_bytes=1 << 30,
-            progress=nothing,
-            at_reading=nothing,
-        )
-        consumer = SimpleNamespace(
-            suspend=nothing, resume=nothing, renew=lambda queue, _detail: self.renewed.append(queue)
-        )
-        self.replication = Replication(
-            followed=self.followed,
-            shard=self.shard,
-            lane=self.lane,
-            pace=self.pace,
-            consumer=cast("Any", consumer),
-            queue=QUEUE,
-            others=(),
-            later=self.later,
-            at_owning=nothing,
-        )
-        self.replication.start()
-        self.later.pass_(0.75)
-
-    def votes(self) -> float:
-        return Exposition(self.directory).collect().value("votes_cast_total")
-
-    def close(self) -> None:
-        self.suspects.close()
-        self.shard.close()
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    host = Host(tmp_path / "a")
-    yield host
-    host.close()
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[OtherHost]:
-    other = OtherHost(tmp_path / "b")
-    yield other
-    other.close()
+from busmon.replication.records import Marker, Release, decode, make_birth, make_probe
+from tests.unit.fleet.replicated_host import Host, MemoryLog, OtherHost
+from tests.unit.fleet.settlements import QUEUE, delivery
+from tests.unit.registry.registries import CATALOGUE
 
 
 @pytest.mark.parametrize("step", ["a sign of life", "a batch that is old enough"])
@@ -200,14 +41,6 @@ def test_deliveries_right_behind_the_loss_of_the_shard_lose_none_before_them(
     host.replication.deliver([delivery(3, message_id="s:1"), delivery(4, message_id="s:2")])
     host.pace.close(Trigger.INTERVAL)
     assert (host.broker.settled, host.votes()) == ([3, 4], 3)
-
-
-@pytest.fixture
-def shard(tmp_path: Path) -> Iterator[ReplicatedShard]:
-    (tmp_path / "c").mkdir()
-    shard = ReplicatedShard.open(tmp_path / "c", 0, Families(tmp_path / "c", CATALOGUE, 100))
-    yield shard
-    shard.close()
 
 
 def test_signs_of_life_of_another_host_are_no_end_of_the_log(shard: ReplicatedShard, other: OtherHost) -> None:
@@ -283,21 +116,6 @@ def test_a_full_disk_at_the_takeover_fails_the_shard_and_not_the_worker(
     monkeypatch.setattr(host.shard, "commit", commit)
     host.pace._retry()
     assert (host.pace.error, host.broker.settled, host.votes()) == ("", [1], 2)
-
-
-@pytest.mark.parametrize(("clock_seconds", "steps"), [(4.0, []), (4.0 + 90_000, [90_000]), (4.0 - 90_000, [-90_000])])
-def test_a_takeover_corrects_a_clock_that_differs_and_takes_no_silence_for_a_step(
-    host: Host, other: OtherHost, monkeypatch: pytest.MonkeyPatch, clock_seconds: float, steps: list[int]
-) -> None:
-    other.follow(host.log.bodies)
-    host.log.bodies += other.take_the_shard()
-    host.later.pass_(0.5)
-    heard_at, now, found = time.monotonic(), time.time(), []
-    monkeypatch.setattr(time, "monotonic", lambda: heard_at + 4.0)
-    monkeypatch.setattr(time, "time", lambda: now + clock_seconds)
-    monkeypatch.setattr(host.shard, "follow_step", lambda seconds, _now: found.append(round(seconds)))
-    host.replication.deliver([delivery(1)])
-    assert (host.replication.is_owning, found) == (True, steps)
 
 
 @pytest.mark.parametrize(("is_served", "claims"), [(False, 1), (True, 2)])

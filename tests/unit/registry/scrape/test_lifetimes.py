@@ -11,6 +11,7 @@ from tests.unit.registry.registries import CATALOGUE, NOW, Registry
 from tests.unit.registry.stock import Entry, Family
 
 GAUGE_TTL = 300.0
+DAY = 86_400.0
 
 
 class Clock:
@@ -51,6 +52,24 @@ def test_a_silent_gauge_hides_and_comes_back_with_its_value(tmp_path: Path, cloc
         registry.fold(depth("a"), now=clock.now)
         registry.commit(clock.now)
         assert shown(exposition) == ['queue_size{queue="a"} 42.0', 'queue_size{queue="b"} 42.0']
+
+
+def test_a_shard_of_another_clock_is_as_old_as_its_owner_says(tmp_path: Path, clock: Clock) -> None:
+    ahead: dict[str, float] = {}
+    exposition = Exposition(tmp_path, CATALOGUE, clock, ahead)
+    with Registry(tmp_path) as registry, Registry(tmp_path, 1) as equal:
+        registry.fold(depth("a"))
+        registry.commit()
+        clock.now = NOW + DAY
+        equal.fold(depth("b"), now=clock.now)
+        equal.commit(clock.now)
+        assert shown(exposition) == ['queue_size{queue="b"} 42.0']
+        ahead["shard0"] = DAY
+        assert shown(exposition) == ['queue_size{queue="a"} 42.0', 'queue_size{queue="b"} 42.0']
+        clock.now += GAUGE_TTL + 1
+        assert not shown(exposition)
+        ahead["shard0"] = -DAY
+        assert not shown(exposition)
 
 
 def test_time_that_passes_hides_without_any_change(tmp_path: Path, clock: Clock) -> None:

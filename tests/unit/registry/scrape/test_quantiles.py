@@ -47,6 +47,20 @@ def test_they_move_on_with_the_window_without_any_change(tmp_path: Path) -> None
     assert parsed(exposition.text())[series(f"{NAME}_count")] == 4
 
 
+@pytest.mark.parametrize("ahead", [90_007.0, -90_007.0])
+def test_a_shard_of_another_clock_has_the_window_of_its_owner(tmp_path: Path, ahead: float) -> None:
+    now = NOW + ahead
+    exposition = Exposition(tmp_path, CATALOGUE, lambda: now, {"shard0": ahead})
+    with Registry(tmp_path) as registry, Registry(tmp_path, 1) as equal:
+        registry.fold({"name": NAME, "values": [5.0] * 3}, now=NOW)
+        registry.commit()
+        equal.fold({"name": NAME, "values": [800.0]}, now=now + WINDOW.seconds)
+        equal.commit()
+    assert quantiles(exposition.text())["0.99"] == pytest.approx(5, rel=RELATIVE_ERROR)
+    now += WINDOW.seconds + WINDOW.step_seconds
+    assert quantiles(exposition.text())["0.5"] == pytest.approx(800, rel=RELATIVE_ERROR)
+
+
 def test_without_a_catalogue_there_are_none(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         registry.fold({"name": NAME, "values": [5.0]})
