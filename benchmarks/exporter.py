@@ -103,7 +103,7 @@ def fold(directory: str, series: int, folded: Any, ready: Event, stop: Event) ->
         _commit(shard, range(start, min(start + 1000, series)), folded)
     ready.set()
     while not stop.is_set():
-        _commit(shard, turn.sample(range(series), ROWS * BATCH), folded)
+        _commit(shard, turn.sample(range(series), min(series, ROWS * BATCH)), folded)
     shard.close()
 
 
@@ -252,7 +252,8 @@ def main() -> None:
             stop.set()
             folding.join()
             lost = folded.value - total(exporter.port)
-    print(f"the fold under attack: {attacked.fold_rate / alone.fold_rate:.2f} of its rate alone; lost: {lost:,.0f}")
+    part = f"{attacked.fold_rate / alone.fold_rate:.2f}" if alone.fold_rate else "unknown as a part"
+    print(f"the fold under attack: {part} of its rate alone; lost: {lost:,.0f}")
     print(f"median answer under attack: {statistics.median(attacked.answers):.3f} s, within {TIMEOUT_SECONDS:g} s")
 
 

@@ -21,7 +21,7 @@ from busmon.errors import DemoError, ExporterUnreachableError
 from busmon.fleet.supervisor import parent
 from busmon.plurals import format_count
 from busmon.printable import escape
-from busmon.settings import Settings, mask
+from busmon.settings import Settings
 from busmon.simulator.totals import Totals
 from busmon.top import screen
 from busmon.top.client import Client
@@ -199,16 +199,19 @@ class _Play:
 def joining(given: Settings, settings: Settings, program: str) -> str:
     """Write the command with which a second terminal sees the demo's samples; a narrow screen shows its variable.
 
+    The URL of a flag may have a password, so the command leaves it out.
+
     Args:
         given: the settings of the user.
         settings: those of the demo.
         program: the name under which the demo was started.
     """
+    is_of_flag = given.origin("amqp_url").startswith("flag")
     if settings.amqp_url != given.amqp_url:
         variables = {"AMQP_URL": settings.amqp_url}
     else:
-        is_of_flag = given.origin("amqp_url").startswith("flag")
-        variables = {**({"AMQP_URL": mask(given.amqp_url)} if is_of_flag else {}), "EXCHANGE": settings.exchange}
+        variables = {"EXCHANGE": settings.exchange}
     stated = " ".join(f"BUSMON_{name}={shlex.quote(value)}" for name, value in variables.items())
     command = shlex.quote(program) if Path(program).name == "busmon" else "busmon"
-    return f"{stated} {command} tail   in a second terminal"
+    own = " with your --amqp-url" if settings.amqp_url == given.amqp_url and is_of_flag else ""
+    return f"{stated} {command} tail   in a second terminal{own}"

@@ -98,7 +98,7 @@ def test_a_stream_without_a_first_record_is_named_each_time(vhost: Any, client: 
     client.channel.queue_declare("telemetry.log.2", durable=True, arguments=dict(REPLICATED.logs[2].arguments))
     said = (
         "log 'telemetry.log.2' exists without its first record, so no host can read it: run `rabbitmqctl delete_queue "
-        "telemetry.log.2`, then `busmon topology declare`, which makes it again"
+        f"-p {vhost.name} telemetry.log.2`, then `busmon topology declare`, which makes it again"
     )
     for _ in range(2):
         with pytest.raises(TopologyError) as caught:

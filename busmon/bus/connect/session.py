@@ -12,7 +12,7 @@ from pika import spec
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
-from busmon.bus.connect.connection import PIKA_ERRORS
+from busmon.bus.connect.connection import PIKA_ERRORS, virtual_host
 from busmon.bus.connect.dialling import open_blocking
 from busmon.bus.frames.ending import deadline
 from busmon.bus.frames.greeting import broker_version
@@ -30,6 +30,9 @@ class Session:
         amqp_url: the broker.
         name: the connection's name on the broker.
 
+    Attributes:
+        virtual_host: of the URL.
+
     Raises:
         BrokerUnreachableError: there is no broker.
         BrokerRefusedError: the broker refuses this user.
@@ -37,6 +40,7 @@ class Session:
 
     def __init__(self, amqp_url: str, name: str) -> None:
         self._connection = open_blocking(amqp_url, name)
+        self.virtual_host = virtual_host(amqp_url)
         self._channel: BlockingChannel | None = None
 
     def __enter__(self) -> Self:

@@ -23,6 +23,7 @@ from busmon.bus.connect.causes import Cause, Interruptions, LossCause
 from busmon.bus.connect.connection import user_id
 from busmon.bus.connect.dialling import Addresses
 from busmon.bus.connect.link import CLOSE_SECONDS, Link
+from busmon.bus.connect.repeats import Repeats
 from busmon.bus.consume.depths import Depth, Depths
 from busmon.bus.consume.forwarding import Forwarder
 from busmon.bus.consume.listener import Listener
@@ -83,6 +84,7 @@ class Consumer:
         self._draining = False
         self._losses = 0
         self._failed_attempts = 0
+        self._repeats = Repeats()
         self._was_open = False
         self._watched_at = 0.0
         self._link = Link(
@@ -284,6 +286,7 @@ class Consumer:
     def _on_open(self, connection: Connection) -> None:
         _log.info("consumer.connected")
         self._was_open, self._failed_attempts = True, 0
+        self._repeats.end()
         if not self._draining:
             if self._breaker is not None:
                 self._breaker.on_connected(connection)
@@ -300,8 +303,9 @@ class Consumer:
             _log.warning("consumer.connection_lost", cause=cause.name, detail=cause.detail, retry_in_seconds=wait)
         else:
             self._failed_attempts += 1
-            told = {"attempt": self._failed_attempts, "cause": cause.name, "detail": cause.detail}
-            _log.warning("consumer.attempt_failed", **told, retry_in_seconds=wait)
+            if self._repeats.is_due(cause):
+                told = {"attempt": self._failed_attempts, "cause": cause.name, "detail": cause.detail}
+                _log.warning("consumer.attempt_failed", **told, retry_in_seconds=wait)
         if self._forwarder is not None:
             self._forwarder.maker.on_disconnected()
         for channel in self._channels.values():

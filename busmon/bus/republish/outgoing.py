@@ -14,6 +14,7 @@ from pika.connection import Connection
 from busmon.bus.connect.causes import Cause, Interruptions, LossCause
 from busmon.bus.connect.dialling import Addresses
 from busmon.bus.connect.link import Link
+from busmon.bus.connect.repeats import Repeats
 from busmon.bus.republish.outlet import Outlet
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ class Outgoing:
         self._interruptions = interruptions
         self._tell_blocked = blocked
         self._link = Link(addresses, ioloop, opened=self._on_open, lost=self._on_lost, blocked=self._on_blocked)
+        self._repeats = Repeats()
         self._outlets: list[Outlet] = []
         self._started = False
         self._flushed: Callable[[], None] | None = None
@@ -105,12 +107,14 @@ class Outgoing:
 
     def _on_open(self, connection: Connection) -> None:
         _log.info("outgoing.connected")
+        self._repeats.end()
         for outlet in self._outlets:
             outlet.on_connected(connection)
 
     def _on_lost(self, cause: Cause, wait: float | None) -> None:
         self._interruptions.count(cause.name)
-        _log.warning("outgoing.connection_lost", cause=cause.name, detail=cause.detail, retry_in_seconds=wait)
+        if self._repeats.is_due(cause):
+            _log.warning("outgoing.connection_lost", cause=cause.name, detail=cause.detail, retry_in_seconds=wait)
         for outlet in self._outlets:
             outlet.on_disconnected()
         self._tell_blocked("")

@@ -5,6 +5,7 @@ Only `busmon topology declare` writes it, once. One thread, on the session of th
 """
 
 import secrets
+import shlex
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -52,9 +53,10 @@ def require_start(session: Session, topology: Topology, shard: int) -> None:
     except LogFormatError as error:
         raise TopologyError(f"log {name!r}: {error}") from error
     if not is_begun:
+        command = f"rabbitmqctl delete_queue -p {shlex.quote(session.virtual_host)} {shlex.quote(name)}"
         raise TopologyError(
-            f"log {name!r} exists without its first record, so no host can read it: run `rabbitmqctl delete_queue "
-            f"{name}`, then `busmon topology declare`, which makes it again"
+            f"log {name!r} exists without its first record, so no host can read it: run `{command}`, then `busmon "
+            "topology declare`, which makes it again"
         )
 
 
