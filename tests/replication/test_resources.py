@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from busmon import status
+from tests.broker.topologies import topology_file
 from tests.fleet.publishing import envelope, publish
-from tests.fleet.replicated import COUNTER, Host, declare, envelopes, hosts
+from tests.fleet.replicated import COUNTER, SHARDS, Host, declare, envelopes, hosts
 from tests.patience import wait_until
 from tests.replication.exact import SOURCES, owners, require_exact
 from tests.replication.watch import Watch
@@ -37,6 +39,8 @@ NO_ROOM_BYTES = 1 << 16
 PARTS = "parts_total"
 SERIES = 40
 RESTARTS = 5
+FEW_DELIVERIES = ("x-delivery-limit = 100 #", "x-delivery-limit = 3 #")
+"""With it, 40 restarts are what 1,300 are with the topology's own limit; a supervisor waits up to 10 s before each."""
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
@@ -59,8 +63,7 @@ def test_a_backlog_waits_for_the_end_of_an_alarm_and_is_counted_once(
                 host.wait_until_named("connection_blocked")
                 assert host.totals()[COUNTER] == SOURCES
             dying, _ = owners(*fleet)
-            dying.signal_all(signal.SIGKILL)
-            dying.process.wait()
+            dying.kill()
             dedicated_node.rabbitmqctl(*end)
             dying.start()
             require_exact(dedicated_node, 2 * SOURCES, *fleet)
@@ -100,10 +103,15 @@ def wide_envelopes() -> list[tuple[bytes, pika.BasicProperties]]:
     ]
 
 
+def restarts(host: Host) -> list[int]:
+    """How often each worker of the host was restarted."""
+    supervisor = status.read(host.registry_dir).supervisor
+    return [times for name, times in supervisor.restarts.items() if name != "exporter"] if supervisor else [0]
+
+
 def keeps_dying(host: Host) -> bool:
     """Tell whether workers of the host died again and again: the files refuse records that the log counts."""
-    supervisor = status.read(host.registry_dir).supervisor
-    return supervisor is not None and sum(supervisor.restarts.values()) >= RESTARTS
+    return sum(restarts(host)) >= RESTARTS
 
 
 def is_stopped(host: Host) -> bool:
@@ -127,4 +135,22 @@ def test_a_full_disk_stops_its_host_and_costs_no_envelope(
                     host.wait_for_total(PARTS, SOURCES * SERIES)
                 for host in full:
                     wait_until(lambda host=host: is_in_vain(host), "a host that its disk stops")  # type: ignore[misc]
+            require_exact(vhost, SOURCES * SERIES, *fleet, name=PARTS)
+
+
+def test_workers_that_restart_again_and_again_on_full_disks_cost_no_envelope(vhost: Any, tmp_path: Path) -> None:
+    path = topology_file(tmp_path, FEW_DELIVERIES)
+    declare(vhost, "--topology", str(path))
+    given = {"BUSMON_TOPOLOGY": str(path), "BUSMON_WORKERS": str(SHARDS), "BUSMON_MAX_LABEL_VALUES": "10000"}
+    with hosts(vhost, tmp_path, "first", "second", **given) as fleet:
+        publish(vhost.amqp_url, envelopes(1, SOURCES))
+        require_exact(vhost, SOURCES, *fleet)
+        with Watch(*fleet):
+            with full_disk(*fleet):
+                publish(vhost.amqp_url, wide_envelopes())
+                wait_until(lambda: any(map(is_stopped, fleet)), "a commit that a disk refuses")
+                for pid in [pid for host in fleet for pid in host.worker_pids()]:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                wait_until(lambda: all(min(restarts(host)) >= RESTARTS for host in fleet), "restarts of all workers")
             require_exact(vhost, SOURCES * SERIES, *fleet, name=PARTS)
