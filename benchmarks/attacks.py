@@ -159,6 +159,54 @@ def large_headers() -> Iterator[Publish]:
         yield "attacker.task", b"{]", pika.BasicProperties(message_id=f"headers-{number}:1", headers=headers)
 
 
+def header_tables() -> Iterator[Publish]:
+    """Send valid envelopes with header tables that are as large as they may be, each with other names."""
+    for number in range(2_000):
+        source = f"tables-{number}"
+        headers = {"source": source, "flat": {token(): each for each in range(600)}, "deep": _nest(100)}
+        body = orjson.dumps({"v": 1, "source": source, "agent": ATTACKER, "samples": []})
+        yield "attacker.task", body, pika.BasicProperties(message_id=f"{source}:1", headers=headers)
+
+
+def _nest(depth: int) -> dict[str, Any]:
+    """Make a table within tables."""
+    table: dict[str, Any] = {"end": 1}
+    for _ in range(depth):
+        table = {token()[:8]: table}
+    return table
+
+
+def invalid_bodies() -> Iterator[Publish]:
+    """Send bodies of one byte, more than the quarantine keeps, and then the largest that are kept."""
+    for size in [1] * 20_000 + [1_000_000] * 300:
+        yield "attacker.task", b"{" * size, pika.BasicProperties(message_id=token())
+
+
+def lines() -> Iterator[Publish]:
+    """Send bodies that are refused for a dozen reasons, with the names that take most room in a line."""
+    long = "\x1b[2J\n\u20ac" * 100
+    refused: list[tuple[bytes, dict[str, Any]]] = [
+        (b"", {}),
+        (b"{]", {}),
+        (b"\xff\xfe", {}),
+        (b"[]", {}),
+        (b'{"v": 2}', {}),
+        (b"{}", {"content_encoding": long[:60]}),
+        (b"{}", {"content_encoding": "gzip"}),
+        (b"{}", {"content_type": long[:60]}),
+        (b"{", {"content_type": "text/plain; version=0.0.4"}),
+    ]
+    for number in range(20_000):
+        name = f"{number}{long}"
+        body, stated = refused[number // 2 % len(refused)]
+        if number % 2:
+            source = f"lines-{number}"
+            sample = {"name": f"line_{number}", "labels": {"le": long}, "value": long}
+            body = orjson.dumps({"v": 1, "source": source, "agent": name[:128], "samples": [sample] * 10})
+            stated = {"headers": {"source": source}}
+        yield "attacker.task", body, pika.BasicProperties(message_id=name[:80], app_id=name[:80], **stated)
+
+
 def leavers() -> Iterator[Publish]:
     """Send one body with thousands of gauges, and very many sources that say they stop."""
     rows = [[str(row), 1] for row in range(9_000)]
@@ -216,6 +264,9 @@ ATTACKS: dict[str, Attack] = {
     "endless values of gauges": _on_all(endless_gauges),
     "invalid rows": _on_all(invalid_rows),
     "large headers": _on_all(large_headers),
+    "header tables": _on_all(header_tables),
+    "invalid bodies": _on_all(invalid_bodies),
+    "lines of the log": _on_all(lines),
     "leaving sources": _on_all(leavers),
     "invented agents": _on_all(invent_agents),
     "taken names": _on_all(take_names),

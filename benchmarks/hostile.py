@@ -9,21 +9,16 @@ asked for the victims' totals ten times a second; a delay is the time from a pub
 and the worst of all shards is shown. The attack is made before, and published with confirms, each as soon as the broker
 took the one before. "nothing" is a run without an attack: on a busy machine its delay is a part of each other one. CPU
 time is that of all workers and that of the exporter, until the last envelope is counted. Memory is what each process
-has at most more than before the attack; the scrape is of everything.
+has at most more than before the attack; the scrape is of everything; the log is what all processes wrote.
 The exit status is 1 where a bound is broken.
 """
 
 import argparse
 import itertools
-import json
-import os
 import secrets
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -31,33 +26,29 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-import children
 import entry
 import orjson
 import pika
 from attacks import ATTACKER, ATTACKS, VICTIM_AGENT, Publish, make
 from pika.adapters.blocking_connection import BlockingChannel
+from watched import SHARDS, START_SECONDS, TOTAL, Fleet
 
-from busmon import extras, status
-from busmon.bus.topology import topology as topologies
+from busmon import extras
 from busmon.demo.broker import PrivateNode
-from busmon.settings import Settings
 
+COLUMNS = (
+    *("attack", "sent", "worst delay", "CPU of workers", "of exporter", "worker", "exporter", "scrape", "log"),
+    *("restarts", "held"),
+)
 PROBE_SECONDS = 0.1
 PUBLISH_SECONDS = 0.2
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
 CANDIDATES = 48
 LOST_SECONDS = 120.0
 """An envelope that isn't counted so long after the attack is over has this delay or more."""
 
-MAX_DELAY_SECONDS, MAX_MORE_BYTES, MAX_MORE_SCRAPE_SECONDS = 5.0, 300e6, 1.0
-TOTAL = "agent_starts_total"
+MAX_DELAY_SECONDS, MAX_MORE_BYTES, MAX_MORE_SCRAPE_SECONDS, MAX_LOG_BYTES = 5.0, 300e6, 1.0, 1e6
 HONEST = "honest"
 """The honest user."""
-
-TOPOLOGY = topologies.load(None, Settings().exchange)
-SHARDS = TOPOLOGY.shards
 
 
 @dataclass(slots=True)
@@ -72,6 +63,7 @@ class Seen:
         scrape_seconds: of all families, before and since.
         restarts: of processes.
         cpu_seconds: of each process, user and system.
+        log_bytes: that all processes wrote.
     """
 
     sent_bytes: int = 0
@@ -81,6 +73,7 @@ class Seen:
     scrape_seconds: list[float] = field(default_factory=list)
     restarts: int = 0
     cpu_seconds: dict[str, float] = field(default_factory=dict)
+    log_bytes: int = 0
 
     @property
     def worst_delay(self) -> float:
@@ -110,6 +103,7 @@ class Seen:
             self.worst_delay < MAX_DELAY_SECONDS
             and max(self.worker_bytes, self.more_bytes.get("exporter", 0)) < MAX_MORE_BYTES
             and self.more_scrape_seconds < MAX_MORE_SCRAPE_SECONDS
+            and self.log_bytes < MAX_LOG_BYTES
             and not self.restarts
         )
 
@@ -119,110 +113,10 @@ class Seen:
         return (
             f"| {attack} | {self.sent_bytes / 1e6:.2f} MB in {self.sent:,} | {self.worst_delay:.2f} s "
             f"| {self.worker_cpu_seconds:.1f} s | {self.cpu_seconds.get('exporter', 0):.1f} s "
-            f"| +{worker:.0f} MB | +{exporter:.0f} MB | +{self.more_scrape_seconds:.2f} s | {self.restarts} "
+            f"| +{worker:.0f} MB | +{exporter:.0f} MB | +{self.more_scrape_seconds:.2f} s "
+            f"| +{self.log_bytes / 1e3:.0f} kB | {self.restarts} "
             f"| {'yes' if self.is_held else 'no'} |"
         )
-
-
-class Fleet:
-    """`busmon up` with the settings as shipped, on a virtual host of its own."""
-
-    def __init__(self, directory: Path, amqp_url: str) -> None:
-        directory.mkdir()
-        self.registry_dir = directory / "registry"
-        self._log = directory / "log"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
-        environment |= {
-            "BUSMON_AMQP_URL": amqp_url,
-            "BUSMON_REGISTRY_DIR": str(self.registry_dir),
-            "BUSMON_LISTEN": "127.0.0.1:0",
-        }
-        busmon = [sys.executable, "-P", "-m", "busmon"]
-        subprocess.run([*busmon, "topology", "declare"], env=environment, check=True, stdout=subprocess.DEVNULL)
-        with self._log.open("wb") as log:
-            self.process = children.start([*busmon, "up"], env=environment, stdout=log, stderr=log)
-        try:
-            self.address = self._wait_for_start()
-        except BaseException:  # nobody else can close a fleet that didn't start
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End it in order."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def get(self, path: str) -> bytes:
-        """Get a page of the exporter's."""
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=120) as answer:
-            content: bytes = answer.read()
-        return content
-
-    def scrape_seconds(self) -> float:
-        """Measure a scrape of everything."""
-        began = time.perf_counter()
-        self.get("/metrics")
-        return time.perf_counter() - began
-
-    def resident(self) -> dict[str, int]:
-        """Measure the memory of each process, by name."""
-        return {name: _resident(pid) for name, pid in self._processes().items()}
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """Measure the CPU time that each process took since its start, by name."""
-        return {name: _cpu_seconds(pid) for name, pid in self._processes().items()}
-
-    def _processes(self) -> dict[str, int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        named = {worker.pid: f"worker {worker.worker}" for worker in status.read(self.registry_dir).workers}
-        return {named.get(int(child), "exporter"): int(child) for child in children}
-
-    def totals(self) -> dict[str, int]:
-        """Ask the exporter for the starts that are counted, by agent."""
-        lines = self.get(f"/metrics?name[]={TOTAL}").decode().splitlines()
-        counted = (line.rpartition(" ") for line in lines if line.startswith(f"{TOTAL}{{"))
-        return {labels.split('"')[1]: int(float(value)) for labels, _, value in counted}
-
-    def has_counted(self, shard: int, source: str) -> bool:
-        """Tell if the source's starts are counted in the shard."""
-        return f'"{source}"'.encode() in (self.registry_dir / f"counter_shard{shard}.db").read_bytes()
-
-    def restarts(self) -> int:
-        """Count the processes that were replaced."""
-        supervisor = status.read(self.registry_dir).supervisor
-        return sum(supervisor.restarts.values()) if supervisor else 0
-
-    def _wait_for_start(self) -> str:
-        deadline = time.monotonic() + START_SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            shards = [shard for worker in status.read(self.registry_dir).workers for shard in worker.shards]
-            started = [line for line in self._log.read_bytes().splitlines() if b"server.started" in line]
-            if started and len(shards) == SHARDS and all(shard.state == "consuming" for shard in shards):
-                return str(json.loads(started[-1])["address"])
-            time.sleep(0.1)
-        message = f"the fleet didn't start: {self._log.read_text()[-2000:]}"
-        raise RuntimeError(message)
-
-
-def _resident(pid: int) -> int:
-    """Read how much memory the process has, in bytes; 0 once it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Read how much CPU time the process took, in seconds; 0 once it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class Honest:
@@ -319,7 +213,7 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
     honest, attacker = (_user(node, vhost, name, "^telemetry$") for name in (HONEST, ATTACKER))
     publishes, seen = make(attack, victims), Seen()
     with closing(Fleet(directory, node.amqp_url.replace("%2F", vhost))) as fleet:
-        before, cpu_before = fleet.resident(), fleet.cpu_seconds()
+        before, cpu_before, log_before = fleet.resident(), fleet.cpu_seconds(), fleet.log_bytes()
         seen.scrape_seconds.append(fleet.scrape_seconds())
         with Honest(fleet, honest, victims, seen):
             time.sleep(2)
@@ -336,7 +230,7 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
                 seen.scrape_seconds.append(fleet.scrape_seconds())
                 time.sleep(0.5)
             thread.join()
-        seen.restarts = fleet.restarts()
+        seen.restarts, seen.log_bytes = fleet.restarts(), fleet.log_bytes() - log_before
         seen.cpu_seconds = {name: used - cpu_before.get(name, 0.0) for name, used in fleet.cpu_seconds().items()}
     return seen
 
@@ -394,9 +288,8 @@ def main() -> int:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="busmon-hostile-")))
         node = stack.enter_context(PrivateNode(base / "node"))
         victims = find_victims(node, base / "victims")
-        columns = ("attack", "sent", "worst delay", "CPU of workers", "of exporter", "worker", "exporter", "scrape")
-        print(f"| {' | '.join(columns)} | restarts | held |")
-        print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |", flush=True)
+        print(f"| {' | '.join(COLUMNS)} |")
+        print(f"| --- {'| --: ' * (len(COLUMNS) - 2)}| --- |", flush=True)
         for number, name in enumerate(args.only):
             seen = measure(node, base / str(number), name, victims, args.seconds)
             are_held.append(seen.is_held)
