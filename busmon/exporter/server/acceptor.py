@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from busmon.exporter.server.connection import Connection
-from busmon.exporter.server.places import Places, network
+from busmon.exporter.server.connection_limit import ConnectionLimit, network
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +30,14 @@ class Acceptor:
 
     Args:
         listener: the socket; it stays the caller's.
-        places: of connections.
+        limit: of connections.
         make: makes the protocol of a connection from an address, as `network` returns it.
     """
 
-    def __init__(self, listener: socket.socket, places: Places, make: Callable[[str], Connection]) -> None:
+    def __init__(self, listener: socket.socket, limit: ConnectionLimit, make: Callable[[str], Connection]) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._places = places
+        self._limit = limit
         self._make = make
         self._pause: asyncio.TimerHandle | None = None
         self._newcomer: tuple[socket.socket, str] | None = None
@@ -70,7 +70,7 @@ class Acceptor:
             self._newcomer = self._newcomer or self._take()
             if self._newcomer is None:
                 return
-            if not self._places.make_room():
+            if not self._limit.make_room():
                 self._rest(_FULL_SECONDS)
                 return
             self._begin(*self._newcomer)
@@ -90,7 +90,7 @@ class Acceptor:
 
     def _begin(self, accepted: socket.socket, address: str) -> None:
         connection = self._make(address)
-        self._places.enter(connection)
+        self._limit.enter(connection)
         task = self._loop.create_task(self._connect(accepted, connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)

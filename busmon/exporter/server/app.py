@@ -27,7 +27,7 @@ from busmon.exporter.overview.viewers import Viewers
 from busmon.exporter.readiness import documents, rollcall
 from busmon.exporter.readiness.documents import Document
 from busmon.exporter.readiness.rollcall import RollCall
-from busmon.exporter.server.places import network
+from busmon.exporter.server.connection_limit import network
 from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.exporter.access import tls
 from busmon.exporter.access.access import Access
-from busmon.exporter.server.places import Places, State
+from busmon.exporter.server.connection_limit import ConnectionLimit, State
 
 REQUEST_SECONDS = 10
 """How long a connection may stay without a request under way, or with half of one, at least; at most twice as long."""
@@ -26,17 +26,17 @@ class Connection(H11Protocol):
 
     Args:
         access: the terms that it has to meet.
-        places: where it has one, from before it begins until its end.
+        limit: where it counts, from before it begins until its end.
         address: the client's, as `network` returns it.
         of_uvicorn: whatever uvicorn gives its protocols.
     """
 
-    def __init__(self, access: Access, places: Places, address: str, **of_uvicorn: Any) -> None:
+    def __init__(self, access: Access, limit: ConnectionLimit, address: str, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
         self.address = address
         self.since = self.loop.time()
         self._access = access
-        self._places = places
+        self._limit = limit
         self._clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -63,7 +63,7 @@ class Connection(H11Protocol):
     def forget(self) -> None:
         """Stop counting the connection. After a failed handshake nothing else does."""
         self.connections.discard(self)
-        self._places.leave(self)
+        self._limit.leave(self)
         if self._clock:
             self._clock.cancel()
 
@@ -116,7 +116,7 @@ class Connection(H11Protocol):
 
     def _note(self) -> None:
         self.since = self.loop.time()
-        self._places.note(self)
+        self._limit.note(self)
 
     def _look(self, before: object) -> None:
         """Cut the connection off if it asked nothing since the last look and awaits no answer, or it doesn't close."""

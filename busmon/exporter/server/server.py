@@ -24,8 +24,8 @@ from busmon.exporter.checks.runner import Checks
 from busmon.exporter.server.acceptor import Acceptor
 from busmon.exporter.server.app import App
 from busmon.exporter.server.connection import Connection
+from busmon.exporter.server.connection_limit import ConnectionLimit
 from busmon.exporter.server.memory import give_back_large_blocks
-from busmon.exporter.server.places import Places
 from busmon.settings import Settings, limits
 from busmon.settings.listening import open_listener
 from busmon.settings.private import require_private
@@ -73,15 +73,15 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections."""
-        places = Places(self._most, asyncio.get_running_loop().time)
+        limit = ConnectionLimit(self._most, asyncio.get_running_loop().time)
 
         def make(address: str) -> Connection:
             state = self.lifespan.state
             return Connection(
-                self._access, places, address, config=self.config, server_state=self.server_state, app_state=state
+                self._access, limit, address, config=self.config, server_state=self.server_state, app_state=state
             )
 
-        acceptors = [Acceptor(listener, places, make) for listener in sockets or ()]
+        acceptors = [Acceptor(listener, limit, make) for listener in sockets or ()]
         self.servers = acceptors  # type: ignore[assignment]  # uvicorn closes them, as asyncio's own
         self.started = True
 
