@@ -99,7 +99,7 @@ chart-files: ## 3 s | write the rules and dashboards of the Helm chart, and the 
 	.venv/bin/busmon dashboards build docker/chart/files/dashboards
 	.venv/bin/python -m tests.chart.schema
 
-cluster: ## 55 min | set up, then lose, part, freeze and restart nodes and hosts of a RabbitMQ cluster; takes root. CLUSTER='-k replicated' for some
+cluster: ## 60 min | set up, then lose, part, freeze, kill and restart nodes and hosts of a RabbitMQ cluster; takes root. CLUSTER='-k replicated' for some
 	@.ci/setup --test
 	$(if $(RABBITMQ),tests/debian/rabbitmq.sh $(RABBITMQ) --numprocesses=0,.venv/bin/pytest) --timeout=1200 tests/cluster $(CLUSTER)
 

@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.cluster.lab import Lab
 from tests.cluster.node import Node
 from tests.cluster.trial import CLIENTS, REPLICAS, Stand
 from tests.fleet.replicated import wait_for_equal
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -78,10 +79,14 @@ class Killer:
         self.done["host"] += 1
 
     def _kill_worker(self) -> None:
-        pids = self._chance.choice(self._hosts).worker_pids()
-        with suppress(ProcessLookupError):  # its successor hasn't started yet
-            os.kill(self._chance.choice(pids), signal.SIGKILL)
-            self.done["worker"] += 1
+        pid = wait_until(partial(self._find_worker, self._chance.choice(self._hosts)), "a worker that runs")
+        os.kill(pid, signal.SIGKILL)
+        self.done["worker"] += 1
+
+    def _find_worker(self, host: ReplicatedFleet) -> int | None:
+        """Return a running worker's process id; None while the killed ones have no successors."""
+        running = [pid for pid in host.worker_pids() if Path(f"/proc/{pid}").exists()]
+        return self._chance.choice(running) if running else None
 
 
 def test_kills_of_workers_hosts_and_nodes_change_nothing(stand: Stand, tmp_path: Path) -> None:

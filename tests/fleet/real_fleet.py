@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -111,9 +112,12 @@ class RealFleet:
         return wait_until(find, text)
 
     def totals(self) -> Mapping[str, float]:
-        """The sum over all series of each sample name in a scrape."""
+        """The sum over all series of each sample name in a scrape; none if it is refused: a replica is read."""
         sums: dict[str, float] = {}
-        for family in text_string_to_metric_families(self.get("/metrics")[1].decode()):
+        status_code, body = self.get("/metrics")
+        if status_code != HTTPStatus.OK:
+            return sums
+        for family in text_string_to_metric_families(body.decode()):
             for sample in family.samples:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
         return sums

@@ -18,7 +18,7 @@ from tests.fleet.real_fleet import RealFleet
 from tests.patience import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import pika
 
@@ -29,7 +29,6 @@ SAMPLES: list[dict[str, Any]] = [
     {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 7},
 ]
 SHARDS = 4
-OK = 200
 COUNTER = "tasks_processed_total"
 
 
@@ -46,10 +45,6 @@ class Host(RealFleet):
         assert self.process.poll() is None, self.log.read_text()[-2000:]
         replicas = self.replicas()
         return len(replicas) == SHARDS and {each.state for each in replicas.values()} <= {"following", "owning"}
-
-    def totals(self) -> Mapping[str, float]:
-        """The totals, as of `RealFleet`; none while replicas are read."""
-        return super().totals() if self.get("/metrics")[0] == OK else {}
 
     def replicas(self) -> dict[int, status.ReplicaStatus]:
         """The host's replicas, by shard."""
