@@ -18,6 +18,7 @@ import structlog
 from busmon.bus.log.reading import LogEntry
 from busmon.bus.log.shard_log import ShardLog
 from busmon.errors import LogBrokenError, LogInterruptedError, LogReplacedError
+from busmon.fleet.worker.owner_signs import OwnerSigns
 from busmon.registry.shard.replicated_shard import ReplicatedShard
 from busmon.replication.beginning import Beginning, Start
 from busmon.replication.counting import Base, Counted, Position, Rebuilt
@@ -30,14 +31,8 @@ from busmon.status import ReplicaStatus
 TICK_SECONDS = 5.0
 """The owner appends a record at least so often, so that followers can tell an idle log from a lost one."""
 
-SILENCE_SECONDS = 30.0
-"""A follower that has read no record for so long claims the shard: its owner is gone, and nothing was delivered."""
-
 ALIVE_SECONDS = 3 * TICK_SECONDS
 """How long a host counts as alive after its last entry."""
-
-LEAST_SKEW_SECONDS = 30.0
-"""The least difference of two clocks that is noted: a record may be read late."""
 
 SEGMENT_END_OFFSETS = 1
 """The offsets that RabbitMQ takes at the end of a segment."""
@@ -86,7 +81,7 @@ class FollowedLog:
         self._host = host
         self._progress = progress
         self._cause = "the log is being read"
-        self._log_id = self._refusal = self._released = ""
+        self._log_id = self._refusal = ""
         self._participant = Participant(host)
         self._beginning = Beginning()
         self._waiting: deque[LogEntry] = deque()
@@ -95,9 +90,7 @@ class FollowedLog:
         self._known_breaks: set[int] = set()
         self._probe = ""
         self._is_empty = True
-        self._heard_at = self._claimed_at = time.monotonic()
-        self._heard_live = False
-        self._clock_ahead_seconds: float | None = None
+        self._owner_signs = OwnerSigns()
         self._size = LogSize(kept_bytes)
         if shard.position is None:
             self._read_from(self._beginning.start)
@@ -111,8 +104,7 @@ class FollowedLog:
         self._cause = f"the log is being read on from record {place.number}"
         self._log_id, self._is_empty = place.log, False
         self._size.bytes, self._size.snapshot_bytes = position.log_bytes, position.snapshot_bytes
-        self._heard_at -= max(0.0, time.time() - place.at)
-        self._claimed_at = -math.inf
+        self._owner_signs.resume(place.at)
         self._participant.counting.resume(place)
         self._log.read_from(place.offset, is_known=True)
 
@@ -131,15 +123,13 @@ class FollowedLog:
 
     @property
     def has_owner(self) -> bool:
-        """Return whether a host seems to own the shard: it had an owner, whose records still come."""
-        silent_seconds = time.monotonic() - max(self._heard_at, self._claimed_at)
-        place = self._participant.counting.place
-        return place.epoch > 0 and place.owner != self._released and silent_seconds < SILENCE_SECONDS
+        """Return whether a host seems to own the shard."""
+        return self._owner_signs.has_owner(self._participant.counting.place)
 
     @property
     def status(self) -> ReplicaStatus:
         """Return the replica's status."""
-        place, silent_seconds = self._participant.counting.place, time.monotonic() - self._heard_at
+        place, signs = self._participant.counting.place, self._owner_signs
         state = "reading" if self._is_reading else str(self._participant.role) if self.is_current else "interrupted"
         return ReplicaStatus(
             state,
@@ -149,10 +139,10 @@ class FollowedLog:
             digest=place.digest,
             epoch=place.epoch,
             owner_host=place.host,
-            lag_seconds=None if self._is_reading else max(0.0, silent_seconds - TICK_SECONDS),
+            lag_seconds=None if self._is_reading else max(0.0, signs.silent_seconds - TICK_SECONDS),
             log_bytes=self._size.bytes,
             log_limit_bytes=self._size.kept_bytes,
-            clock_ahead_seconds=self._clock_ahead_seconds,
+            clock_ahead_seconds=signs.clock_ahead_seconds,
         )
 
     @property
@@ -223,7 +213,7 @@ class FollowedLog:
             return
         self._note_host(entry)
         if isinstance(entry, Release):
-            self._released = entry.owner
+            self._owner_signs.note_release(entry)
         # A host's sign of life is a probe without a nonce: nobody waits for it.
         if isinstance(entry, Probe) and self._probe and entry.nonce == self._probe:
             self._arrive()
@@ -254,23 +244,16 @@ class FollowedLog:
         if isinstance(counted, Base | Rebuilt):
             self._install(counted)
         elif isinstance(counted, Marker):
-            self._claimed_at = time.monotonic()
+            self._owner_signs.note_claim()
             _log.info("followed_log.claimed", shard=self._number, host=counted.host, epoch=counted.epoch)
         elif isinstance(counted, Record):
-            self._note_record(counted.at)
+            self._owner_signs.note_record(counted.at, is_live=self.is_current)
             if counted.kind is Kind.SNAPSHOT:
                 self._size.begin(len(counted.payload))
                 self._compare(counted)
             elif counted != in_flight:
                 self._reached = self._position
                 self._shard.follow(counted.payload, self._reached)
-
-    def _note_record(self, at: float) -> None:
-        """Note that the owner is alive, and how its clock differs from this host's: a record is read at once."""
-        self._heard_at, self._heard_live = time.monotonic(), self.is_current
-        if self.is_current:
-            ahead_seconds, known = time.time() - at, self._clock_ahead_seconds or 0.0
-            self._clock_ahead_seconds = ahead_seconds if abs(ahead_seconds - known) > LEAST_SKEW_SECONDS else known
 
     def _install(self, counted: Base | Rebuilt) -> None:
         """Begin with the log's state, unless the log isn't the one that the replica is of."""

@@ -94,16 +94,8 @@ class OwnedLog(FollowedLog):
         self._shard.begin_owning()
 
     def measure_clock_step(self, now: float) -> float:
-        """Return the seconds by which this host's clock is ahead of the log's time; 0 where that can't be told.
-
-        The log's time goes on with this host's monotonic clock after the last record, if the record was read at once.
-        """
-        place = self._participant.counting.place
-        if not place.number:
-            return 0.0
-        if self._heard_live:
-            return now - (place.at + time.monotonic() - self._heard_at)
-        return min(0.0, now - place.at)
+        """Return the seconds by which this host's clock is ahead of the log's time; 0 where that can't be told."""
+        return self._owner_signs.measure_clock_step(self._participant.counting.place, now)
 
     def append(self, payload: bytes, at: float) -> Position:
         """Append a record; return the position after it once it counts.
@@ -135,7 +127,7 @@ class OwnedLog(FollowedLog):
         Raises:
             UncountedError: as of `append`.
         """
-        if self.is_owning and time.monotonic() - self._heard_at >= TICK_SECONDS:
+        if self.is_owning and self._owner_signs.silent_seconds >= TICK_SECONDS:
             self._append_empty(now)
 
     def _append(self, payload: bytes, at: float, kind: Kind) -> None:
