@@ -10,7 +10,8 @@ import pytest
 from busmon.replication.records import Entry, Kind, Marker, Record
 from tests.broker.proxy import Proxy
 from tests.fleet.publishing import publish, table
-from tests.fleet.replicated import Host, declare, hosts, make_host
+from tests.fleet.replicated import declare, hosts, make_host
+from tests.patience import wait_until
 from tests.replication.cut import Cut, through
 from tests.replication.exact import require_exact
 from tests.replication.logs import declare_short, entries_before, first_offset
@@ -30,9 +31,9 @@ PARTS = "parts_total"
 MOST_ROWS = 50_000
 """A body with more is quarantined."""
 MORE_ROWS = 10_000
-FEW_ROWS = 6_000
-SHORT = "4_000_000"
-"""Of these rows two snapshots, each of two parts, and the records between them are shorter."""
+FEW_ROWS = 4_800
+SHORT = "5_000_000"
+"""Two snapshots of these rows, each of two parts, and the records between them are a megabyte shorter."""
 SETTINGS = {"BUSMON_MAX_LABEL_VALUES": "100000", "BUSMON_MAX_SERIES_PER_FAMILY": "100000"}
 
 
@@ -116,23 +117,23 @@ def test_a_fresh_host_begins_at_the_snapshot_before_the_one_in_which_the_owner_w
     settings = {**SETTINGS, "BUSMON_TOPOLOGY": str(declare_short(vhost, tmp_path, SHORT)), "BUSMON_BATCH_SIZE": "1"}
     sequence = 0
 
-    def publish_another(host: Host) -> None:
+    def publish_two() -> None:
         nonlocal sequence
-        sequence += 1
-        publish(vhost.amqp_url, [wide_envelope(sequence, range(FEW_ROWS))])
-        if not cut.is_made:
-            host.wait_for_total(PARTS, sequence * FEW_ROWS)
+        publish(vhost.amqp_url, [wide_envelope(sequence + more, range(FEW_ROWS)) for more in (1, 2)])
+        sequence += 2
+        wait_until(lambda: cut.is_made or first.totals().get(PARTS) == sequence * FEW_ROWS, "the counts, or the cut")
 
     with Proxy(node.amqp_port) as proxy:
         proxy.serves = cut = Cut()
         with hosts(through(vhost, node, proxy), tmp_path, "first", **settings) as (first,), Watch(first):
-            publish_another(first)
+            publish_two()
             shard = max(first.replicas(), key=lambda number: first.replicas()[number].log_bytes)
             while not first_offset(vhost, shard):
-                publish_another(first)
+                publish_two()
+            assert not any("too short" in line for line in first.ready()["degraded"])
             cut.arm(is_missing)
             while not cut.is_made:
-                publish_another(first)
+                publish_two()
             first.destroy()
             with make_host(vhost, tmp_path / "second", **settings) as second, Watch(second):
                 second.wait_for_total(PARTS, sequence * FEW_ROWS)
@@ -140,5 +141,5 @@ def test_a_fresh_host_begins_at_the_snapshot_before_the_one_in_which_the_owner_w
                 assert earlier[-1][0] == earlier[-1][1]
                 assert (last[0] == last[1]) == is_whole
                 first.start()
-                publish_another(second)
+                publish_two()
                 require_exact(vhost, sequence * FEW_ROWS, first, second, name=PARTS)
