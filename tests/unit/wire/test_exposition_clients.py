@@ -7,7 +7,7 @@ import pytest
 
 from busmon.wire.envelope import Observed
 
-from .test_exposition import OPENMETRICS, QUEUE, decoded
+from .exposed import OPENMETRICS, QUEUE, decoded
 
 RECORDED = Path(__file__).parent / "expositions"
 """Bodies of client_golang 1.25.0, client_java 1.3.6, client_rust 0.23.1 and prom-client 15.1.3, byte for byte."""

@@ -69,13 +69,6 @@ def statsd(tmp_path: Path) -> Iterator[Folded]:
     opened.close()
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[Folded]:
-    opened = Folded(tmp_path, "prometheus")
-    yield opened
-    opened.close()
-
-
 def test_statsds_own_client(listener: Listener, statsd: Folded) -> None:
     client = StatsClient("127.0.0.1", listener.port)
     pipeline = client.pipeline()

@@ -11,7 +11,7 @@ from pika import BasicProperties
 from busmon.bus.frames.peeled_properties import PropertiesReader
 from busmon.bus.frames.properties import MAX_DECODED_BYTES, LazyProperties
 
-from .test_peeling import properties
+from .stated import properties
 
 USER, TYPE = BasicProperties.FLAG_USER_ID, BasicProperties.FLAG_CONTENT_TYPE
 
