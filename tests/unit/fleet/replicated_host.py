@@ -19,7 +19,7 @@ from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.replicated_shard import ReplicatedShard
 from busmon.replication.counting import Position
 from busmon.replication.participant import Participant
-from busmon.replication.records import Marker, Record, Release, decode, encode, make_birth
+from busmon.replication.records import Kind, Marker, Record, Release, decode, encode, make_birth
 from busmon.wire.formats import Formats
 from tests.unit.fleet.later import Later
 from tests.unit.fleet.settlements import QUEUE, UNRELAYED, VOTE, Broker
@@ -87,6 +87,18 @@ class OtherHost:
         self._shard.fold.envelope(envelope(VOTE, source="other"), now)
         self._shard.commit(now)
         return [marker, *self._participant.append(payloads[0], now)]
+
+    def write_snapshot(self, vote: bytes) -> list[bytes]:
+        """Read the record of the vote back; return a snapshot, and the record that confirms it."""
+        self._read_back([vote])
+        now = time.time()
+        snapshot = self._participant.append(self._shard.dump(), now, Kind.SNAPSHOT)
+        self._read_back(snapshot)
+        return [*snapshot, *self._participant.append(b"{}", now)]
+
+    def _read_back(self, bodies: list[bytes]) -> None:
+        for body in bodies:
+            self._participant.read(decode(body), 0)
 
     @staticmethod
     def release(marker: bytes) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from busmon.fleet.worker.followed_log import TICK_SECONDS
 from busmon.fleet.worker.owned_log import OwnedLog
 from busmon.fleet.worker.trigger import Trigger
 from busmon.registry.admission.families import Families
@@ -218,3 +219,27 @@ def test_a_replica_whose_reading_was_cut_off_shows_nothing_before_it_is_whole(
     assert follow(turns=2, has_end=False) == [("reading", False), ("reading", False)]
     assert follow(turns=3, has_end=True)[-1] == ("following", True)
     assert follow(turns=1, has_end=False) == [("interrupted", True)]
+
+
+def test_a_host_that_finds_no_beginning_goes_on_at_the_owners_next_snapshot(
+    shard: ReplicatedShard, other: OtherHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, log, nothing = [time.monotonic()], MemoryLog(), cast("Any", lambda *_: None)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    other.follow(log.bodies)
+    marker, vote = other.take_the_shard()
+    log.bodies = [marker, vote]
+    followed = OwnedLog(
+        shard, cast("Any", log), number=0, host="c", kept_bytes=1 << 30, progress=nothing, at_reading=nothing
+    )
+
+    def turn() -> tuple[str, str]:
+        for _ in range(4):
+            now[0] += TICK_SECONDS
+            followed.turn()
+        return followed.status.state, followed.status.cause
+
+    assert turn() == ("reading", "the log has neither its beginning nor a snapshot")
+    log.bodies += other.write_snapshot(vote)
+    assert turn() == ("following", "")
+    assert shard.fold.groups["votes_cast_total"].cells
