@@ -38,7 +38,7 @@ format: ## 1 s | rewrite the code in the project's style
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-test-browser: ## 3 min | set up, then look at the live page in a real, headless Chromium
+test-browser: ## 2 min | set up, then look at the live page in a real, headless Chromium
 	@.ci/setup --browser
 	.venv/bin/pytest tests/browser
 
@@ -64,7 +64,7 @@ soak: ## 6 min | set up, then kill everything 200 times under load and compare a
 	@.ci/setup --test
 	.venv/bin/python -m tests.soak $(SOAK)
 
-replication: ## 12 min | set up, then stop, cut, fill and kill hosts of a replicated fleet, with their directories. SCHEDULE_SEED=2 for others
+replication: ## 8 min | set up, then stop, cut, fill and kill hosts of a replicated fleet, with their directories. SCHEDULE_SEED=2 for others
 	@.ci/setup --test
 	.venv/bin/pytest --timeout=600 tests/replication
 
@@ -84,13 +84,13 @@ fuzz-long: ## 600 min | the same, until ten million bodies and 100,000 directori
 	@.ci/setup --fuzz
 	.venv/bin/python -m tests.fuzz --until-budget $(FUZZ)
 
-engine: ## 17 min | set up, then run the compose file's profiles and the chart's pods in a Docker Engine of its own; takes root
+engine: ## 12 min | set up, then run the compose file's profiles and the chart's pods in a Docker Engine of its own; takes root
 	@.ci/setup --test
 	@.ci/setup --engine
 	@.ci/setup --chart
 	.venv/bin/pytest --timeout=1800 tests/engine
 
-chart: ## 4 min | set up, then render the Helm chart and validate it against Kubernetes' schemas; 1 min once helm is built
+chart: ## 3 min | set up, then render the Helm chart and validate it against Kubernetes' schemas; 1 min once helm is built
 	@.ci/setup --chart
 	.venv/bin/pytest tests/chart
 
