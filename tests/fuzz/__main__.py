@@ -56,9 +56,10 @@ def main() -> int:
     if given.command == "minimise":
         return minimise(given.state / "bodies")
     targets = given.target or [*BUDGETS]
-    while fuzz(given.state, targets, given.minutes) and given.until_budget and not is_reached(given.state, targets):
-        pass
-    return any(Progress.read(given.state / name / "progress.json").faults for name in targets)
+    is_sound = fuzz(given.state, targets, given.minutes)
+    while is_sound and given.until_budget and not is_reached(given.state, targets):
+        is_sound = fuzz(given.state, targets, given.minutes)
+    return not is_sound or any(Progress.read(given.state / name / "progress.json").faults for name in targets)
 
 
 def fuzz(state: Path, targets: list[str], minutes: float) -> bool:
@@ -94,7 +95,8 @@ def _run(state: Path, module: str, *arguments: str) -> bool:
         command = [sys.executable, "-P", "-m", f"tests.fuzz.{module}", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=_environment(state), stderr=log, check=False)
     if done.returncode:
-        sys.stdout.write(f"{arguments[0]}: a promise is broken; see {state / 'faults'} and {state / 'log'}\n")
+        told = f"{module} slice ended with status {done.returncode}; see {state / 'faults'} and {state / 'log'}"
+        sys.stdout.write(f"{arguments[0]}: the {told}\n")
     return done.returncode == 0
 
 

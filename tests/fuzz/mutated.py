@@ -79,7 +79,7 @@ class Mutator:
             document = orjson.loads(body)
             self._change(document)
             return controls + json.dumps(document).encode()
-        except (ValueError, DecodeError, ParseError, RecursionError):
+        except (ValueError, OverflowError, DecodeError, ParseError, RecursionError):
             return None
 
     def _change(self, document: Any) -> None:
