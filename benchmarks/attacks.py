@@ -177,9 +177,10 @@ def _nest(depth: int) -> dict[str, Any]:
 
 
 def invalid_bodies() -> Iterator[Publish]:
-    """Send bodies of one byte, more than the quarantine keeps, and then the largest that are kept."""
-    for size in [1] * 20_000 + [1_000_000] * 300:
-        yield "attacker.task", b"{" * size, pika.BasicProperties(message_id=token())
+    """Send bodies of one byte, more than the quarantine keeps, and now and then a large one."""
+    small, large = b"{", b"{" * 1_000_000
+    for number in range(20_000):
+        yield "attacker.task", small if number % 20 else large, pika.BasicProperties(message_id=token())
 
 
 def lines() -> Iterator[Publish]:
@@ -241,6 +242,12 @@ def forge_sources(victims: Sequence[str]) -> Iterator[Publish]:
         headers = {"source": source}
         stated = pika.BasicProperties(message_id=f"{source}:{number}", app_id=VICTIM_AGENT, headers=headers)
         yield "honest.task", body, stated
+
+
+def measure_bytes(publish: Publish) -> int:
+    """Return the size of a body and its properties, in bytes."""
+    _, body, properties = publish
+    return len(body) + sum(map(len, properties.encode()))
 
 
 def make(attack: str, victims: Sequence[str]) -> list[Publish]:

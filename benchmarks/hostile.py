@@ -29,7 +29,7 @@ from typing import Self
 import entry
 import orjson
 import pika
-from attacks import ATTACKER, ATTACKS, VICTIM_AGENT, Publish, make
+from attacks import ATTACKER, ATTACKS, VICTIM_AGENT, Publish, make, measure_bytes
 from pika.adapters.blocking_connection import BlockingChannel
 from watched import SHARDS, START_SECONDS, TOTAL, Fleet
 
@@ -56,7 +56,7 @@ class Seen:
     """The cost of one attack.
 
     Attributes:
-        sent_bytes: in bodies.
+        sent_bytes: in bodies and their properties.
         sent: bodies.
         delays: of the honest user's envelopes by source, in seconds.
         more_bytes: of each process, at most.
@@ -113,7 +113,7 @@ class Seen:
         return (
             f"| {attack} | {self.sent_bytes / 1e6:.2f} MB in {self.sent:,} | {self.worst_delay:.2f} s "
             f"| {self.worker_cpu_seconds:.1f} s | {self.cpu_seconds.get('exporter', 0):.1f} s "
-            f"| +{worker:.0f} MB | +{exporter:.0f} MB | +{self.more_scrape_seconds:.2f} s "
+            f"| +{worker:.0f} MB | +{exporter:.0f} MB | {self.more_scrape_seconds:+.2f} s "
             f"| +{self.log_bytes / 1e3:.0f} kB | {self.restarts} "
             f"| {'yes' if self.is_held else 'no'} |"
         )
@@ -211,7 +211,7 @@ def measure(node: PrivateNode, directory: Path, attack: str, victims: Sequence[s
     """Run one attack for at most so many seconds, and as long again without it."""
     vhost = _vhost(node)
     honest, attacker = (_user(node, vhost, name, "^telemetry$") for name in (HONEST, ATTACKER))
-    publishes, seen = make(attack, victims), Seen()
+    publishes, seen = [(measure_bytes(each), each) for each in make(attack, victims)], Seen()
     with closing(Fleet(directory, node.amqp_url.replace("%2F", vhost))) as fleet:
         before, cpu_before, log_before = fleet.resident(), fleet.cpu_seconds(), fleet.log_bytes()
         seen.scrape_seconds.append(fleet.scrape_seconds())
@@ -250,12 +250,12 @@ def _user(node: PrivateNode, vhost: str, name: str, write: str) -> str:
     return node.amqp_url.replace("guest:guest", f"{name}:{name}").replace("%2F", vhost)
 
 
-def _attack(url: str, publishes: Sequence[Publish], seen: Seen, seconds: float) -> None:
+def _attack(url: str, publishes: Sequence[tuple[int, Publish]], seen: Seen, seconds: float) -> None:
     until = time.monotonic() + seconds
     with _channel(url) as channel:
-        for routing_key, body, properties in publishes:
+        for size, (routing_key, body, properties) in publishes:
             channel.basic_publish("telemetry", routing_key, body, properties)
-            seen.sent_bytes += len(body)
+            seen.sent_bytes += size
             seen.sent += 1
             if time.monotonic() > until:
                 break
