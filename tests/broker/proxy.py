@@ -1,7 +1,7 @@
 """A TCP proxy before the broker that can fall silent, as a network does that drops every packet.
 
 It can also leave single channels unserved, as a broker does whose channel process hangs: their frames are dropped both
-ways, and heartbeats pass. It can hold what the broker sends, as a network does that loses packets one way: they arrive
+ways, and heartbeats pass. It can hold what one side sends, as a network does that loses packets one way: they arrive
 once it is whole again. And it can put a frame of its own before the client, or alter one of the broker's.
 """
 
@@ -87,7 +87,7 @@ class Proxy:
         silent: nothing passes.
         serves: tells if a frame passes, by the connection's number, the channel's, and its bytes.
         alters: gives the bytes of a frame that passes, by the same.
-        holds: tells if what the broker sends on a connection waits from here on, by the connection's number.
+        holds: tells if what is sent on a connection waits from here on, by its number, and whether the broker sends it.
         connections: how many there were.
     """
 
@@ -101,7 +101,7 @@ class Proxy:
         self.silent = False
         self.serves: Callable[[int, int, bytes], bool] = lambda _connection, _channel, _frame: True
         self.alters: Callable[[int, int, bytes], bytes] = lambda _connection, _channel, frame: frame
-        self.holds: Callable[[int], bool] = lambda _connection: False
+        self.holds: Callable[[int, bool], bool] = lambda _connection, _from_broker: False
         self.connections = 0
         self._held: dict[socket.socket, list[bytes]] = {}
         self._far: set[socket.socket] = set()
@@ -114,7 +114,7 @@ class Proxy:
 
     def let_go(self) -> None:
         """Hold nothing any more, and send what waits."""
-        self.holds = lambda _connection: False
+        self.holds = lambda _connection, _from_broker: False
         self._wake.send(b"\0")
 
     def __enter__(self) -> Self:
@@ -166,7 +166,7 @@ class Proxy:
             if self.serves(number, channel, frame)
         )
         receiver = self._peers[ready]
-        if receiver in self._held or (ready in self._far and self.holds(number)):
+        if receiver in self._held or self.holds(number, ready in self._far):
             self._held.setdefault(receiver, []).append(passing)
         elif not self.silent:
             self._send(receiver, passing)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from busmon.bus.log.shard_log import ShardLog
-from busmon.replication.records import Entry, decode
+from busmon.replication.records import Entry, Probe, decode, make_probe
 from tests.broker.topologies import topology_file
 from tests.fleet.replicated import declare
 from tests.patience import wait_until
@@ -43,6 +44,21 @@ def first_offset(vhost: Any, shard: int) -> int:
     """Return the offset of the log's first entry, once those before it were dropped."""
     with reading(vhost, shard) as log:
         return wait_until(lambda: log.take(1.0), "an entry")[0].offset
+
+
+def entries_now(vhost: Any, shard: int) -> list[Entry]:
+    """Return the entries that a log has by now."""
+    nonce = token_hex(8)
+
+    def is_connected() -> bool:
+        log.take(0.1)
+        return log.is_connected
+
+    with reading(vhost, shard) as log:
+        wait_until(is_connected, "the log's connection")
+        log.append(make_probe(nonce))
+        log.take(0.1)  # which sends it
+    return entries_before(vhost, shard, lambda entry: isinstance(entry, Probe) and entry.nonce == nonce)
 
 
 def entries_before(vhost: Any, shard: int, is_end: Callable[[Entry], bool]) -> list[Entry]:

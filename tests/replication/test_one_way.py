@@ -1,4 +1,4 @@
-"""A network that takes what a host writes and gives nothing back: the host owns nothing, and nothing counts twice."""
+"""Networks that hold what one side sends: an owner that reads nothing back, and a record that comes too late."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from busmon.replication.records import Kind, Record
+from busmon.replication.records import Kind, Marker, Record
 from tests.broker.proxy import Proxy
 from tests.fleet.publishing import publish
-from tests.fleet.replicated import COUNTER, declare, envelopes, make_host
+from tests.fleet.replicated import COUNTER, SHARDS, declare, envelopes, lose_connections, make_host
 from tests.patience import wait_until
 from tests.replication.cut import LogNames, entry_of, through
 from tests.replication.exact import SOURCES, require_exact
+from tests.replication.logs import entries_now
 from tests.replication.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from busmon.demo.broker import PrivateNode
@@ -24,40 +26,49 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class OneWay:
-    """Holds what the broker sends from a record of the host on, which itself passes.
+    """Holds what one side sends, from a record of the host on: its log's answers, or the record itself.
 
     Args:
         proxy: before the host, from its start on.
-        has_queues: the connections of queues pass both ways, those of logs don't.
+        holds: tells if what is sent waits, by whether the connection is a log's, and whether the broker sends it.
     """
 
-    def __init__(self, proxy: Proxy, *, has_queues: bool) -> None:
+    def __init__(self, proxy: Proxy, holds: Callable[[bool, bool], bool]) -> None:
         self.is_armed = False
         self._proxy = proxy
         self._logs = LogNames()
-        self._has_queues = has_queues
+        self._holds = holds
         proxy.serves = self._note
+
+    @property
+    def is_broken(self) -> bool:
+        """Tell if a record has come since the network was armed."""
+        return not self.is_armed
 
     def _note(self, connection: int, _channel: int, frame: bytes) -> bool:
         self._logs.note(connection, frame)
         if self.is_armed:
             entry = entry_of(frame)
             if isinstance(entry, Record) and entry.kind is Kind.COMMIT and b"source-" in entry.payload:
+                self._proxy.holds = self._hold
                 self.is_armed = False
-                self._proxy.holds = self._holds
         return True
 
-    def _holds(self, connection: int) -> bool:
-        return not self._has_queues or self._logs.find(connection) is not None
+    def _hold(self, connection: int, from_broker: bool) -> bool:  # noqa: FBT001 - as of `Proxy.holds`
+        return self._holds(self._logs.find(connection) is not None, from_broker)
 
 
-@pytest.mark.parametrize("has_queues", [True, False], ids=["logs", "all"])
+@pytest.mark.parametrize(
+    "holds",
+    [lambda is_log, from_broker: is_log and from_broker, lambda _is_log, from_broker: from_broker],
+    ids=["logs", "all"],
+)
 def test_an_owner_that_writes_and_reads_nothing_back_lets_go_and_counts_nothing_twice(
-    vhost: Any, node: PrivateNode, tmp_path: Path, *, has_queues: bool
+    vhost: Any, node: PrivateNode, tmp_path: Path, holds: Callable[[bool, bool], bool]
 ) -> None:
     declare(vhost)
     with Proxy(node.amqp_port) as proxy:
-        network = OneWay(proxy, has_queues=has_queues)
+        network = OneWay(proxy, holds)
         with (
             make_host(through(vhost, node, proxy), tmp_path / "first") as first,
             make_host(vhost, tmp_path / "second") as second,
@@ -75,3 +86,39 @@ def test_an_owner_that_writes_and_reads_nothing_back_lets_go_and_counts_nothing_
             proxy.let_go()
             publish(vhost.amqp_url, envelopes(4, SOURCES))
             require_exact(vhost, 4 * SOURCES, first, second)
+
+
+def test_a_record_that_reaches_the_log_after_the_next_owners_claim_counts_nothing(
+    vhost: Any, node: PrivateNode, tmp_path: Path
+) -> None:
+    declare(vhost)
+    with Proxy(node.amqp_port) as proxy:
+        network = OneWay(proxy, lambda is_log, from_broker: is_log and not from_broker)
+        with (
+            make_host(through(vhost, node, proxy), tmp_path / "first") as first,
+            make_host(vhost, tmp_path / "second") as second,
+            Watch(first, second),
+        ):
+            publish(vhost.amqp_url, envelopes(1, SOURCES))
+            require_exact(vhost, SOURCES, first, second)
+            network.is_armed = True
+            publish(vhost.amqp_url, envelopes(2, SOURCES))
+            wait_until(lambda: network.is_broken, "a record on its way")
+            wait_until(lambda: lose_connections(node, vhost, first, "busmon worker"), "the queues' connections to lose")
+            second.wait_for_total(COUNTER, 2 * SOURCES)
+            proxy.let_go()
+            publish(vhost.amqp_url, envelopes(3, SOURCES))
+            require_exact(vhost, 3 * SOURCES, first, second)
+            late = [each for shard in range(SHARDS) for each in find_late(vhost, shard)]
+            assert [each for each in late if each.host == "first" and b"source-" in each.payload]
+
+
+def find_late(vhost: Any, shard: int) -> list[Record]:
+    """Return the records of a log that came after the claim of another owner."""
+    epoch, late = 0, []
+    for entry in entries_now(vhost, shard):
+        if isinstance(entry, Marker):
+            epoch = max(epoch, entry.epoch)
+        elif isinstance(entry, Record) and entry.epoch < epoch:
+            late.append(entry)
+    return late
