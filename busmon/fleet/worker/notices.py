@@ -1,10 +1,12 @@
-"""The log lines about metric families that are refused, or near the end of their budget: each once. One thread."""
+"""The log lines about metric families that are refused, or near the end of their budget. One thread."""
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import structlog
 
+from busmon.fleet.worker.paced_log import PacedLog
 from busmon.registry.admission.families import MAX_NAMED, Families
 
 if TYPE_CHECKING:
@@ -17,10 +19,16 @@ _log = structlog.get_logger(__name__)
 
 
 class FamilyNotices:
-    """The notices of one worker."""
+    """The notices of one worker.
 
-    def __init__(self, families: Families) -> None:
+    Args:
+        families: the fleet's.
+        paced_log: takes the lines that publishers cause.
+    """
+
+    def __init__(self, families: Families, paced_log: PacedLog) -> None:
         self._families = families
+        self._paced_log = paced_log
         self._named: set[Principal] = set()
         self._is_nearly_spent = False
 
@@ -36,11 +44,10 @@ class FamilyNotices:
             )
 
     def name_unadopted(self) -> None:
-        """Log metrics that aren't adopted, once for each principal, and a budget that is nearly spent."""
+        """Log metrics that aren't adopted, once for each principal while few are named, and a nearly spent budget."""
         for principal, detail in self._families.unadopted.items():
-            if principal not in self._named and len(self._named) < MAX_NAMED:
-                self._named.add(principal)
-                _log.warning("worker.metric_not_taken_up", agent=principal.agent, user=principal.user, detail=detail)
+            if principal not in self._named:
+                self._name(principal, detail)
         self._families.unadopted.clear()
         used, budget = len(self._families.owners), self._families.max_adopted
         was_nearly_spent, self._is_nearly_spent = self._is_nearly_spent, used > 0 and used >= NEARLY_SPENT * budget
@@ -50,3 +57,10 @@ class FamilyNotices:
             _log.warning(
                 "worker.metrics_nearly_spent", used=used, budget=budget, most=str(most), its_metrics=count, next=advice
             )
+
+    def _name(self, principal: "Principal", detail: str) -> None:
+        told = {"agent": principal.agent, "detail": detail}
+        if self._paced_log.write(logging.WARNING, "worker.metric_not_taken_up", "", principal.user or None, **told):
+            if len(self._named) >= MAX_NAMED:
+                self._named.clear()
+            self._named.add(principal)

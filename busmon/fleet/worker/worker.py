@@ -74,7 +74,7 @@ class Worker:
         self._catalogue = Catalogue.load(settings.catalogue)
         self._families = Families(settings.registry_dir, self._catalogue, settings.max_adopted_families)
         self._paced_log = PacedLog()
-        self._notices = FamilyNotices(self._families)
+        self._notices = FamilyNotices(self._families, self._paced_log)
         self._notices.name_refused(self._families.list_refused())
         self._routed_generation = self._families.generation
         self._rivals = Rivals(self._topology.dropped)
