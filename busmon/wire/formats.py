@@ -85,6 +85,10 @@ class Delivered(Protocol):
         """AMQP's property."""
 
     @property
+    def redelivered(self) -> bool:
+        """It was delivered before, and not acknowledged."""
+
+    @property
     def published_at(self) -> float | None:
         """When it was published, in seconds since the epoch, if the headers say it."""
 
@@ -168,6 +172,8 @@ class Formats:
         envelope = self._decode(delivered, origin)
         if _count_samples(envelope) > MAX_POINTS:
             raise too_many_points()
+        if delivered.redelivered and envelope.parts:
+            return envelope._replace(parts=[part._replace(is_redelivered=True) for part in envelope.parts])
         return envelope
 
     def _decode(self, delivered: Delivered, origin: Origin | None) -> Envelope:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from busmon.replication.records import Kind, Marker, Record
+from busmon.replication.records import Marker, Record
 from tests.broker.proxy import Proxy
 from tests.fleet.publishing import publish
 from tests.fleet.replicated import COUNTER, SHARDS, declare, envelopes, lose_connections, make_host
 from tests.patience import wait_until
-from tests.replication.cut import LogNames, entry_of, through
 from tests.replication.exact import SOURCES, require_exact
 from tests.replication.logs import entries_now
+from tests.replication.network import OneWay, through
 from tests.replication.watch import Watch
 
 if TYPE_CHECKING:
@@ -23,39 +23,6 @@ if TYPE_CHECKING:
     from busmon.demo.broker import PrivateNode
 
 pytestmark = pytest.mark.timeout(600)
-
-
-class OneWay:
-    """Holds what one side sends, from a record of the host on: its log's answers, or the record itself.
-
-    Args:
-        proxy: before the host, from its start on.
-        holds: tells if what is sent waits, by whether the connection is a log's, and whether the broker sends it.
-    """
-
-    def __init__(self, proxy: Proxy, holds: Callable[[bool, bool], bool]) -> None:
-        self.is_armed = False
-        self._proxy = proxy
-        self._logs = LogNames()
-        self._holds = holds
-        proxy.serves = self._note
-
-    @property
-    def is_broken(self) -> bool:
-        """Tell if a record has come since the network was armed."""
-        return not self.is_armed
-
-    def _note(self, connection: int, _channel: int, frame: bytes) -> bool:
-        self._logs.note(connection, frame)
-        if self.is_armed:
-            entry = entry_of(frame)
-            if isinstance(entry, Record) and entry.kind is Kind.COMMIT and b"source-" in entry.payload:
-                self._proxy.holds = self._hold
-                self.is_armed = False
-        return True
-
-    def _hold(self, connection: int, from_broker: bool) -> bool:  # noqa: FBT001 - as of `Proxy.holds`
-        return self._holds(self._logs.find(connection) is not None, from_broker)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from tests.broker.proxy import Proxy
 from tests.fleet.publishing import publish, table
 from tests.fleet.replicated import declare, hosts, make_host
 from tests.patience import wait_until
-from tests.replication.cut import Cut, through
 from tests.replication.exact import require_exact
 from tests.replication.logs import declare_short, entries_before, first_offset
+from tests.replication.network import Cut, through
 from tests.replication.watch import Watch
 
 if TYPE_CHECKING:

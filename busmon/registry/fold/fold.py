@@ -324,7 +324,9 @@ class Fold:
         labels, value = stated["labels"], point.value
         total = None
         if point.is_total or (point.type is None and stated["type"] == COUNTER):
-            total = self.streams.total(part.source, point, now, is_anonymous=part.is_anonymous)
+            total = self.streams.total(
+                part.source, point, now, is_anonymous=part.is_anonymous, is_redelivered=part.is_redelivered
+            )
             value = self.streams.growth(total)
         route = self._routes.find({**stated, "value": value}, tuple(labels), of_point)
         if route.type == GAUGE and not route.accumulates:

@@ -7,7 +7,8 @@ since `start`:
 - a stream that isn't known counts from its start: `v`; but 0 if it began before `horizon`, since the shard may have
   known it once and forgotten it, or another may know it. One that states no start begins when it is first heard.
 - a later start than the known one is a restart: `v`. An earlier one is of a run that is over: rejected as stale.
-- the same start, later: the growth. A total that fell is a restart that nobody stated: `v`.
+- the same start, later: the growth. A total that fell is a restart that nobody stated: `v`. One that nobody gave a
+  time has that of its arrival, so where it comes a second time and fell, a later one is counted: rejected as stale.
 - the same start and not later: a repetition or out of order: rejected as stale.
 
 Where nothing in a body tells its source from another of the same name, streams of different starts are kept apart: two
@@ -62,10 +63,17 @@ class TotalStream(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A point of a stream, and the stream's key."""
+    """A point of a stream.
+
+    Attributes:
+        key: the stream's.
+        stream: as it is with the point.
+        may_be_late: the point came before, and has the time of its arrival.
+    """
 
     key: str
     stream: TotalStream
+    may_be_late: bool
 
 
 class Streams:
@@ -84,7 +92,9 @@ class Streams:
         self.confused: set[str] = set()
         self._latest: BoundedCache[str, tuple[float, float]] = BoundedCache(MAX_STREAMS)
 
-    def total(self, source: str, point: Point, now: float, *, is_anonymous: bool = False) -> Total:
+    def total(
+        self, source: str, point: Point, now: float, *, is_anonymous: bool = False, is_redelivered: bool = False
+    ) -> Total:
         """Return a checked point as its stream has it.
 
         Args:
@@ -92,6 +102,7 @@ class Streams:
             point: the point.
             now: when the point arrived, in seconds since the epoch.
             is_anonymous: another source may have the same name.
+            is_redelivered: the point was delivered before, and may be counted.
 
         Raises:
             RejectedError: `invalid_value`, `non_finite`, `negative_increment`, `bucket_mismatch` or
@@ -103,10 +114,11 @@ class Streams:
         value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
         start = 0.0 if point.start is None else _start(point.start)
         stream = TotalStream(start, point_time(point, now, now), now, value)
+        may_be_late = is_redelivered and point.at is None
         if not is_anonymous or not start:
-            return Total(_key(source, point), stream)
+            return Total(_key(source, point), stream, may_be_late)
         self._compare_starts(source, point, stream)
-        return Total(_key(source, point, start), stream)
+        return Total(_key(source, point, start), stream, may_be_late)
 
     def _compare_starts(self, source: str, point: Point, stream: TotalStream) -> None:
         """Note a source that goes on after another of its name has started: a run that is over says nothing more."""
@@ -133,11 +145,15 @@ class Streams:
         known = self._open.get(total.key) or self._known.get(total.key)
         if known is None:
             return _nothing(value) if 0 < start <= self.horizon else value
-        if start < known.start or (start == known.start and at <= known.at):
+        if start > known.start:
+            return value
+        is_late = start < known.start or at <= known.at
+        grown = None if is_late else _difference(value, known.total)
+        if is_late or (grown is None and total.may_be_late):
             raise RejectedError(
                 SampleReason.STALE_TOTAL, "a total that is as late, or of a later start, is counted already"
             )
-        return value if start > known.start else _difference(value, known.total)
+        return value if grown is None else grown
 
     def advance(self, total: Total) -> None:
         """Take the point's growth into the open batch."""
@@ -241,17 +257,20 @@ def _nothing(value: float | Observed) -> float | Observed:
     return Observed(0, 0.0, dict.fromkeys(value.buckets, 0), value.is_exact) if isinstance(value, Observed) else 0
 
 
-def _difference(value: float | Observed, known: float | Observed) -> float | Observed:
-    """Return what a total grew by; all of it where it fell, or is of another kind."""
+def _difference(value: float | Observed, known: float | Observed) -> float | Observed | None:
+    """Return what a total grew by; None where it fell, or is of another kind."""
     if isinstance(value, Observed) and isinstance(known, Observed):
         return _more_observed(value, known)
     if isinstance(value, Observed) or isinstance(known, Observed) or value < known:
-        return value
+        return None
     return value - known
 
 
-def _more_observed(value: Observed, known: Observed) -> Observed:
-    """Return the observations since; bounds that became coarser, as an exponential histogram's, take in finer ones."""
+def _more_observed(value: Observed, known: Observed) -> Observed | None:
+    """Return the observations since; None where they fell.
+
+    Bounds that became coarser, as an exponential histogram's, take in finer ones.
+    """
     bounds = list(value.buckets)
     before = [0.0] * (len(bounds) + 1)
     for bound, count in known.buckets.items():
@@ -259,7 +278,7 @@ def _more_observed(value: Observed, known: Observed) -> Observed:
     grown = {bound: count - less for (bound, count), less in zip(value.buckets.items(), before, strict=False)}
     count = value.count - known.count
     if count < 0 or any(more < 0 for more in grown.values()) or sum(grown.values()) > count:
-        return value
+        return None
     return Observed(count, value.sum - known.sum, grown, value.is_exact)
 
 

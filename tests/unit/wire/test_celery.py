@@ -73,6 +73,7 @@ def chosen(body: bytes, exchange: str = "celeryev", **properties: Any) -> str:
         content_encoding=properties.pop("content_encoding", "utf-8"),
         message_id=None,
         published_at=None,
+        redelivered=False,
         properties=SimpleNamespace(app_id=None, user_id=None, headers={"hostname": "celery@worker-1"}),
     )
     return Formats((), "telemetry.fold.0", 1 << 20, frozenset({"celeryev"})).decode(delivered).format

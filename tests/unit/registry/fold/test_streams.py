@@ -54,6 +54,37 @@ def test_what_comes_late_or_again_adds_nothing() -> None:
     assert grown([point(5, 2), point(5, 2), point(4, 1), point(9, 3, START - 1)]) == [5, None, None, None]
 
 
+@pytest.mark.parametrize("start", [None, START])
+def test_a_total_without_a_time_that_is_redelivered_and_fell_adds_nothing(start: float | None) -> None:
+    streams = Streams()
+
+    def tell(value: float | Observed, second: float, *, is_redelivered: bool = False) -> float | Observed | None:
+        told = Point("c", "c", "counter", value, is_total=True, start=start)
+        total = streams.total("s", told, NOW + second, is_redelivered=is_redelivered)
+        try:
+            growth = streams.growth(total)
+        except RejectedError as rejected:
+            return None if rejected.reason == "stale_total" else nan
+        streams.advance(total)
+        streams.commit()
+        return growth
+
+    assert [tell(1, 1), tell(2, 2), tell(3, 3)] == [1, 1, 1]
+    assert [tell(value, 4 + value, is_redelivered=True) for value in (1, 2, 3, 5)] == [None, None, 0, 2]
+    assert [tell(4, 10), tell(6, 11)] == [4, 2]  # a restart
+
+
+def test_observations_without_a_time_that_are_redelivered_and_fell_add_nothing() -> None:
+    streams = Streams()
+    told = [Point("c", "c", "histogram", Observed(count, 2.0, {1.0: count}), is_total=True) for count in (1, 3)]
+    for second, each in enumerate(told):
+        streams.advance(streams.total("s", each, NOW + second))
+        streams.commit()
+    late = streams.total("s", told[0], NOW + 2, is_redelivered=True)
+    with pytest.raises(RejectedError, match="is counted already"):
+        streams.growth(late)
+
+
 def test_observations_grow_by_bucket_and_coarser_buckets_take_in_the_finer() -> None:
     told = [
         point(Observed(3, 6.0, {1.0: 1, 2.0: 2}), 1),

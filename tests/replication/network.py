@@ -1,4 +1,4 @@
-"""A cut of one host's connection to a log, at an entry that the test chooses: between two parts of a record, say."""
+"""Faults of the network between a host and RabbitMQ, from an entry of a log on that the test chooses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from busmon.errors import LogFormatError
-from busmon.replication.records import Entry, decode
+from busmon.replication.records import Entry, Kind, Record, decode
 from tests.patience import wait_until
 
 if TYPE_CHECKING:
@@ -92,3 +92,36 @@ class Cut:
                 self._lost.add(connection)
                 self.shard, self._host = log
         return connection not in self._lost
+
+
+class OneWay:
+    """Holds what one side sends, from a record of the host on: its log's answers, or the record itself.
+
+    Args:
+        proxy: before the host, from its start on.
+        holds: tells if what is sent waits, by whether the connection is a log's, and whether the broker sends it.
+    """
+
+    def __init__(self, proxy: Proxy, holds: Callable[[bool, bool], bool]) -> None:
+        self.is_armed = False
+        self._proxy = proxy
+        self._logs = LogNames()
+        self._holds = holds
+        proxy.serves = self._note
+
+    @property
+    def is_broken(self) -> bool:
+        """Tell if a record has come since the network was armed."""
+        return not self.is_armed
+
+    def _note(self, connection: int, _channel: int, frame: bytes) -> bool:
+        self._logs.note(connection, frame)
+        if self.is_armed:
+            entry = entry_of(frame)
+            if isinstance(entry, Record) and entry.kind is Kind.COMMIT and b"source-" in entry.payload:
+                self._proxy.holds = self._hold
+                self.is_armed = False
+        return True
+
+    def _hold(self, connection: int, from_broker: bool) -> bool:  # noqa: FBT001 - as of `Proxy.holds`
+        return self._holds(self._logs.find(connection) is not None, from_broker)
