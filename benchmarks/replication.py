@@ -1,13 +1,14 @@
 """The cost of replication: the rate of an owner, compared with a worker without replication, and a follower's CPU.
 
-    .venv/bin/python benchmarks/replication.py [--envelopes 20000] [--rounds 3] [--samples 5] [--seconds 15]
+    .venv/bin/python benchmarks/replication.py [--envelopes 20000] [--rounds 3] [--samples 5] [--seconds 15] [--cluster]
 
 - `off`: one worker, as a fleet without replication runs it.
 - `stream`: the owner of the shard, and a follower with a directory of its own, as two hosts run them.
 
 Each drains the same backlog of one shard on a private RabbitMQ node, in turn in every round. The rate counts from the
 first collection that shows an envelope to the first that shows all. CPU is of the worker's process, user and system.
-The broker runs on the same cores. Figures are medians over the rounds; ratios are of the same run.
+The broker runs on the same cores. Figures are medians over the rounds; ratios are of the same run. With `--cluster` the
+broker is a cluster of three nodes in network namespaces, as `make cluster` has it; that takes root.
 
 Then agents publish at half of the replicated rate, and every 20 ms a probe: `visible` is from just before a probe's
 publish to the end of the first collection that has it, in the directory of the owner and in that of the follower.
@@ -17,6 +18,7 @@ import argparse
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import backlog
 import children
@@ -41,9 +43,8 @@ from busmon.demo.broker import PrivateNode
 from busmon.plurals import format_count
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings import Settings, load
-
-if TYPE_CHECKING:
-    import subprocess
+from tests.cluster import trial
+from tests.cluster.node import AMQP_PORT
 
 CONSUMED = "busmon_envelopes_consumed_total"
 LOOK_SECONDS = 0.05
@@ -63,7 +64,7 @@ class Run(NamedTuple):
 class Host(NamedTuple):
     """A worker with a registry directory of its own."""
 
-    process: "subprocess.Popen[bytes]"
+    process: subprocess.Popen[bytes]
     exposition: Exposition
     registry_dir: Path
 
@@ -182,13 +183,22 @@ def measure_visible(settings: Settings, scratch: Path, per_second: float, second
 def report(runs: dict[str, list[Run]], samples: int) -> float:
     """Print the rates; return the replicated one."""
     rates = {mode: statistics.median(run.rate for run in found) for mode, found in runs.items()}
-    print(f"{format_count(samples, 'sample')} an envelope, medians of {len(runs['off'])} rounds on one node")
+    print(f"{format_count(samples, 'sample')} an envelope, medians of {len(runs['off'])} rounds")
     print(f"{'':10}{'envelopes/s':>14}{'of off':>10}{'follower CPU ÷ owner CPU':>28}")
     for mode, found in runs.items():
         share = statistics.median(run.follower / run.owner for run in found)
         told = f"{share:.0%}" if mode == "stream" else "-"
         print(f"{mode:10}{rates[mode]:>14,.0f}{rates[mode] / rates['off']:>10.0%}{told:>28}")
     return rates["stream"]
+
+
+def run_on_cluster(arguments: Sequence[str]) -> None:
+    """Run this program on a host of a network of its own, in which three nodes form a cluster."""
+    with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory, trial.stand(Path(directory)) as stand:
+        amqp_url = f"amqp://guest:guest@{stand.nodes[0].host.ip}:{AMQP_PORT}/%2F"
+        print(f"RabbitMQ {stand.version}, a cluster of {len(stand.nodes)} nodes", flush=True)
+        client = stand.network.hosts[trial.CLIENTS]
+        subprocess.run(client.command(sys.executable, __file__, *arguments, "--amqp-url", amqp_url), check=True)
 
 
 def main() -> None:
@@ -198,13 +208,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=15.0, help="of the publishing at half load")
+    parser.add_argument("--amqp-url", help="a broker to use; by default a private node")
+    parser.add_argument("--cluster", action="store_true", help="use a cluster of three private nodes; takes root")
     args = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory,
-        PrivateNode(Path(directory) / "node") as node,
-    ):
+    if args.cluster:
+        run_on_cluster([argument for argument in sys.argv[1:] if argument != "--cluster"])
+        return
+    with tempfile.TemporaryDirectory(prefix="busmon-benchmark-") as directory, ExitStack() as stack:
         scratch = Path(directory)
-        modes = {mode: declare_topology(node.amqp_url, scratch, mode) for mode in MODES}
+        amqp_url = args.amqp_url or stack.enter_context(PrivateNode(scratch / "node")).amqp_url
+        modes = {mode: declare_topology(amqp_url, scratch, mode) for mode in MODES}
         runs: dict[str, list[Run]] = {mode: [] for mode in MODES}
         for _ in range(args.rounds):
             for mode, settings in modes.items():
