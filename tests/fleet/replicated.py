@@ -67,13 +67,16 @@ class Host(RealFleet):
 
     def kill(self) -> None:
         """Kill the host's processes at once."""
-        self.signal_all(signal.SIGKILL)
-        self.process.wait()
+        self._kill_all()
 
     def destroy(self) -> None:
         """Kill the host's processes at once, and delete its directory."""
-        self.kill()
+        self._kill_all()
         shutil.rmtree(self.registry_dir)
+
+    def _kill_all(self) -> None:
+        self.signal_all(signal.SIGKILL)
+        self.process.wait()
 
 
 def declare(vhost: Any, *options: str) -> None:
