@@ -4,6 +4,7 @@ pika's own attempt would use the resolver's order of addresses, and stop after a
 the loop.
 """
 
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -93,13 +94,24 @@ class Dialling(AMQPConnectionWorkflow):
         self._connection_configs = connection_configs
         self._timer = self._nbio.call_later(RESOLVE_SECONDS, self._try_in_order)
         for number, parameters in enumerate(connection_configs):
-            self._resolving[number] = self._nbio.getaddrinfo(
-                parameters.host,
-                parameters.port,
-                partial(self._on_resolved, number),
-                socktype=self._SOCK_TYPE,
-                proto=self._IPPROTO,
-            )
+            self._resolving[number] = self._resolve(number, parameters)
+
+    def _resolve(self, number: int, parameters: Parameters) -> Any:
+        """Begin to resolve a name, on a thread of pika's if one can be started; return what can be cancelled."""
+        name = parameters.host, parameters.port
+        on_done = partial(self._on_resolved, number)
+        try:
+            return self._nbio.getaddrinfo(*name, on_done, socktype=self._SOCK_TYPE, proto=self._IPPROTO)
+        except RuntimeError:  # Python 3.12.1 starts none while the interpreter ends, nor any beyond the system's limit
+            return self._nbio.call_later(0, partial(self._resolve_here, name, on_done))
+
+    def _resolve_here(self, name: tuple[str, int], on_done: Callable[[Any], None]) -> None:
+        found: list[tuple[Any, ...]] | OSError
+        try:
+            found = [*socket.getaddrinfo(*name, type=self._SOCK_TYPE, proto=self._IPPROTO)]
+        except OSError as error:
+            found = error
+        on_done(found)
 
     def abort(self) -> None:
         """Drop the attempt; its end is reported soon, like any other attempt's."""
