@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -79,14 +80,25 @@ class Killer:
         self.done["host"] += 1
 
     def _kill_worker(self) -> None:
-        pid = wait_until(partial(self._find_worker, self._chance.choice(self._hosts)), "a worker that runs")
-        os.kill(pid, signal.SIGKILL)
+        wait_until(partial(self._has_killed_worker, self._chance.choice(self._hosts)), "a worker that runs")
         self.done["worker"] += 1
 
-    def _find_worker(self, host: ReplicatedFleet) -> int | None:
-        """Return a running worker's process id; None while the killed ones have no successors."""
-        running = [pid for pid in host.worker_pids() if Path(f"/proc/{pid}").exists()]
-        return self._chance.choice(running) if running else None
+    def _has_killed_worker(self, host: ReplicatedFleet) -> bool:
+        """Kill one of a host's workers; return whether one was running, and not on its way to an end."""
+        running = [pid for pid in host.worker_pids() if is_running(pid)]
+        if not running:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(self._chance.choice(running), signal.SIGKILL)
+            return True
+        return False
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that was killed and isn't waited for doesn't."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    return False
 
 
 def test_kills_of_workers_hosts_and_nodes_change_nothing(stand: Stand, tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def test_an_unreachable_broker_is_waited_for_and_the_password_is_never_told(up: 
     wait_until(
         lambda: all(worker.reconnects.get("unreachable", 0) > 2 for worker in status.read(up.registry_dir).workers)
     )
-    assert [line["cause"] for line in up.said("consumer.attempt_failed")] == ["unreachable"] * 2
+    causes = [line["cause"] for line in up.said("consumer.attempt_failed")]
+    assert {*causes} == {"unreachable"}
+    assert len(causes) < sum(worker.reconnects["unreachable"] for worker in status.read(up.registry_dir).workers)
     assert up.said("consumer.connection_lost") == []
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(30) == 0

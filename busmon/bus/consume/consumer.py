@@ -81,11 +81,9 @@ class Consumer:
         self._ioloop = ioloop
         self._prefetch = prefetch
         self._peeling = peeling
-        self._draining = False
-        self._losses = 0
-        self._failed_attempts = 0
+        self._draining = self._was_open = False
+        self._losses = self._failed_attempts = 0
         self._repeats = Repeats()
-        self._was_open = False
         self._watched_at = 0.0
         self._link = Link(
             Addresses(amqp_url, name), ioloop, opened=self._on_open, lost=self._on_lost, blocked=self._on_blocked
