@@ -7,8 +7,9 @@ since `start`:
 - a stream that isn't known counts from its start: `v`; but 0 if it began before `horizon`, since the shard may have
   known it once and forgotten it, or another may know it. One that states no start begins when it is first heard.
 - a later start than the known one is a restart: `v`. An earlier one is of a run that is over: rejected as stale.
-- the same start, later: the growth. A total that fell is a restart that nobody stated: `v`. One that nobody gave a
-  time has that of its arrival, so where it comes a second time and fell, a later one is counted: rejected as stale.
+- the same start, later: the growth. A total that fell is a restart that nobody stated: `v`. One without a time, or
+  with one ahead of the fleet's clock, has that of its arrival. So where it comes again and fell, a later one is
+  counted: rejected as stale.
 - the same start and not later: a repetition or out of order: rejected as stale.
 
 Where nothing in a body tells its source from another of the same name, streams of different starts are kept apart: two
@@ -22,6 +23,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from math import inf
 from typing import Any, NamedTuple
 
 import orjson
@@ -68,12 +70,22 @@ class Total(NamedTuple):
     Attributes:
         key: the stream's.
         stream: as it is with the point.
-        may_be_late: the point came before, and has the time of its arrival.
+        stated_at: the point's own time, also ahead of the fleet's clock; infinite where it has none.
+        is_redelivered: the point came before, and may be counted.
     """
 
     key: str
     stream: TotalStream
-    may_be_late: bool
+    stated_at: float
+    is_redelivered: bool
+
+    def may_be_before(self, known: TotalStream) -> bool:
+        """Return whether the point may be counted before the known one.
+
+        The known one has the time of its arrival, so it seems earlier, where the point came without a time, or with one
+        ahead of the fleet's clock.
+        """
+        return self.is_redelivered and self.stated_at > known.heard_at
 
 
 class Streams:
@@ -114,11 +126,11 @@ class Streams:
         value = replace(value, sum=_storable(value.sum)) if isinstance(value, Observed) else _storable(value)
         start = 0.0 if point.start is None else _start(point.start)
         stream = TotalStream(start, point_time(point, now, now), now, value)
-        may_be_late = is_redelivered and point.at is None
+        stated_at = inf if point.at is None else point.at
         if not is_anonymous or not start:
-            return Total(_key(source, point), stream, may_be_late)
+            return Total(_key(source, point), stream, stated_at, is_redelivered)
         self._compare_starts(source, point, stream)
-        return Total(_key(source, point, start), stream, may_be_late)
+        return Total(_key(source, point, start), stream, stated_at, is_redelivered)
 
     def _compare_starts(self, source: str, point: Point, stream: TotalStream) -> None:
         """Note a source that goes on after another of its name has started: a run that is over says nothing more."""
@@ -149,7 +161,7 @@ class Streams:
             return value
         is_late = start < known.start or at <= known.at
         grown = None if is_late else _difference(value, known.total)
-        if is_late or (grown is None and total.may_be_late):
+        if is_late or (grown is None and total.may_be_before(known)):
             raise RejectedError(
                 SampleReason.STALE_TOTAL, "a total that is as late, or of a later start, is counted already"
             )

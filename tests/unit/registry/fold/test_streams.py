@@ -55,12 +55,16 @@ def test_what_comes_late_or_again_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize("start", [None, START])
-def test_a_total_without_a_time_that_is_redelivered_and_fell_adds_nothing(start: float | None) -> None:
+@pytest.mark.parametrize("ahead_seconds", [None, 3, 6.5, 60, 90_000])
+def test_a_total_whose_time_is_its_arrival_adds_nothing_where_it_is_redelivered_and_fell(
+    start: float | None, ahead_seconds: float | None
+) -> None:
     streams = Streams()
 
-    def tell(value: float | Observed, second: float, *, is_redelivered: bool = False) -> float | Observed | None:
-        told = Point("c", "c", "counter", value, is_total=True, start=start)
-        total = streams.total("s", told, NOW + second, is_redelivered=is_redelivered)
+    def tell(value: int, measured: int, arrived: int, *, is_redelivered: bool = False) -> float | Observed | None:
+        at = None if ahead_seconds is None else NOW + measured + ahead_seconds
+        told = Point("c", "c", "counter", value, at=at, is_total=True, start=start)
+        total = streams.total("s", told, NOW + arrived, is_redelivered=is_redelivered)
         try:
             growth = streams.growth(total)
         except RejectedError as rejected:
@@ -69,9 +73,20 @@ def test_a_total_without_a_time_that_is_redelivered_and_fell_adds_nothing(start:
         streams.commit()
         return growth
 
-    assert [tell(1, 1), tell(2, 2), tell(3, 3)] == [1, 1, 1]
-    assert [tell(value, 4 + value, is_redelivered=True) for value in (1, 2, 3, 5)] == [None, None, 0, 2]
-    assert [tell(4, 10), tell(6, 11)] == [4, 2]  # a restart
+    assert [tell(value, value, value) for value in (1, 2, 3)] == [1, 1, 1]
+    assert [tell(value, value, 4 + value, is_redelivered=True) for value in (1, 2, 3, 5)] == [None, None, 0, 2]
+    assert [tell(4, 10, 10), tell(6, 11, 11)] == [4, 2]  # a restart
+
+
+def test_a_total_that_is_redelivered_and_fell_is_a_restart_by_its_time() -> None:
+    streams = Streams()
+    growth = []
+    for value, second in ((5, 1), (2, 2), (3, 3)):
+        total = streams.total("s", point(value, second, None), NOW + 10, is_redelivered=value != 5)
+        growth.append(streams.growth(total))
+        streams.advance(total)
+        streams.commit()
+    assert growth == [5, 2, 1]
 
 
 def test_observations_without_a_time_that_are_redelivered_and_fell_add_nothing() -> None:
