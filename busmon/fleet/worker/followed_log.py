@@ -149,9 +149,12 @@ class FollowedLog:
     def obstacles(self) -> list[str]:
         """Return what keeps hosts from sharing the shard as they should, a line each."""
         short = self._size.obstacle
-        log = [f"the log of shard {self._number} is too short: {short}"] if short else []
-        namesake = self._namesakes.find_obstacle(time.monotonic())
-        return [namesake, *log] if namesake else log
+        found = (
+            self._namesakes.find_obstacle(time.monotonic()),
+            "" if self.is_owning else self._owner_signs.find_obstacle(self._participant.counting.place.host),
+            f"the log of shard {self._number} is too short: {short}" if short else "",
+        )
+        return [line for line in found if line]
 
     @property
     def _position(self) -> Position:

@@ -7,6 +7,7 @@ this host's. One thread, the consumer's.
 import math
 import time
 
+from busmon.plurals import age
 from busmon.replication.counting import Place
 from busmon.replication.records import Release
 
@@ -14,7 +15,7 @@ SILENCE_SECONDS = 30.0
 """A follower that has read no record for so long claims the shard: its owner is gone, and nothing was delivered."""
 
 LEAST_SKEW_SECONDS = 30.0
-"""The least difference of two clocks that is noted: a record may be read late."""
+"""The least difference of two clocks that is noted, and the least growth of one: a record may be read late."""
 
 
 class OwnerSigns:
@@ -52,8 +53,24 @@ class OwnerSigns:
         """
         self._heard_at, self._is_live = time.monotonic(), is_live
         if is_live:
-            ahead_seconds, known = time.time() - at, self.clock_ahead_seconds or 0.0
-            self.clock_ahead_seconds = ahead_seconds if abs(ahead_seconds - known) > LEAST_SKEW_SECONDS else known
+            self._compare_clocks(time.time() - at)
+
+    def _compare_clocks(self, ahead_seconds: float) -> None:
+        """Note how the clocks differ by a record; one that was read late makes the difference larger, never smaller."""
+        known = self.clock_ahead_seconds or 0.0
+        if abs(ahead_seconds) <= LEAST_SKEW_SECONDS:
+            known = 0.0
+        elif ahead_seconds < known or ahead_seconds > known + LEAST_SKEW_SECONDS:
+            known = ahead_seconds
+        self.clock_ahead_seconds = known
+
+    def find_obstacle(self, owner: str) -> str:
+        """Return a line that says how this host's clock differs from that of the host `owner`; empty if it doesn't."""
+        seconds = self.clock_ahead_seconds
+        if not seconds:
+            return ""
+        order = "ahead of" if seconds > 0 else "behind"
+        return f"this host's clock is {age(abs(seconds))} {order} that of host {owner!r}: synchronize them"
 
     @property
     def silent_seconds(self) -> float:
