@@ -10,7 +10,7 @@ import pytest
 from busmon.replication.records import Entry, Kind, Marker, Record
 from tests.broker.proxy import Proxy
 from tests.fleet.publishing import publish, table
-from tests.fleet.replicated import declare, hosts, make_host
+from tests.fleet.replicated import Host, declare, hosts, make_host
 from tests.patience import wait_until
 from tests.replication.exact import require_exact
 from tests.replication.logs import declare_short, entries_before, first_offset
@@ -34,6 +34,8 @@ MORE_ROWS = 10_000
 FEW_ROWS = 4_800
 SHORT = "5_000_000"
 """Two snapshots of these rows, each of two parts, and the records between them are a megabyte shorter."""
+LONG_BYTES = 500_000
+"""More than a start writes, less than the records of two envelopes of these rows."""
 SETTINGS = {"BUSMON_MAX_LABEL_VALUES": "100000", "BUSMON_MAX_SERIES_PER_FAMILY": "100000"}
 
 
@@ -108,6 +110,11 @@ def snapshots(entries: list[Entry]) -> list[tuple[int, int]]:
     return [(len(found), found[0].parts) for _, each in groupby(parts, lambda part: part.number) if (found := [*each])]
 
 
+def find_long_logs(host: Host) -> list[int]:
+    """List the shards whose logs have more than the start of a host, by its status."""
+    return [number for number, replica in host.replicas().items() if replica.log_bytes > LONG_BYTES]
+
+
 @pytest.mark.parametrize(
     ("is_missing", "is_whole"), [(is_second_of_snapshot, False), (Confirming(), True)], ids=["in parts", "unconfirmed"]
 )
@@ -127,7 +134,7 @@ def test_a_fresh_host_begins_at_the_snapshot_before_the_one_in_which_the_owner_w
         proxy.serves = cut = Cut()
         with hosts(through(vhost, node, proxy), tmp_path, "first", **settings) as (first,), Watch(first):
             publish_two()
-            shard = max(first.replicas(), key=lambda number: first.replicas()[number].log_bytes)
+            (shard,) = wait_until(lambda: find_long_logs(first), "a log with the counts, by the host's status")
             while not first_offset(vhost, shard):
                 publish_two()
             assert not any("too short" in line for line in first.ready()["degraded"])
