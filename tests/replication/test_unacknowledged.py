@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pika
@@ -22,14 +23,22 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 
-JOBS = "jobs_total"
+TIMELESS, EARLY = "jobs_total", "runs_total"
+AHEAD_SECONDS = 3600
 
 
 def totals(*values: int) -> list[tuple[bytes, pika.BasicProperties]]:
-    """Totals of each source, in order; nothing states a time or an id, or tells one that comes again."""
+    """Totals of each source, in order: one without a time, and one whose time is ahead of the fleet's clock.
+
+    Nothing states an id, or tells a body that comes again.
+    """
+    ahead_ms = int(time.time() + AHEAD_SECONDS) * 1000
     return [
         (
-            f'# TYPE jobs counter\n{JOBS}{{part="{number}"}} {value}\n'.encode(),
+            "".join(
+                f'# TYPE {name} counter\n{name}{{part="{number}"}} {value}{at}\n'
+                for name, at in ((TIMELESS, ""), (EARLY, f" {ahead_ms + value}"))
+            ).encode(),
             pika.BasicProperties(
                 content_type="text/plain; version=0.0.4", delivery_mode=2, headers={"source": f"source-{number}"}
             ),
@@ -55,11 +64,12 @@ def test_what_is_counted_and_not_acknowledged_counts_once(
             publish(vhost.amqp_url, envelopes(1, SOURCES) + totals(1, 2, 3, 4, 5))
             for host in (first, second):
                 host.wait_for_total(COUNTER, SOURCES)
-                host.wait_for_total(JOBS, 5 * SOURCES)
+                host.wait_for_total(EARLY, 5 * SOURCES)
             end(first)
             publish(vhost.amqp_url, envelopes(2, SOURCES) + totals(6))
             proxy.let_go()
             first.start()
             require_exact(vhost, 2 * SOURCES, first, second)
-            require_exact(vhost, 6 * SOURCES, first, second, name=JOBS)
+            require_exact(vhost, 6 * SOURCES, first, second, name=TIMELESS)
+            require_exact(vhost, 6 * SOURCES, first, second, name=EARLY)
             assert second.totals()["busmon_envelopes_deduplicated_total"] > 0
