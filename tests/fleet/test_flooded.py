@@ -1,6 +1,5 @@
 """The exporter under connections that are opened, held and repeated without end: each scrape is answered meanwhile."""
 
-import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from busmon.exporter.server.acceptor import AT_ONCE
 from busmon.exporter.server.server import MAX_CONNECTIONS
 from tests.patience import wait_until
 
-from .exporting import SECONDS, exporter, get, with_series
+from .exporting import exporter, get, with_series
 from .flood import Attack, Flood
 
 COUNT = 900
@@ -63,15 +62,3 @@ def test_each_scrape_is_answered_while_the_flood_goes_on(served: Served, attack:
             status, page = get(served.port, "/metrics")
             assert (status, page.count(b"tasks_processed_total{")) == (200, 1000)
             assert len([*Path(f"/proc/{served.pid}/fd").iterdir()]) < served.descriptors
-
-
-def test_a_flood_from_one_address_ends_no_connection_of_another(registry_dir: Path) -> None:
-    with (
-        exporter(registry_dir) as (_, port),
-        socket.create_connection(("127.0.0.1", port), SECONDS, ("127.0.0.2", 0)) as other,
-    ):
-        other.sendall(SMALL.removesuffix(b"\r\n"))
-        with Flood(port, COUNT, Attack(b"GET /")) as flood:
-            wait_until(partial(flood.has_lost, 50), "places to be given, though the other's connection is the oldest")
-            other.sendall(b"\r\n")
-            assert other.recv(4096).startswith(b"HTTP/1.1 200")

@@ -38,14 +38,17 @@ class Connection(H11Protocol):
         self._access = access
         self._limit = limit
         self._clock: asyncio.TimerHandle | None = None
+        self._is_socket_full = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin. asyncio calls this at the accept, and with TLS again after the handshake, with TLS's transport."""
         super().connection_made(transport)
-        # Writing is so paused exactly while the client leaves bytes in the way. Of zero, TLS would be paused for good.
-        transport.set_write_buffer_limits(high=1, low=0)
+        is_accepted = self._clock is None
+        # Writing is so paused exactly while this transport holds bytes. The socket's is paused beyond its limit, TLS's
+        # at its limit: of zero, for good. What TLS's handed over to the socket's, `_Handshake` tells.
+        transport.set_write_buffer_limits(high=0 if is_accepted else 1, low=0)
         terms = self._access.terms
-        if self._clock is None:
+        if is_accepted:
             self._clock = self.loop.call_later(REQUEST_SECONDS, self._look, None)
             if terms.context:
                 _Handshake(self, terms.context).begin(transport)
@@ -92,12 +95,17 @@ class Connection(H11Protocol):
         super().resume_writing()
         self._note()
 
+    def note_socket(self, *, full: bool) -> None:
+        """Note whether the client leaves encrypted bytes in the way, which TLS handed over to the socket."""
+        self._is_socket_full = full
+        self._note()
+
     @property
     def state(self) -> State:
         """Return the present state."""
         if self._clock is None:
             return State.BUSY  # accepted, and not begun
-        if self.flow.write_paused:
+        if self.flow.write_paused or self._is_socket_full:
             return State.STALLED
         if not self._is_answered:
             return State.BUSY
@@ -105,7 +113,7 @@ class Connection(H11Protocol):
 
     @property
     def _is_answered(self) -> bool:
-        """True while no complete request is being answered."""
+        """Return whether no complete request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def cut(self, reason: str) -> None:
@@ -148,6 +156,16 @@ class _Handshake(SSLProtocol):
         """Take the transport over."""
         transport.set_protocol(self)
         self.connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """Tell the connection, whose own writing goes on while TLS takes it."""
+        super().pause_writing()
+        self._connection.note_socket(full=True)
+
+    def resume_writing(self) -> None:
+        """Tell the connection, before TLS writes further, which may fill the socket again."""
+        self._connection.note_socket(full=False)
+        super().resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the connection, even after a failed handshake."""

@@ -1,7 +1,9 @@
 """Connections against a real uvicorn, with deadlines that a test can wait for."""
 
 import asyncio
+import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +17,13 @@ from busmon.exporter.access import gate
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
 from busmon.exporter.server import connection
+from busmon.exporter.server.connection import Connection
+from busmon.exporter.server.connection_limit import ConnectionLimit, State
 from busmon.exporter.server.server import Server
 from tests.certificates import Authority
 
 PATIENCE_SECONDS = 30
+BUFFER_BYTES = 16_384
 LARGE = b"x" * 20_000_000
 ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -57,6 +62,7 @@ def served(
     async def play() -> None:
         server = Server(Gate(app, access), access, most)
         with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)  # for accepted sockets, too
             serving = asyncio.create_task(server.serve([listener]))
             await talk(listener.getsockname()[1], server)
             server.should_exit = True
@@ -160,3 +166,104 @@ def test_the_idlest_connection_makes_room(monkeypatch: pytest.MonkeyPatch) -> No
 
     served(access, talk, most=2)
     assert access.cut["crowded"] == 1
+
+
+def test_a_flood_from_one_address_ends_no_connection_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    access = Access(None)
+    most, count = 8, 30
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        writer.write(ASKED.removesuffix(b"\r\n"))
+        await until(lambda: len(server.server_state.connections) == 1)  # the oldest
+        flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+        await until(lambda: access.cut["crowded"] == count - (most - 1))
+        writer.write(b"\r\n")
+        assert (await reader.read(12)) == b"HTTP/1.1 200"
+        for _, each in (*flood, (reader, writer)):
+            each.close()
+
+    served(access, talk, most=most)
+
+
+def test_the_end_of_an_answer_that_tls_handed_over_is_not_cut_for_a_newcomer(
+    closed: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(State.STALLED, "_value_", PATIENCE_SECONDS)
+    body = b"x" * 500_000
+    refused = count_refusals(monkeypatch)
+
+    async def long(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(body)(scope, receive, send)
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        with await asyncio.to_thread(open_slowly, port, is_closed=True) as client:
+            await asyncio.to_thread(client.sendall, ASKED)
+            answer = await asyncio.to_thread(client.recv, 4096)
+            (asking,) = server.server_state.connections
+            assert isinstance(asking, Connection)
+            while not asking.cycle.response_complete or asking.flow.write_paused:
+                answer += await asyncio.to_thread(client.recv, 4096)
+            _, newcomer = await asyncio.open_connection("127.0.0.1", port)
+            await until(lambda: len(refused) > 1)
+            assert asking.state is State.STALLED
+            while not answer.endswith(body):
+                part = await asyncio.to_thread(client.recv, 4096)
+                assert part
+                answer += part
+            await until(lambda: asking.state is State.KEPT)
+            await until(lambda: closed.cut["crowded"] == 1)
+            newcomer.close()
+
+    served(closed, talk, long, most=1)
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["plain", "TLS"])
+def test_a_single_byte_in_the_way_is_seen(closed: Access, monkeypatch: pytest.MonkeyPatch, *, is_closed: bool) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        with await asyncio.to_thread(open_slowly, port, is_closed=is_closed) as client:
+            await asyncio.to_thread(client.sendall, ASKED)
+            await asyncio.to_thread(client.recv, 4096)
+            (answered,) = server.server_state.connections
+            assert isinstance(answered, Connection)
+            await until(lambda: answered.state is State.KEPT)
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(answered.transport.get_extra_info("socket").fileno(), b"x")
+            answered.transport.write(b"x")
+            assert answered.state is State.STALLED
+
+    served(closed if is_closed else Access(None), talk)
+
+
+def count_refusals(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Return what has an entry for each time that a newcomer finds no room."""
+    refused: list[None] = []
+    make_room = ConnectionLimit.make_room
+
+    def counted(limit: ConnectionLimit) -> bool:
+        has_room = make_room(limit)
+        if not has_room:
+            refused.append(None)
+        return has_room
+
+    monkeypatch.setattr(ConnectionLimit, "make_room", counted)
+    return refused
+
+
+def open_slowly(port: int, *, is_closed: bool) -> socket.socket:
+    """Open a connection whose buffer takes a small part of an answer."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    client.settimeout(PATIENCE_SECONDS)
+    client.connect(("127.0.0.1", port))
+    if not is_closed:
+        return client
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(client)
