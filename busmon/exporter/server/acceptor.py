@@ -5,6 +5,7 @@ off. Two thousand connections at once would so take all descriptors. Lives on th
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable
 
@@ -24,6 +25,9 @@ _FULL_SECONDS = 0.02
 _FAILED_SECONDS = 1.0
 """How long it waits after the system refused, for want of descriptors or memory."""
 
+_TELL_SECONDS = 60.0
+"""How long it is silent after it logged a refusal, since each attempt is refused while descriptors are missing."""
+
 
 class Acceptor:
     """The accepting side of one socket.
@@ -39,6 +43,7 @@ class Acceptor:
         self._listener = listener
         self._limit = limit
         self._make = make
+        self._told_at = -math.inf
         self._pause: asyncio.TimerHandle | None = None
         self._newcomer: tuple[socket.socket, str] | None = None
         self._beginning: set[asyncio.Task[None]] = set()
@@ -83,10 +88,15 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return None
         except OSError as error:
-            log.warning("acceptor.accept_failed", cause=str(error))
+            self._tell(error)
             self._rest(_FAILED_SECONDS)
             return None
         return accepted, network(address[0])
+
+    def _tell(self, error: OSError) -> None:
+        if self._loop.time() - self._told_at >= _TELL_SECONDS:
+            self._told_at = self._loop.time()
+            log.warning("acceptor.accept_failed", cause=str(error))
 
     def _begin(self, accepted: socket.socket, address: str) -> None:
         connection = self._make(address)
