@@ -5,7 +5,7 @@ import socket
 
 from busmon.errors import ListenError
 
-# As nginx and asyncio have it, or what the system allows; beyond that, a client tries again after a second.
+# As uvicorn has it, or what the system allows; beyond that, a client tries again after a second.
 _BACKLOG = 2048
 
 

@@ -94,8 +94,7 @@ class Flood:
             return bool(connection.recv(_CHUNK_BYTES))
         connection.send(self._attack.sent)
         if not self._attack.repeats:
-            # Without an interest in reading, the end of a connection is still seen.
-            self._selector.modify(connection, selectors.EVENT_READ if self._attack.reads else 0)
+            self._selector.modify(connection, selectors.EVENT_READ)
         elif self._attack.reads:
             self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
         return True

@@ -30,6 +30,7 @@ class State(Enum):
     """A request is being answered."""
 
 
+# A protocol, though there is one implementation: `connection` imports this module, which would import it in turn.
 class Limited(Protocol):
     """A connection.
 
