@@ -53,6 +53,8 @@ def configure(settings: Settings, process: str, **bound: Any) -> None:
     root.setLevel(settings.log_level.upper())
     # pika reports at ERROR, with tracebacks, what it then raises; the bus names each of those once, in words.
     logging.getLogger("pika").setLevel(logging.INFO if settings.log_level == "debug" else logging.CRITICAL)
+    # asyncio warns of each write to a client that is gone: as many lines as the clients like.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def _drop_unwritten() -> None:

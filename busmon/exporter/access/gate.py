@@ -93,6 +93,9 @@ class _Answer:
             piece = bytes(body[start : start + PIECE_BYTES])
             last = start + PIECE_BYTES >= len(body)
             await self._send({"type": message["type"], "body": piece, "more_body": more or not last})
+            if not last:
+                # Others have their turn, and the server learns that a client is gone, before the next piece.
+                await asyncio.sleep(0)
         if not body:
             await self._send(message)
 

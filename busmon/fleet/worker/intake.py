@@ -22,7 +22,7 @@ from busmon.reasons import BodyReason
 from busmon.registry.fold.ledger import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.wire.encoding import may_be_compressed
-from busmon.wire.envelope import Envelope
+from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
 from busmon.wire.formats import Formats, Origin
 
 _MAX_WARNED = 1000
@@ -212,8 +212,10 @@ class Intake:
         if len(self._warned) >= _MAX_WARNED:
             self._warned &= confused
         for source in confused - self._warned:
+            user, has_user, _ = source.partition(SOURCE_SEPARATOR)
             told = {"queue": self._queue, "source": source, "advice": _ADVICE}
-            if self._batch.paced_log.write(logging.WARNING, "lane.sources_confused", "", None, **told):
+            paced_log = self._batch.paced_log
+            if paced_log.write(logging.WARNING, "lane.sources_confused", "", user if has_user else None, **told):
                 self._warned.add(source)
 
 

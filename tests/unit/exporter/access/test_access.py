@@ -197,6 +197,31 @@ def test_a_large_answer_is_handed_over_piece_by_piece() -> None:
     assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
 
 
+def test_others_have_their_turn_between_two_pieces() -> None:
+    pieces: list[int] = []
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(bytes(4 * PIECE_BYTES))(scope, receive, send)
+
+    async def send(message: Message) -> None:
+        pieces.extend([len(message["body"])] if "body" in message else [])
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def answer() -> list[int]:
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": []}
+        answering = asyncio.ensure_future(Gate(large, Access(None))(scope, receive, send))
+        sent = []
+        while not answering.done():
+            await asyncio.sleep(0)
+            sent.append(len(pieces))
+        await answering
+        return sent
+
+    assert {1, 2, 3, 4} <= {*asyncio.run(answer())}
+
+
 def test_what_is_not_answered_in_time_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.01)
 

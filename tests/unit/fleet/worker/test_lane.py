@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,6 +119,20 @@ def test_of_many_names_that_two_senders_share_each_is_named_once_a_few_in_a_minu
     named = [entry["source"] for entry in logged if entry["event"] == "lane.sources_confused"]
     assert len(named) == LINES + 3
     assert {name.split("/")[-2] for name in named} == {f"host-{host}" for host in range(LINES + 3)}
+
+
+def test_a_users_confused_senders_hide_no_other_users(tmp_path: Path) -> None:
+    tags = iter(range(1, 1000))
+    users = ["greedy"] * (LINES + 3) + ["honest"]
+    with Worker(tmp_path, formats=[FormatRule("otlp_metrics", "otlp")]) as worker, capture_logs() as logged:
+        for number in range(1, 4):
+            for boot, (host, user) in product((1_000_000_000, 1_200_000_000), enumerate(users)):
+                published = of_a_host(boot, int(NOW) - 10 + number, number, number)
+                sent = delivery(next(tags), published, message_id=None, app_id=f"host-{host}", user_id=user)
+                worker.lane.deliver([sent._replace(routing_key="otlp_metrics")])
+        worker.lane.close(Trigger.INTERVAL)
+    named = [entry["user"] for entry in logged if entry["event"] == "lane.sources_confused"]
+    assert Counter(named) == {"greedy": LINES, "honest": 1}
 
 
 def test_batches_are_counted_by_what_closed_them(tmp_path: Path) -> None:
