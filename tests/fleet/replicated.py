@@ -16,6 +16,7 @@ from busmon.cli import main
 from tests.fleet.publishing import envelope
 from tests.fleet.real_fleet import RealFleet
 from tests.patience import wait_until
+from tests.soak.processes import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,17 +67,16 @@ class Host(RealFleet):
             os.kill(pid, number)
 
     def kill(self) -> None:
-        """Kill the host's processes at once."""
-        self._kill_all()
+        """Kill the host's processes at once; none of them has the address any more."""
+        pids = self.pids()
+        self.signal_all(signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not any(map(command, pids)), "the host's processes to end")
 
     def destroy(self) -> None:
         """Kill the host's processes at once, and delete its directory."""
-        self._kill_all()
+        self.kill()
         shutil.rmtree(self.registry_dir)
-
-    def _kill_all(self) -> None:
-        self.signal_all(signal.SIGKILL)
-        self.process.wait()
 
 
 def declare(vhost: Any, *options: str) -> None:

@@ -3,6 +3,7 @@
 What happens to the broker takes seconds, so it happens on a thread of its own while the others go on being killed.
 """
 
+import math
 import os
 import random
 import signal
@@ -105,10 +106,7 @@ class Chaos:
             time.sleep(0.01)
 
     def _tend(self) -> None:
-        for pid, until in tuple(self._paused.items()):
-            if time.monotonic() >= until:
-                end(pid, signal.SIGCONT)
-                del self._paused[pid]
+        self._wake(time.monotonic())
         for host in self._hosts:
             if (status := host.fleet.status) is not None:
                 self._notes.complain(f"{host.name}: `busmon up` ended by itself with status {status}")
@@ -117,6 +115,13 @@ class Chaos:
             if publisher.status is not None and self._broker_is_up():
                 self._notes.complain(f"a publisher ended by itself with status {publisher.status}: {publisher.log}")
                 publisher.start()
+
+    def _wake(self, now: float) -> None:
+        """Continue the workers whose pause is over by then."""
+        for pid, until in tuple(self._paused.items()):
+            if now >= until:
+                end(pid, signal.SIGCONT)
+                del self._paused[pid]
 
     def _host(self) -> Host:
         return self._random.choice(self._hosts)
@@ -172,6 +177,7 @@ class Chaos:
         host = self._host()
         self._watches[host].expect_outage()
         host.fleet.kill()
+        self._wake(math.inf)  # the next supervisor waits 15 s for orphans, and refuses the directory if one is left
         host.fleet.start()
 
     def _kill_host(self) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.soak.processes import Fleet, command, end
+from tests.soak.processes import Fleet, end, of_run
 from tests.soak.scrape import Scrape, fetch
 
 START_SECONDS = 180.0
@@ -67,18 +67,22 @@ class Host:
                     raise TimeoutError(f"no scrape of {self.name} ({error}); see {self.fleet.log}") from error
                 time.sleep(0.1)
 
-    def signal_all(self, number: signal.Signals) -> list[int]:
-        """Send a signal to the host's processes, the supervisor first, and return their ids."""
-        pids = [self.fleet.pid, *self.fleet.children().values()]
-        for pid in pids:
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the host's processes, the supervisor first."""
+        for pid in [self.fleet.pid, *self.fleet.children().values()]:
             end(pid, number)
-        return pids
 
     def destroy(self) -> None:
-        """Kill the host's processes at once, and delete the registry directory."""
-        killed = self.signal_all(signal.SIGKILL)
+        """Kill the host's processes at once, and delete the registry directory.
+
+        The processes of a supervisor that was killed a moment ago are the host's too. One that were left would have the
+        address, and without a directory no fleet waits for it.
+        """
+        self.signal_all(signal.SIGKILL)
         self.fleet.kill()
-        while any(map(command, killed)):
+        while left := [*of_run(self.registry_dir)]:
+            for pid, _ in left:
+                end(pid, signal.SIGKILL)
             time.sleep(0.001)
         shutil.rmtree(self.registry_dir, ignore_errors=True)
 

@@ -131,7 +131,7 @@ def left_behind(directory: Path, seconds: float) -> dict[int, list[str]]:
 
 
 def of_run(directory: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the processes of this run with their command lines."""
+    """Yield the processes with this directory, of a run or a host, in their environment, and their command lines."""
     mark = str(directory).encode()  # the broker's processes have it as their home
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
