@@ -7,7 +7,6 @@ over the whole time; `for` and `keep_firing_for` are then applied as Prometheus 
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -21,6 +20,7 @@ from typing import Any
 from alert_traces import SECONDS, STEP, Values
 
 from busmon import rules
+from busmon.demo.rabbitmq import LOOPBACK, free_ports
 from busmon.rules.build import text
 from tests.stack.reach import levels, only, reach
 
@@ -94,7 +94,7 @@ class Replay:
         """Start a Prometheus that scrapes nothing, and yield its address."""
         configuration = self._directory / "prometheus.yml"
         configuration.write_text("scrape_configs: []\n")
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"{LOOPBACK}:{free_ports(1)[0]}"
         process = subprocess.Popen(
             [
                 "prometheus",
@@ -231,13 +231,6 @@ def seconds(duration: str) -> int:
 
 def _run(*command: object) -> None:
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _await(address: str) -> None:

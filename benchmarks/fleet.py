@@ -12,7 +12,6 @@ same envelopes. Figures are medians over the rounds, in which both take turns.
 
 import argparse
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -32,6 +31,7 @@ import orjson
 import pika
 from consume import Bench, bench
 
+from busmon.demo.rabbitmq import LOOPBACK, free_ports
 from busmon.registry.scrape.exposition import Exposition
 from busmon.settings import Settings, load
 
@@ -155,8 +155,7 @@ class Fleet:
 @contextmanager
 def fleet(side: Bench, scratch: str) -> Iterator[tuple[Fleet, Settings]]:
     """Start a fleet on a directory and a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        listen = f"127.0.0.1:{server.getsockname()[1]}"
+    listen = f"{LOOPBACK}:{free_ports(1)[0]}"
     base = side.declare(SHARDS)
     settings = load(
         {

@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from busmon import status
 from busmon.bus.topology import topology as topologies
 from busmon.bus.topology.declare import declare
 from busmon.demo.broker import PrivateNode
+from busmon.demo.rabbitmq import free_ports
 from busmon.settings import Settings, load
 
 FAMILIES = 10
@@ -61,8 +61,7 @@ class Host:
     """
 
     def __init__(self, settings: Settings, scratch: Path, name: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self._port = server.getsockname()[1]
+        (self._port,) = free_ports(1)
         self.registry_dir = scratch / name
         self._log = scratch / f"{name}.log"
         self._environment = {

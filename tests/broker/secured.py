@@ -1,12 +1,11 @@
 """A broker's second entrance, over TLS: opened on a node that runs, by RabbitMQ's own command line."""
 
-import socket
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from busmon.demo.broker import PrivateNode
-from busmon.demo.rabbitmq import LOOPBACK
+from busmon.demo.rabbitmq import LOOPBACK, free_ports
 from tests.certificates import Authority
 
 
@@ -31,7 +30,7 @@ def open_entrance(node: PrivateNode, directory: Path) -> Entrance:
     """Let clients in that have a certificate, under the name in its subject, or with a password."""
     authority = Authority(directory)
     certificate, key = authority.for_this_host("broker")
-    port = _free_port()
+    (port,) = free_ports(1)
     options = (
         f'[{{cacertfile, "{authority.ca}"}}, {{certfile, "{certificate}"}}, {{keyfile, "{key}"}}, '
         "{verify, verify_peer}, {fail_if_no_peer_cert, false}]"
@@ -46,8 +45,3 @@ def open_entrance(node: PrivateNode, directory: Path) -> Entrance:
         f'rabbit_networking:start_ssl_listener({{"{LOOPBACK}", {port}}}, {options}, 2).',
     )
     return Entrance(port, authority)
-
-
-def _free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as free:
-        return int(free.getsockname()[1])

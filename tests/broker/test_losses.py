@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from pika.frame import Method
 
 from busmon.bus.connect.session import Session
 from busmon.bus.topology.version import parse
+from busmon.demo.rabbitmq import free_ports
 
 from .consuming import Operator, Running, close_connection
 from .proxy import Proxy
@@ -120,8 +120,7 @@ def test_a_wrong_password_is_named_and_never_shown(vhost: Any, queue: str) -> No
 
 
 def test_a_broker_that_is_not_there_is_waited_for(vhost: Any, node: Any, queue: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    (port,) = free_ports(1)
     with Running(vhost.amqp_url.replace(f":{node.amqp_port}/", f":{port}/"), queue) as running:
         running.until(lambda: running.consumer.reconnects["unreachable"] >= 3)
         assert running.heard.states[queue] == ["connecting"]

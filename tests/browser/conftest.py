@@ -1,7 +1,6 @@
 """The fixtures of the browser tests: one fleet that a simulated platform has published to, and one browser."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from playwright.sync_api import Browser, Page
 from busmon.catalogue import Catalogue
 from busmon.demo import audit
 from busmon.demo.broker import PrivateNode
+from busmon.demo.rabbitmq import LOOPBACK, free_ports
 from busmon.simulator.totals import Totals
 from tests.browser import chromium
 from tests.browser.looked_at import opened
@@ -60,8 +60,7 @@ def page(browser: Browser, fleet: RealFleet) -> Iterator[Page]:
 
 def free_address() -> str:
     """An address that the exporter can come back to after a restart."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+    return f"{LOOPBACK}:{free_ports(1)[0]}"
 
 
 def simulate(amqp_url: str, report: Path) -> Totals:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+from busmon.demo.rabbitmq import free_ports
 from tests.certificates import Authority
 
 PASSWORD = "s3cret pass/word"  # noqa: S105 - of servers that live for a test
@@ -30,9 +31,7 @@ _NOBODY: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups":
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    return free_ports(1)[0]
 
 
 def certificates(directory: Path) -> tuple[Path, Path, Path]:

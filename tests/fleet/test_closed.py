@@ -15,6 +15,7 @@ import bcrypt
 import pytest
 import yaml
 
+from busmon.demo.rabbitmq import free_ports
 from busmon.errors import ExporterUnreachableError
 from busmon.exporter.server.server import MAX_CONNECTIONS
 from busmon.top.client import Client
@@ -230,9 +231,7 @@ def _refused(registry_dir: Path, *arguments: str | Path) -> "subprocess.Complete
 @pytest.fixture
 def prometheus_config(tmp_path: Path) -> tuple[Path, int]:
     """Where a Prometheus finds its configuration, and the port it is to have."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    return tmp_path / "prometheus.yml", port
+    return tmp_path / "prometheus.yml", free_ports(1)[0]
 
 
 def test_prometheus_scrapes_as_the_documentation_says(

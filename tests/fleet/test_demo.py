@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from busmon.demo.broker import PrivateNode
+from busmon.demo.rabbitmq import LOOPBACK, free_ports
 from tests.conftest import Vhost
 from tests.patience import PATIENCE_SECONDS
 
@@ -31,8 +32,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(checkout: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUSMON_")}
-    with socket.create_server(("127.0.0.1", 0)) as free:  # two demos at a time would race for the default port
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    listen = f"{LOOPBACK}:{free_ports(1)[0]}"  # two demos at a time would race for the default port
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "busmon", "demo", *arguments],
         env={**inherited, "BUSMON_LISTEN": listen, "PYTHONPATH": str(checkout), **environment},

@@ -5,11 +5,11 @@ The directory holds the host's registry directory and all that is kept of a run.
 
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from busmon.demo.rabbitmq import LOOPBACK, free_ports
 from tests.soak.processes import Fleet, end, of_run
 from tests.soak.scrape import Scrape, fetch
 
@@ -36,7 +36,7 @@ class Host:
         self.directory = directory
         self.registry_dir = directory / "registry"
         self.is_replicated = environment.get("BUSMON_REPLICATION") == "stream"
-        self.address = _free_address()
+        self.address = f"{LOOPBACK}:{free_ports(1)[0]}"
         own = {
             "BUSMON_HOST_NAME": self.name,
             "BUSMON_LISTEN": self.address,
@@ -85,8 +85,3 @@ class Host:
                 end(pid, signal.SIGKILL)
             time.sleep(0.001)
         shutil.rmtree(self.registry_dir, ignore_errors=True)
-
-
-def _free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
