@@ -71,7 +71,7 @@ class BrokerUnreachableError(BusError):
 
 
 class BrokerUnsettledError(BrokerUnreachableError):
-    """The broker answered with AMQP's INTERNAL_ERROR, as a cluster that elects a leader; worth trying again."""
+    """The broker can't answer yet: a leader is elected, or a queue's process starts; worth trying again."""
 
 
 class BrokerRefusedError(BusError):

@@ -14,6 +14,7 @@ from pika.exceptions import (
 
 from busmon.bus.connect import plugin
 from busmon.bus.connect.connection import one_line, translate
+from busmon.bus.connect.not_found import is_unavailable
 from busmon.errors import BrokerRefusedError, BusError
 
 RIGHTS = "the fleet takes the consumer's permissions (docs/topology.md, 'Declaring and users')"
@@ -63,6 +64,9 @@ class LossCause(StrEnum):
 
     QUEUE_MISSING = "queue_missing"
     """The broker has no such queue."""
+
+    QUEUE_UNAVAILABLE = "queue_unavailable"
+    """The queue exists and doesn't answer: its node is down, or its process starts or stops."""
 
     EXCHANGE_MISSING = "exchange_missing"
     """The broker has no such exchange."""
@@ -145,5 +149,7 @@ def _with_remedy(name: LossCause, said: str) -> Cause:
 def _of_reply(error: ChannelClosed, missing: LossCause) -> LossCause:
     if error.reply_code == spec.PRECONDITION_FAILED and "acknowledgement" in error.reply_text:
         return LossCause.CONSUMER_TIMEOUT
+    if is_unavailable(error.reply_code, error.reply_text):
+        return LossCause.QUEUE_UNAVAILABLE
     known = {spec.NOT_FOUND: missing, spec.ACCESS_REFUSED: LossCause.ACCESS_REFUSED}
     return known.get(error.reply_code, LossCause.CHANNEL_CLOSED)

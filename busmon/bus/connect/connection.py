@@ -27,6 +27,7 @@ from pika.exceptions import (
 )
 
 from busmon.bus.connect import tls
+from busmon.bus.connect.not_found import is_unavailable
 from busmon.errors import (
     BrokerRefusedError,
     BrokerUnreachableError,
@@ -119,7 +120,9 @@ def translating(hints: Mapping[int, str] = MappingProxyType({})) -> Iterator[Non
 def translate_with_hint(error: BaseException, hints: Mapping[int, str]) -> BusError:
     """Translate an error, and add the hint for the code with which the broker closed the channel."""
     inner, found = root(error), translate(error)
-    hint = hints.get(inner.reply_code) if isinstance(inner, ChannelClosed) else None
+    if not isinstance(inner, ChannelClosed) or is_unavailable(inner.reply_code, inner.reply_text):
+        return found
+    hint = hints.get(inner.reply_code)
     return type(found)(f"{found}; {hint}") if hint else found
 
 
@@ -137,8 +140,7 @@ def translate(error: BaseException) -> BusError:
         return _translate_close(inner.reply_code, inner.reply_text)
     if hidden := _HIDDEN_CLOSE.search(str(inner)):
         return _translate_close(int(hidden[1]), hidden[2])
-    refused = isinstance(inner, AMQPError) and not isinstance(inner, AMQPConnectionError)
-    return (BrokerRefusedError if refused else BrokerUnreachableError)(words(inner))
+    return _kind(inner)(words(inner))
 
 
 def root(error: BaseException) -> BaseException:
@@ -236,6 +238,14 @@ def _name_overdue_handshake(error: BaseException) -> str:
     if isinstance(error, AMQPConnectorStackTimeout) and said.startswith(_TLS_TIMEOUT):
         return "TLS"
     return "AMQP" if isinstance(error, AMQPConnectorStackTimeout) or _HIDDEN_TIMEOUT in said else ""
+
+
+def _kind(error: BaseException) -> type[BusError]:
+    """Return the kind of an error that no close of a connection explains."""
+    if isinstance(error, ChannelClosed) and is_unavailable(error.reply_code, error.reply_text):
+        return BrokerUnsettledError
+    is_refusal = isinstance(error, AMQPError) and not isinstance(error, AMQPConnectionError)
+    return BrokerRefusedError if is_refusal else BrokerUnreachableError
 
 
 def _translate_close(code: int, text: str) -> BusError:

@@ -12,10 +12,12 @@ from pika import spec
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
-from busmon.bus.connect.connection import PIKA_ERRORS, virtual_host
+from busmon.bus.connect.connection import PIKA_ERRORS, one_line, virtual_host
 from busmon.bus.connect.dialling import open_blocking
+from busmon.bus.connect.not_found import is_missing, is_unavailable
 from busmon.bus.frames.ending import deadline
 from busmon.bus.frames.greeting import broker_version
+from busmon.errors import BrokerUnsettledError
 
 ANSWER_SECONDS = 30.0
 """How long an answer may take."""
@@ -73,6 +75,9 @@ class Session:
         """Tell if the queue exists; None if this user may not know.
 
         RabbitMQ requires no permission before 4.2.6, the configure permission since then, and any one since 4.3.1.
+
+        Raises:
+            BrokerUnsettledError: the queue exists and doesn't answer.
         """
         return self._exists(lambda channel: channel.queue_declare(name, passive=True))
 
@@ -86,8 +91,10 @@ class Session:
         try:
             self.call(declare_passively)
         except ChannelClosedByBroker as error:
-            if error.reply_code == spec.NOT_FOUND:
+            if is_missing(error.reply_code, error.reply_text):
                 return False
+            if is_unavailable(error.reply_code, error.reply_text):
+                raise BrokerUnsettledError(one_line(error.reply_text)) from error
             if error.reply_code == spec.ACCESS_REFUSED:
                 return None
             raise

@@ -15,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from busmon.bus.connect.causes import Cause, LossCause
+from busmon.bus.connect.not_found import is_missing
 from busmon.bus.connect.silence import Silence
 
 
@@ -40,7 +41,7 @@ class Depths:
     """The requests for depths on the present connection."""
 
     def __init__(self) -> None:
-        self._missing: set[str] = set()
+        self._refused: set[str] = set()
         self._channel: Channel | None = None
         # In the order of the requests, which is the order of the broker's answers.
         self._asked: dict[str, list[Answer]] = {}
@@ -68,8 +69,8 @@ class Depths:
         return Cause(LossCause.CHANNEL_SILENT, f"no answer to queue.declare for {silent_seconds:.0f} s")
 
     def _declare_all(self, channel: Channel) -> None:
-        # A missing queue closes the channel, so the requests after it get no answer.
-        self._asked = dict(sorted(self._asked.items(), key=lambda asked: asked[0] in self._missing))
+        # A queue that is missing or doesn't answer closes the channel, so the requests after it get no answer.
+        self._asked = dict(sorted(self._asked.items(), key=lambda asked: asked[0] in self._refused))
         for queue in self._asked:
             self._declare(channel, queue)
 
@@ -77,7 +78,7 @@ class Depths:
         channel.queue_declare(queue, passive=True, callback=partial(self._on_declared, queue))
 
     def _on_declared(self, queue: str, frame: Method) -> None:
-        self._missing.discard(queue)
+        self._refused.discard(queue)
         self._answer(queue, Depth(frame.method.message_count, frame.method.consumer_count))
 
     def _answer(self, queue: str, depth: Depth) -> None:
@@ -91,8 +92,8 @@ class Depths:
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
         self._channel = None
         if isinstance(reason, ChannelClosedByBroker) and reason.reply_code == spec.NOT_FOUND and self._asked:
-            missing = next(iter(self._asked))
-            self._missing.add(missing)
-            self._answer(missing, Depth(is_missing=True))
+            refused = next(iter(self._asked))
+            self._refused.add(refused)
+            self._answer(refused, Depth(is_missing=is_missing(reason.reply_code, reason.reply_text)))
         for queue in [*self._asked]:
             self._answer(queue, Depth())

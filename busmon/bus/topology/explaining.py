@@ -12,6 +12,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from busmon.bus.connect import plugin
 from busmon.bus.connect.connection import one_line
+from busmon.bus.connect.not_found import is_unavailable
 from busmon.bus.connect.session import Session
 from busmon.bus.topology.topology import Topology
 from busmon.errors import BrokerRefusedError, BrokerUnreachableError, BrokerUnsettledError, BusError, TopologyError
@@ -49,13 +50,13 @@ class DifferentArgumentError(TopologyError):
 
 
 def until_settled(declaration: Callable[[], Answer]) -> Answer:
-    """Run a declaration, and run it again while the broker answers with INTERNAL_ERROR.
+    """Run a declaration, and run it again while the broker can't answer.
 
-    A node of RabbitMQ 4 gives this answer while its metadata store has no leader, and any cluster while the leader of a
-    quorum queue or a stream is elected.
+    A node of RabbitMQ 4 answers with INTERNAL_ERROR while its metadata store has no leader, and any cluster while the
+    leader of a quorum queue or a stream is elected. A queue whose process starts gives the answer of `is_unavailable`.
 
     Raises:
-        BrokerUnsettledError: the broker still gave this answer after `SETTLING_SECONDS`.
+        BrokerUnsettledError: the broker still gave such an answer after `SETTLING_SECONDS`.
     """
     return Retrying(
         retry=retry_if_exception_type(BrokerUnsettledError),
@@ -89,7 +90,7 @@ def request(session: Session, topology: Topology, what: str, operation: Callable
 
 def explain(topology: Topology, what: str, code: int, text: str) -> BusError | TopologyError:
     """Return the error for the code and the text with which the broker closed the channel or the connection."""
-    if code == spec.INTERNAL_ERROR:
+    if code == spec.INTERNAL_ERROR or is_unavailable(code, text):
         return BrokerUnsettledError(f"{what}: {text}")
     if code == spec.CONNECTION_FORCED:
         return BrokerUnreachableError(f"{what}: {text}")

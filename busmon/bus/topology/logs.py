@@ -16,6 +16,7 @@ from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from busmon.bus.connect.connection import one_line
 from busmon.bus.connect.session import Session
+from busmon.bus.topology.explaining import explain
 from busmon.bus.topology.topology import Topology
 from busmon.errors import LogFormatError, TopologyError
 from busmon.replication.records import Probe, decode, make_birth, make_probe
@@ -101,7 +102,7 @@ def _ask(
     except NackError as error:
         raise TopologyError(f"{what}: RabbitMQ didn't store a record") from error
     except ChannelClosedByBroker as error:
-        raise TopologyError(f"{what}: {one_line(error.reply_text)}") from error
+        raise explain(topology, what, error.reply_code, one_line(error.reply_text)) from error
 
 
 def _append(body: bytes, channel: BlockingChannel, topology: Topology, shard: int) -> None:

@@ -11,6 +11,8 @@ from pika.exceptions import (
 from busmon.bus.connect.causes import LossCause, of_attempt, of_channel, of_connection
 from busmon.bus.connect.connection import translate
 
+QUEUE = "queue 'q' in vhost '/'"
+
 
 @pytest.mark.parametrize(
     ("error", "name"),
@@ -40,6 +42,10 @@ def test_an_attempt_fails_for_want_of_a_broker_or_of_its_consent(error: Exceptio
     ("code", "text", "name"),
     [
         (404, "NOT_FOUND - no queue 'q' in vhost '/'", "queue_missing"),
+        (404, f"NOT_FOUND - home node 'rabbit@a' of durable {QUEUE} is down or inaccessible", "queue_unavailable"),
+        (404, f"NOT_FOUND - {QUEUE} process is stopped by supervisor", "queue_unavailable"),
+        (404, f"NOT_FOUND - {QUEUE} has crashed and failed to restart", "queue_unavailable"),
+        (404, f"NOT_FOUND - failed to perform operation on {QUEUE} due to timeout", "queue_unavailable"),
         (403, "ACCESS_REFUSED - access to queue 'q' refused", "access_refused"),
         (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out", "consumer_timeout"),
         (406, "PRECONDITION_FAILED - unknown delivery tag 7", "channel_closed"),

@@ -127,6 +127,7 @@ def test_no_option_leaves_the_broker_unverified(scheme: str, query: str, line: s
         (ConnectionClosedByBroker(503, "COMMAND_INVALID - x"), BrokerRefusedError, "COMMAND_INVALID - x"),
         (ConnectionClosedByBroker(320, ""), BrokerUnreachableError, "closed with code 320"),
         (ChannelClosedByBroker(404, "NOT_FOUND - no queue\n'x'"), BrokerRefusedError, "NOT_FOUND - no queue 'x'"),
+        (ChannelClosedByBroker(404, "NOT_FOUND - 'x' crashed"), BrokerUnsettledError, "NOT_FOUND - 'x' crashed"),
         (StreamLostError("Stream connection lost: reset"), BrokerUnreachableError, "Stream connection lost: reset"),
         (ConnectionBlockedTimeout("no answer"), BrokerUnreachableError, "no answer"),
         (ConnectionRefusedError(111, "Connection refused"), BrokerUnreachableError, "Connection refused"),
