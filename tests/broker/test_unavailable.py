@@ -1,21 +1,24 @@
 """Queues that exist and don't answer: RabbitMQ gives them the code of a missing queue, and other words."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from busmon.bus.connect.session import Session
+from busmon.bus.topology import explaining
 from busmon.bus.topology.declare import declare, ensure
-from busmon.bus.topology.topology import load
+from busmon.bus.topology.topology import Topology, load
 from busmon.demo.broker import PrivateNode
-from busmon.errors import BrokerUnsettledError
+from busmon.errors import BrokerUnreachableError, BrokerUnsettledError
 from tests.broker.consuming import Running
 from tests.broker.topologies import Place
 from tests.conftest import Vhost
 from tests.patience import wait_until
+from tests.soak.stage import ELECTION_SECONDS
 
 FOLD = "telemetry.fold.1"
 
@@ -78,3 +81,27 @@ def test_a_shard_whose_queue_does_not_answer_keeps_the_ring(node: PrivateNode, v
         assert set(running.heard.states[FOLD]) == {"consuming", "closed"}
         assert session.has_exchange("telemetry.shards")
     assert running.consumer.reconnects["queue_missing"] == 0
+
+
+def test_no_restart_of_the_broker_makes_a_fleet_ask_for_a_declaration(
+    dedicated_node: PrivateNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = load(None, "telemetry", "stream")
+    declare(wanted, dedicated_node.amqp_url, None, {})
+    time.sleep(ELECTION_SECONDS)
+    monkeypatch.setattr(explaining, "SETTLING_SECONDS", 0.0)
+    with ThreadPoolExecutor() as pool:
+        for _ in range(2):
+            restarting = pool.submit(dedicated_node.restart)
+            while not restarting.done():
+                with suppress(BrokerUnreachableError):
+                    ensure(wanted, dedicated_node.amqp_url)
+            restarting.result()
+            wait_until(lambda: is_whole(wanted, dedicated_node), "every queue to answer")
+
+
+def is_whole(wanted: Topology, node: PrivateNode) -> bool:
+    """Tell if every object of the topology answers."""
+    with suppress(BrokerUnreachableError):
+        return ensure(wanted, node.amqp_url) == []
+    return False
