@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pika
 
+from busmon.catalogue.catalogue import Catalogue
+from busmon.registry.admission import survey
+from busmon.registry.admission.census import Census
+from busmon.registry.admission.places import Places
 from tests.fleet.publishing import publish
 from tests.fleet.replicated import COUNTER, Host, declare, envelopes, hosts, make_host, settings_of, wait_for_equal
 from tests.patience import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+CATALOGUE = Catalogue.load()
 
 
 def test_a_host_may_be_killed_with_its_directory(vhost: Any, tmp_path: Path) -> None:
@@ -44,6 +51,29 @@ def test_hosts_that_share_the_shards_report_no_fault(vhost: Any, tmp_path: Path)
         for host in pair:
             host.wait_for_total(COUNTER, 20)
         wait_until(lambda: not any(map(degraded_by_broker, pair)), "no fault of either host")
+
+
+def test_series_that_one_host_admits_take_room_in_the_budgets_of_the_other(vhost: Any, tmp_path: Path) -> None:
+    declare(vhost)
+    with hosts(vhost, tmp_path, "first", "second") as pair:
+        wait_until(lambda: all(host.owned() for host in pair), "shards of both hosts")
+        publish(vhost.amqp_url, envelopes(1))
+        for host in pair:
+            host.wait_for_total(COUNTER, 20)
+        made = count_series(pair[0].registry_dir)
+        assert made > 1
+        wait_until(lambda: {budgeted(host.registry_dir) for host in pair} == {made}, "each host to count them all")
+
+
+def count_series(directory: Path) -> int:
+    """Count the series of the counter in all shards' files."""
+    return len(survey.series(directory, [CATALOGUE.families[COUNTER]])[COUNTER])
+
+
+def budgeted(directory: Path) -> int:
+    """Count the series of the counter as budgets have them."""
+    with closing(Places(directory)) as places, closing(Census(directory)) as census:
+        return census.of(places.numbers[COUNTER])
 
 
 def left_waiting(host: Host) -> bool:

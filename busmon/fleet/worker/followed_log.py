@@ -176,6 +176,7 @@ class FollowedLog:
             self._waiting += self._log.take(0.0)
             self._read_waiting()
             self._find_end()
+            self._settle_admission()
         except LogReplacedError as error:
             self._rebuild(str(error))
         except LogInterruptedError as error:
@@ -186,6 +187,12 @@ class FollowedLog:
         was_owning = self.is_owning
         while self._waiting and self.is_owning is was_owning and not self._refusal:
             self._read(self._waiting.popleft())
+
+    def _settle_admission(self) -> None:
+        """Write what records have brought to the host's counts, so that budgets hold for it; on a full disk later."""
+        if self.is_current:
+            with suppress(OSError):
+                self._shard.settle_admission()
 
     def _find_end(self) -> None:
         """Append a probe for each connection: whoever has read it is at the log's end."""
@@ -297,7 +304,6 @@ class FollowedLog:
             self._go_back()
             return
         self.is_current, self._is_reading, self._cause = True, False, ""
-        self._shard.settle_admission()
         self._note_whole()
         place = self._participant.counting.place
         _log.info("followed_log.current", shard=self._number, offset=self._offset, number=place.number)

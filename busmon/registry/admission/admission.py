@@ -189,9 +189,9 @@ class Admission:
         if sum(map(len, key[1])) <= MAX_ALIAS_CHARACTERS:
             self._aliases.keep(key, alias)
 
-    def take_bytes(self, group: SeriesGroup, size: int) -> bool:
-        """Take room for a summary's new bin of this size, and return whether there was any."""
-        return self._allotment.take_bytes(group, size)
+    def take_bytes(self, group: SeriesGroup, sizes: Iterable[int]) -> int:
+        """Take room for a summary's new bins of these sizes, and return how many of them have any."""
+        return self._allotment.take_bytes(group, sizes)
 
     # -- the shard's series ---------------------------------------------------------------------------------------
 
@@ -267,8 +267,8 @@ class Admission:
             self._follow_returns()
 
     def rollback(self, groups: Mapping[str, SeriesGroup]) -> None:
-        """Forget the series that the open batch made; what the files say of them is mended with the next commit."""
-        self._allotment.rollback(groups.values())
+        """Give back what the series took that the open batch had made; other shards have the room at once."""
+        self._allotment.rollback(groups)
         self._aliases.clear()
 
     def settle(self, groups: Mapping[str, SeriesGroup]) -> None:

@@ -1,12 +1,14 @@
 """The allotment of the whole fleet's places, series and bytes, as one shard reads it and takes part in it.
 
 Places (`places.py`), counts (`census.py`) and bytes (`weights.py`) are the same for every process, under one lock, and
-survive restarts. What can't be written while a series is made is owed, and written before the series is committed. One
-object per shard, one thread.
+survive restarts. What a series takes is written before it is made, so no other shard takes the same room. What can't be
+written is owed, and written before the series is committed. One object per shard, one thread.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import accumulate
 from pathlib import Path
 
 from busmon import files
@@ -45,6 +47,7 @@ class Allotment:
         self._census = Census(registry_dir)
         self._weights = Weights(registry_dir, shard, families.is_adopted)
         self._series = 0
+        self._spent: set[str] = set()
         self._is_owing = False
 
     def lock(self) -> AbstractContextManager[int]:
@@ -158,15 +161,28 @@ class Allotment:
         return in_family < self.budgets.series_per_family and self._census.total() < self.budgets.series
 
     def has_bytes(self, group: SeriesGroup, size: int) -> bool:
-        """Return whether a series or bin of this size is within the budgets."""
-        return self._weights.has_room(group, size, self.places.numbers.get(group.family.name), self.budgets)
+        """Return whether a series of this size is within the budgets."""
+        return size <= self._room(group)
 
-    def take_bytes(self, group: SeriesGroup, size: int) -> bool:
-        """Take room for a summary's new bin of this size, and return whether there was any."""
-        has_room = self.has_bytes(group, size)
-        if has_room:
-            self._weights.add(group, size)
-        return has_room
+    def take_bytes(self, group: SeriesGroup, sizes: Iterable[int]) -> int:
+        """Take room for a summary's new bins of these sizes, and return how many of them have any.
+
+        A summary whose bytes were spent has no room before the next commit, and the sizes aren't even asked for.
+        """
+        if group.family.name in self._spent:
+            return 0
+        ends = [*accumulate(sizes)]
+        with self.lock():
+            taken = bisect_right(ends, self._room(group))
+            if taken:
+                self._take(group, ends[taken - 1])
+        if taken < len(ends):
+            self._spent.add(group.family.name)
+        return taken
+
+    def _room(self, group: SeriesGroup) -> int:
+        """Return how many bytes more the family's series may take."""
+        return self._weights.room(group, self.places.numbers.get(group.family.name), self.budgets)
 
     def make_series(self, group: SeriesGroup, labelvalues: tuple[str, ...], owner: Principal, now: float) -> None:
         """Make the series, with the places that it needs. A crash in between is mended when the shard is opened.
@@ -181,15 +197,42 @@ class Allotment:
                     SampleReason.FAMILY_CHANGED, "another process has written the metric in another form"
                 )
             self.places.take(self.places_missing(group.family, labelvalues), now, owner)
-        self._weights.add(group, group.cost(labelvalues))
+        self._take(group, group.cost(labelvalues), series=1)
         group.cell(labelvalues)
-        self._series += 1
-        if not self.is_detached:
-            try:
-                self._census.write(self.places.number(group.family.name), self._shard, len(group.cells))
-                self._census.write_total(self._shard, self._series)
-            except OSError:
-                self._is_owing = True
+
+    def _take(self, group: SeriesGroup, size: int, *, series: int = 0) -> None:
+        """Have the fleet count what is about to be made; the lock is held."""
+        self._series += series
+        self._weights.add(group, size)
+        if self.is_detached:
+            return
+        try:
+            self._write_totals()  # first: their rows are there since the shard was opened, however full the disk is
+            number = self.places.number(group.family.name)
+            self._census.write(number, self._shard, len(group.cells) + series)
+            self._weights.write(number, group.size + size)
+        except OSError:
+            self._is_owing = True
+
+    def _write_totals(self) -> None:
+        self._census.write_total(self._shard, self._series)
+        self._weights.write_totals()
+
+    def _recount(self, groups: Mapping[str, SeriesGroup]) -> None:
+        """Count what the shard has, and write it for every family that has a number.
+
+        Raises:
+            OSError: there is no room for the counts.
+        """
+        self._series = sum(len(group.cells) for group in groups.values())
+        self._weights.recount(groups.values())
+        if self.is_detached:
+            return
+        self._write_totals()
+        for name, number in self.places.numbers.items():
+            group = groups.get(name)
+            self._census.write(number, self._shard, len(group.cells) if group else 0)
+            self._weights.write(number, group.size if group else 0)
 
     # -- the batch ------------------------------------------------------------------------------------------------
 
@@ -199,16 +242,17 @@ class Allotment:
         Raises:
             OSError: the disk is still full.
         """
+        self._spent.clear()
         if self._is_owing or self.places.owes:
             self.settle(groups)
-        self._weights.write(self.places.numbers)
 
-    def rollback(self, groups: Iterable[SeriesGroup]) -> None:
-        """Forget the series that the open batch made; what the files say of them is mended with the next commit."""
-        groups = list(groups)
-        self._series = sum(len(group.cells) for group in groups)
-        self._weights.recount(groups)
-        self._is_owing = True
+    def rollback(self, groups: Mapping[str, SeriesGroup]) -> None:
+        """Give back what the series took that the open batch had made; other shards have the room at once."""
+        self._spent.clear()
+        try:
+            self._recount(groups)
+        except OSError:
+            self._is_owing = True
 
     def settle(self, groups: Mapping[str, SeriesGroup]) -> None:
         """Write what the shard has: its files may say something else of it since its owner died.
@@ -216,16 +260,12 @@ class Allotment:
         Raises:
             OSError: the log or the counts can't be written.
         """
-        self._series = sum(len(group.cells) for group in groups.values())
         with self.lock():
             self.places.refresh()
             self.places.pay()
             for name in groups:
                 self.places.number(name)
-            for name, number in list(self.places.numbers.items()):
-                self._census.write(number, self._shard, len(groups[name].cells) if name in groups else 0)
-            self._census.write_total(self._shard, self._series)
-            self._weights.settle(groups, self.places.numbers)
+            self._recount(groups)
         self._is_owing = False
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 `series.counts` and `series.bytes` are tables of 64-bit numbers, a row for each family by its number and a column for
 each shard; the first rows are each shard's totals. A shard's owner writes its own column only, always the whole number
-that it knows, so a crash leaves nothing wrong that the next opening doesn't write right. Read and written under the
-admission's lock.
+that it knows, so a crash leaves nothing wrong that the next opening doesn't write right. A number is raised under the
+admission's lock, before what it counts is made; it may be lowered at any time.
 """
 
 import mmap
@@ -37,13 +37,13 @@ class Census:
         self._memory: mmap.mmap | None = None
         self._counts = memoryview(b"").cast("B").cast("Q")
 
-    def total(self, which: int = 0) -> int:
-        """Return one of the totals, of all shards."""
-        return self._sum(which)
+    def total(self, which: int = 0, *, but: int | None = None) -> int:
+        """Return one of the totals, of all shards or of all but one."""
+        return self._sum(which, but)
 
-    def of(self, family: int) -> int:
-        """Return what is counted of a family, by its number, in all shards."""
-        return self._sum(self._totals + family)
+    def of(self, family: int, *, but: int | None = None) -> int:
+        """Return what is counted of a family, by its number, in all shards or in all but one."""
+        return self._sum(self._totals + family, but)
 
     def write_total(self, shard: int, amount: int, which: int = 0) -> None:
         """Write one of the shard's totals.
@@ -68,9 +68,11 @@ class Census:
             self._memory.close()
             self._memory = None
 
-    def _sum(self, row: int) -> int:
-        self._map(row)
-        return sum(self._counts[row * MAX_SHARDS : (row + 1) * MAX_SHARDS])
+    def _sum(self, row: int, but: int | None) -> int:
+        if not self._map(row):
+            return 0
+        first = row * MAX_SHARDS
+        return sum(self._counts[first : first + MAX_SHARDS]) - (0 if but is None else self._counts[first + but])
 
     def _write(self, row: int, shard: int, amount: int) -> None:
         if not self._map(row):

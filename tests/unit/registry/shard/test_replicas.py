@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from busmon.errors import RegistryError
+from busmon.registry.admission.budgets import UNBOUNDED
 from busmon.registry.admission.families import Families
 from busmon.registry.operator import removal
 from busmon.registry.scrape.exposition import Exposition
@@ -170,3 +172,16 @@ def test_a_fleet_without_replication_refuses_replicas(tmp_path: Path) -> None:
         f"{tmp_path} has replicas of a replicated fleet, but replication is off: set BUSMON_REPLICATION=stream, "
         "or name the directory that `busmon registry from-log` made"
     )
+
+
+def test_a_replicas_series_take_room_on_its_host(tmp_path: Path) -> None:
+    counter = {"name": "made_total", "type": "counter", "labels": {"x": "1"}, "value": 1}
+    with two_hosts(tmp_path) as (owner, replica):
+        limits = replace(UNBOUNDED, series_per_family=3)
+        with closing(Shard.open(replica.directory, 1, replica.shard.families)) as neighbour:
+            neighbour.limit(limits)
+            owner.count(1, NOW, counter, {**counter, "labels": {"x": "2"}})
+            replica.follow(owner)
+            replica.shard.settle_admission()
+            neighbour.fold.envelope(envelope(*({**counter, "labels": {"x": str(x)}} for x in range(9))), NOW)
+            assert len(neighbour.fold.groups["made_total"].cells) == 1
