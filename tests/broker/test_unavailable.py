@@ -70,7 +70,7 @@ def test_a_fleet_that_starts_asks_again_instead_of_declaring(
 
 def test_a_shard_whose_queue_does_not_answer_keeps_the_ring(node: PrivateNode, vhost: Vhost, tmp_path: Path) -> None:
     place = Place.declared(vhost.amqp_url, tmp_path)
-    with Running(place.amqp_url, FOLD, topology=place.topology) as running, Session(place.amqp_url, "test") as session:
+    with Running(place.amqp_url, FOLD, topology=place.topology) as running:
         running.until_consuming()
         with unavailable(node, vhost, FOLD):
             running.channel().basic_ack(10**6)  # a tag that the broker never gave, so it closes the channel
@@ -79,7 +79,8 @@ def test_a_shard_whose_queue_does_not_answer_keeps_the_ring(node: PrivateNode, v
             assert running.depth() is None
         running.until_consuming()
         assert set(running.heard.states[FOLD]) == {"consuming", "closed"}
-        assert session.has_exchange("telemetry.shards")
+        with Session(place.amqp_url, "test") as session:
+            assert session.has_exchange("telemetry.shards")
     assert running.consumer.reconnects["queue_missing"] == 0
 
 
