@@ -22,14 +22,6 @@ class SeriesName(NamedTuple):
     labels: bytes
 
 
-class _Cell(NamedTuple):
-    """The place of a bin of one step."""
-
-    table: ValueTable
-    entry: int
-    bin: str
-
-
 class Quantiles:
     """The bins of all shards.
 
@@ -39,7 +31,8 @@ class Quantiles:
 
     def __init__(self) -> None:
         self.stale: set[SeriesName] = set()
-        self._cells: dict[SeriesName, list[_Cell]] = {}
+        # Of each series, the bins of each step with their entries, by the table that has them.
+        self._bins: dict[SeriesName, dict[ValueTable, list[tuple[int, str]]]] = {}
         self._owners: dict[ValueTable, list[SeriesName | None]] = {}
         self._names: dict[bytes, SeriesName] = {}
 
@@ -55,10 +48,12 @@ class Quantiles:
     def of(self, name: SeriesName, quantiles: Iterable[float], now: float) -> dict[float, float]:
         """Return a series' quantiles over the window; NaN when nothing was observed in it."""
         counts: dict[str, float] = {}
-        for table, entry, bin_ in self._cells.get(name, ()):
-            count = table.values[entry]
-            if 0 < count < inf and WINDOW.covers(table.times[entry], WINDOW.start(now - table.ahead_seconds)):
-                counts[bin_] = counts.get(bin_, 0.0) + count
+        for table, bins in self._bins.get(name, {}).items():
+            values, times = table.values, table.times
+            earlier, last = WINDOW.bounds(now - table.ahead_seconds)
+            for entry, bin_ in bins:
+                if earlier < times[entry] <= last and 0 < (count := values[entry]) < inf:
+                    counts[bin_] = counts.get(bin_, 0.0) + count
         return {q: quantile(counts, q) for q in quantiles}
 
     def _take(self, table: ValueTable, entry: int, key: bytes) -> SeriesName | None:
@@ -71,7 +66,7 @@ class Quantiles:
             if name is None:
                 metric_name, labels, _ = orjson.loads(series + b"]")
                 name = self._names[series] = SeriesName(metric_name, label_text(labels))
-            self._cells.setdefault(name, []).append(_Cell(table, entry, bin_))
+            self._bins.setdefault(name, {}).setdefault(table, []).append((entry, bin_))
         except (ValueError, TypeError, AttributeError, OverflowError):
             return None
         return name

@@ -42,9 +42,10 @@ class SketchWindow:
         """Return the start of the step that `now` is in; a place with another start has counts of an earlier lap."""
         return now // self.step_seconds * self.step_seconds
 
-    def covers(self, start: float, now: float) -> bool:
-        """Return whether the step that began at `start` lies in the window, at least in part."""
-        return now - self.seconds - self.step_seconds < start <= now
+    def bounds(self, now: float) -> tuple[float, float]:
+        """Return the bounds of the window: its steps begin after the first and at the latest at the second."""
+        last = self.start(now)
+        return last - self.seconds - self.step_seconds, last
 
 
 WINDOW = SketchWindow()

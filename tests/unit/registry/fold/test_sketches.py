@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from busmon.registry.series.sketch import WINDOW, bin_of, quantile
 from busmon.registry.storage.values import ValueFile
 from tests.unit.registry.registries import NOW, Registry, fresh_directory
+from tests.unit.registry.series.test_sketch import covers
 
 STEP = WINDOW.step_seconds
 LAP = STEP * (WINDOW.steps + 1)
@@ -27,7 +28,7 @@ def window(directory: Path, now: float, number: int = 0) -> Counter[str]:
         name, labels, step_slot, bin_ = orjson.loads(key)
         value, start = file.doubles[slot], file.doubles[slot + 1]
         assert (name, labels, step_slot) == ("request_size_bytes", {}, WINDOW.slot(start))
-        if WINDOW.covers(start, now):
+        if covers(WINDOW, start, now):
             counts[bin_] += int(value)
     file.close()
     return +counts
@@ -104,5 +105,5 @@ def test_the_window_holds_what_was_observed_in_it(
         if not any(values for _, values in taken):
             return
         end = taken[-1][0]
-        observed = [value for now, values in taken if WINDOW.covers(WINDOW.start(now), end) for value in values]
+        observed = [value for now, values in taken if covers(WINDOW, WINDOW.start(now), end) for value in values]
         assert window(directory, end) == Counter(map(bin_of, observed))
