@@ -77,7 +77,8 @@ class Part(NamedTuple):
         rejections: what its decoder could make no points of; None where the format is taken whole or not at all.
         is_anonymous: nothing in the body names its source's host or instance, so another source may have this name.
         events: of Celery, which the fold makes points of.
-        is_redelivered: the body was delivered before and not acknowledged, so its points may be counted already.
+        times_counted: how often a body of these bytes was counted, where this one may be one of them: it is redelivered
+            and has no id.
     """
 
     source: str
@@ -87,7 +88,7 @@ class Part(NamedTuple):
     rejections: Rejections | None = None
     is_anonymous: bool = False
     events: Sequence[CeleryEvent] = ()
-    is_redelivered: bool = False
+    times_counted: int = 0
 
 
 class Cut(NamedTuple):

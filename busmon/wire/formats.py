@@ -172,8 +172,6 @@ class Formats:
         envelope = self._decode(delivered, origin)
         if _count_samples(envelope) > MAX_POINTS:
             raise too_many_points()
-        if delivered.redelivered and envelope.parts:
-            return envelope._replace(parts=[part._replace(is_redelivered=True) for part in envelope.parts])
         return envelope
 
     def _decode(self, delivered: Delivered, origin: Origin | None) -> Envelope:

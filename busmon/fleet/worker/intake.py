@@ -185,13 +185,33 @@ class Intake:
             counted = [verdict not in _UNCOUNTED for verdict in verdicts]
             run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
             users = [*compress(users, counted)]
-        for envelope, user in zip(envelopes, users, strict=True):
-            fold(envelope, clock(), user)  # the arrival decides the later of two gauges of one source
-            for part in envelope.parts:
-                ledger.hear(part.source, now, user, part.agent)
+        for delivery, envelope, user in zip(run, envelopes, users, strict=True):
+            told = self._recognize(delivery, envelope) if envelope.parts else envelope
+            fold(told, clock(), user)  # the arrival decides the later of two gauges of one source
+            if told.parts:
+                self._note_parts(delivery, told, user, now)
         self._batch.measured.take(run, envelopes, users, now)
         if confused := self._shard.take_confused_sources():
             self._warn_of_confused(confused)
+
+    def _recognize(self, delivery: Delivery, envelope: Envelope) -> Envelope:
+        """Say of a redelivered body without an id how often its bytes were counted."""
+        if not delivery.redelivered or _has_id(delivery, envelope):
+            return envelope
+        times = self._shard.ledger.count_body(envelope.source, delivery.body)
+        return envelope._replace(parts=[part._replace(times_counted=times) for part in envelope.parts])
+
+    def _note_parts(self, delivery: Delivery, envelope: Envelope, user: str | None, now: float) -> None:
+        """Note the sources of a body of another format, and its bytes if nothing else tells when its totals come again.
+
+        Bytes that were counted are noted already.
+        """
+        ledger = self._shard.ledger
+        for part in envelope.parts:
+            ledger.hear(part.source, now, user, part.agent)
+        has_untimed = self._shard.fold.streams.take_untimed()
+        if has_untimed and not _has_id(delivery, envelope) and not envelope.parts[0].times_counted:
+            ledger.note_body(envelope.source, delivery.body)
 
     def _note(
         self,
@@ -217,6 +237,10 @@ class Intake:
             paced_log = self._batch.paced_log
             if paced_log.write(logging.WARNING, "lane.sources_confused", "", user if has_user else None, **told):
                 self._warned.add(source)
+
+
+def _has_id(delivery: Delivery, envelope: Envelope) -> bool:
+    return bool(delivery.message_id or envelope.identity)
 
 
 def _require_small_properties(first: FirstPublish) -> None:

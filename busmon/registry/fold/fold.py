@@ -325,7 +325,7 @@ class Fold:
         total = None
         if point.is_total or (point.type is None and stated["type"] == COUNTER):
             total = self.streams.total(
-                part.source, point, now, is_anonymous=part.is_anonymous, is_redelivered=part.is_redelivered
+                part.source, point, now, is_anonymous=part.is_anonymous, times_counted=part.times_counted
             )
             value = self.streams.growth(total)
         route = self._routes.find({**stated, "value": value}, tuple(labels), of_point)

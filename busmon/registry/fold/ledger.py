@@ -1,15 +1,15 @@
 """The ledger of a shard's counted envelopes: asked for each of them, bounded in memory, changed only by a commit.
 
 An id `<source>:<sequence>` is known by its source's highest sequence and the gaps below it; any other id by its
-digest, with its source's, in a ring. A source belongs to the user that opened it. When there are too many sources,
-the greediest principal's go first (`accounts.py`). What an open batch admits is kept apart until `commit`, and
-`rollback` forgets it. Pure: the shard persists it.
+digest, with its source's, in a ring. Bodies without an id are in `bodies.py`. A source belongs to the user that opened
+it. When there are too many sources, the greediest principal's go first (`accounts.py`). What an open batch admits is
+kept apart until `commit`, and `rollback` forgets it. Pure: the shard persists it.
 """
 
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
 from itertools import repeat
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from busmon.bare import bare
 from busmon.registry.fold.accounts import Accounts
+from busmon.registry.fold.bodies import Bodies, digest_of
 
 RING_SIZE = 65_536
 MAX_GAPS = 64
@@ -72,10 +73,17 @@ class SourceRecord(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """The changes of one batch: the sources that it heard, and the digests of other ids with their times of arrival."""
+    """The changes of one batch.
+
+    Attributes:
+        sources: those that it heard.
+        digests: of ids that aren't sequences, with their times of arrival.
+        bodies: the digests of bodies without an id.
+    """
 
     sources: dict[str, SourceRecord]
     digests: dict[int, float]
+    bodies: list[int] = field(default_factory=list)
 
 
 class Ledger:
@@ -97,6 +105,7 @@ class Ledger:
         self.sources: dict[str, SourceRecord] = {}
         self.ring: OrderedDict[int, float] = OrderedDict()
         self.open = Changes({}, {})
+        self._bodies = Bodies()
 
     def admit_all(
         self,
@@ -173,6 +182,14 @@ class Ledger:
         seen = self._find(source) or SourceRecord(user=user or "", agent=agent)
         self.open.sources[source] = seen._replace(heard_at=now)
 
+    def count_body(self, source: str, body: bytes) -> int:
+        """Return how many of the last bodies of the source without an id were committed with these bytes."""
+        return self._bodies.count(digest_of(source, body))
+
+    def note_body(self, source: str, body: bytes) -> None:
+        """Take note of a body without an id: it may come again."""
+        self.open.bodies.append(digest_of(source, body))
+
     def knows(self, source: str) -> bool:
         """Return whether the source is remembered; one that was evicted isn't."""
         return self._find(source) is not None
@@ -193,6 +210,7 @@ class Ledger:
             hear(source, seen.user, seen.agent, seen.heard_at)
         self.sources.update(self.open.sources)
         self.ring.update(self.open.digests)
+        self._bodies.add(self.open.bodies)
         self.rollback()
         while len(self.ring) > RING_SIZE:
             self.ring.popitem(last=False)
@@ -236,9 +254,10 @@ class Ledger:
     def dump(self, changes: Changes | None = None) -> dict[str, Any]:
         """Return the open changes, or all, as JSON-ready values for the journal, in their order."""
         if changes is not None:
-            return {"sources": changes.sources, "digests": list(changes.digests.items())}
+            return {"sources": changes.sources, "digests": list(changes.digests.items()), "bodies": changes.bodies}
         sources = {source: self.sources[source] for source in self._accounts.in_order()}
-        return {"accounts": self._accounts.dump(), "sources": sources, "digests": list(self.ring.items())}
+        digests, bodies = list(self.ring.items()), self._bodies.dump()
+        return {"accounts": self._accounts.dump(), "sources": sources, "digests": digests, "bodies": bodies}
 
     def load(self, dumped: Mapping[str, Any]) -> None:
         """Take over what `dump` made, on top of what is known."""
@@ -246,6 +265,7 @@ class Ledger:
         self.open = Changes(
             {source: _read_record(*fields) for source, fields in dumped["sources"].items()},
             dict(dumped["digests"]),
+            dumped.get("bodies", []),  # an earlier version noted none
         )
         self.evicted.clear()  # each record counts what the record before it evicted
         self.commit()

@@ -8,8 +8,8 @@ since `start`:
   known it once and forgotten it, or another may know it. One that states no start begins when it is first heard.
 - a later start than the known one is a restart: `v`. An earlier one is of a run that is over: rejected as stale.
 - the same start, later: the growth. A total that fell is a restart that nobody stated: `v`. One without a time, or
-  with one ahead of the fleet's clock, has that of its arrival. So where it comes again and fell, a later one is
-  counted: rejected as stale.
+  with one ahead of the fleet's clock, has that of its arrival. So where its body came before and may be counted, a
+  total that fell is rejected as stale, and so is one that grew: it is of before a fall.
 - the same start and not later: a repetition or out of order: rejected as stale.
 
 Where nothing in a body tells its source from another of the same name, streams of different starts are kept apart: two
@@ -71,21 +71,24 @@ class Total(NamedTuple):
         key: the stream's.
         stream: as it is with the point.
         stated_at: the point's own time, also ahead of the fleet's clock; infinite where it has none.
-        is_redelivered: the point came before, and may be counted.
+        times_counted: how often the bytes of the point's body were counted, if it may be one of these bodies.
     """
 
     key: str
     stream: TotalStream
     stated_at: float
-    is_redelivered: bool
+    times_counted: int
 
-    def may_be_before(self, known: TotalStream) -> bool:
+    def may_be_before(self, known: TotalStream, *, is_more: bool) -> bool:
         """Return whether the point may be counted before the known one.
 
         The known one has the time of its arrival, so it seems earlier, where the point came without a time, or with one
-        ahead of the fleet's clock.
+        ahead of the fleet's clock. A point that is more was counted before a fall, unless its body's bytes come in each
+        run of its producer.
         """
-        return self.is_redelivered and self.stated_at > known.heard_at
+        if self.stated_at <= known.heard_at:
+            return False
+        return self.times_counted == 1 if is_more else self.times_counted > 0
 
 
 class Streams:
@@ -94,6 +97,7 @@ class Streams:
     Attributes:
         horizon: streams that began no later may have been forgotten, or counted by another shard.
         confused: names that two live sources have, until somebody takes them.
+        has_untimed: whether a total came without a time, or with one ahead of the fleet's clock.
     """
 
     def __init__(self) -> None:
@@ -102,10 +106,11 @@ class Streams:
         self._open: dict[str, TotalStream] = {}
         self._known_size = self._open_size = 0
         self.confused: set[str] = set()
+        self.has_untimed = False
         self._latest: BoundedCache[str, tuple[float, float]] = BoundedCache(MAX_STREAMS)
 
     def total(
-        self, source: str, point: Point, now: float, *, is_anonymous: bool = False, is_redelivered: bool = False
+        self, source: str, point: Point, now: float, *, is_anonymous: bool = False, times_counted: int = 0
     ) -> Total:
         """Return a checked point as its stream has it.
 
@@ -114,7 +119,7 @@ class Streams:
             point: the point.
             now: when the point arrived, in seconds since the epoch.
             is_anonymous: another source may have the same name.
-            is_redelivered: the point was delivered before, and may be counted.
+            times_counted: how often the bytes of the point's body were counted, if it may be one of these bodies.
 
         Raises:
             RejectedError: `invalid_value`, `non_finite`, `negative_increment`, `bucket_mismatch` or
@@ -127,10 +132,11 @@ class Streams:
         start = 0.0 if point.start is None else _start(point.start)
         stream = TotalStream(start, point_time(point, now, now), now, value)
         stated_at = inf if point.at is None else point.at
+        self.has_untimed = self.has_untimed or stated_at > now
         if not is_anonymous or not start:
-            return Total(_key(source, point), stream, stated_at, is_redelivered)
+            return Total(_key(source, point), stream, stated_at, times_counted)
         self._compare_starts(source, point, stream)
-        return Total(_key(source, point, start), stream, stated_at, is_redelivered)
+        return Total(_key(source, point, start), stream, stated_at, times_counted)
 
     def _compare_starts(self, source: str, point: Point, stream: TotalStream) -> None:
         """Note a source that goes on after another of its name has started: a run that is over says nothing more."""
@@ -161,7 +167,7 @@ class Streams:
             return value
         is_late = start < known.start or at <= known.at
         grown = None if is_late else _difference(value, known.total)
-        if is_late or (grown is None and total.may_be_before(known)):
+        if is_late or total.may_be_before(known, is_more=grown is not None):
             raise RejectedError(
                 SampleReason.STALE_TOTAL, "a total that is as late, or of a later start, is counted already"
             )
@@ -180,6 +186,11 @@ class Streams:
         """Return the names that two live sources have, and forget them."""
         confused, self.confused = self.confused, set()
         return confused
+
+    def take_untimed(self) -> bool:
+        """Return whether a total came without a time since the last call, or with one ahead of the fleet's clock."""
+        has_untimed, self.has_untimed = self.has_untimed, False
+        return has_untimed
 
     def commit(self) -> None:
         """Count for good what the open batch advanced."""

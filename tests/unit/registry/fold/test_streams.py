@@ -56,15 +56,15 @@ def test_what_comes_late_or_again_adds_nothing() -> None:
 
 @pytest.mark.parametrize("start", [None, START])
 @pytest.mark.parametrize("ahead_seconds", [None, 3, 6.5, 60, 90_000])
-def test_a_total_whose_time_is_its_arrival_adds_nothing_where_it_is_redelivered_and_fell(
+def test_a_total_whose_time_is_its_arrival_adds_nothing_where_its_body_was_counted(
     start: float | None, ahead_seconds: float | None
 ) -> None:
     streams = Streams()
 
-    def tell(value: int, measured: int, arrived: int, *, is_redelivered: bool = False) -> float | Observed | None:
+    def tell(value: int, measured: int, arrived: int, *, times_counted: int = 0) -> float | Observed | None:
         at = None if ahead_seconds is None else NOW + measured + ahead_seconds
         told = Point("c", "c", "counter", value, at=at, is_total=True, start=start)
-        total = streams.total("s", told, NOW + arrived, is_redelivered=is_redelivered)
+        total = streams.total("s", told, NOW + arrived, times_counted=times_counted)
         try:
             growth = streams.growth(total)
         except RejectedError as rejected:
@@ -74,28 +74,30 @@ def test_a_total_whose_time_is_its_arrival_adds_nothing_where_it_is_redelivered_
         return growth
 
     assert [tell(value, value, value) for value in (1, 2, 3)] == [1, 1, 1]
-    assert [tell(value, value, 4 + value, is_redelivered=True) for value in (1, 2, 3, 5)] == [None, None, 0, 2]
+    assert [tell(value, value, 4 + value, times_counted=1) for value in (1, 2, 3, 5)] == [None, None, None, None]
+    assert [tell(value, value, 4 + value, times_counted=2) for value in (1, 2, 3, 5)] == [None, None, 0, 2]
     assert [tell(4, 10, 10), tell(6, 11, 11)] == [4, 2]  # a restart
 
 
-def test_a_total_that_is_redelivered_and_fell_is_a_restart_by_its_time() -> None:
+def test_a_total_whose_body_was_counted_and_that_fell_is_a_restart_by_its_time() -> None:
     streams = Streams()
     growth = []
     for value, second in ((5, 1), (2, 2), (3, 3)):
-        total = streams.total("s", point(value, second, None), NOW + 10, is_redelivered=value != 5)
+        total = streams.total("s", point(value, second, None), NOW + 10, times_counted=int(value != 5))
         growth.append(streams.growth(total))
         streams.advance(total)
         streams.commit()
     assert growth == [5, 2, 1]
 
 
-def test_observations_without_a_time_that_are_redelivered_and_fell_add_nothing() -> None:
+@pytest.mark.parametrize("times_counted", [1, 2])
+def test_observations_without_a_time_that_were_counted_and_fell_add_nothing(times_counted: int) -> None:
     streams = Streams()
     told = [Point("c", "c", "histogram", Observed(count, 2.0, {1.0: count}), is_total=True) for count in (1, 3)]
     for second, each in enumerate(told):
         streams.advance(streams.total("s", each, NOW + second))
         streams.commit()
-    late = streams.total("s", told[0], NOW + 2, is_redelivered=True)
+    late = streams.total("s", told[0], NOW + 2, times_counted=times_counted)
     with pytest.raises(RejectedError, match="is counted already"):
         streams.growth(late)
 

@@ -1,0 +1,54 @@
+"""The last bodies without an id that a shard counted, by their bytes: one that is redelivered may be among them.
+
+Two bodies of the same bytes may both be genuine, so bytes are no id. But a redelivered body of other bytes than these
+wasn't counted. Pure: the shard persists it.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from hashlib import blake2b
+from struct import Struct
+
+MAX_BODIES = 65_536
+"""More than a shard may hold unacked, so no counted body that may be redelivered is missing."""
+
+_unpack_digest = Struct(">Q").unpack
+
+
+class Bodies:
+    """The digests of the last bodies that were committed, the oldest first."""
+
+    def __init__(self) -> None:
+        self._digests: deque[int] = deque()
+        self._times: Counter[int] = Counter()
+
+    def count(self, digest: int) -> int:
+        """Return how many of the bodies have this digest."""
+        return self._times[digest]
+
+    def add(self, digests: Iterable[int]) -> None:
+        """Add bodies; the oldest ones beyond the bound are forgotten."""
+        for digest in digests:
+            self._digests.append(digest)
+            self._times[digest] += 1
+            if len(self._digests) > MAX_BODIES:
+                self._forget_oldest()
+
+    def dump(self) -> list[int]:
+        """Return all digests in their order."""
+        return [*self._digests]
+
+    def _forget_oldest(self) -> None:
+        oldest = self._digests.popleft()
+        self._times[oldest] -= 1
+        if not self._times[oldest]:
+            del self._times[oldest]
+
+
+def digest_of(source: str, body: bytes) -> int:
+    """Return the digest of a source's body."""
+    state = blake2b(source.encode(), digest_size=8)
+    state.update(b"\0")
+    state.update(body)
+    digest: int = _unpack_digest(state.digest())[0]
+    return digest
