@@ -25,12 +25,14 @@ pytestmark = pytest.mark.timeout(600)
 
 TIMELESS, EARLY = "jobs_total", "runs_total"
 AHEAD_SECONDS = 3600
+TWO_RUNS, GROWTH = (1, 2, 3, 4, 5, 2, 3), 8
+"""The totals of a program that restarts after the fifth, and what they add up to."""
 
 
 def totals(*values: int) -> list[tuple[bytes, pika.BasicProperties]]:
     """Totals of each source, in order: one without a time, and one whose time is ahead of the fleet's clock.
 
-    Nothing states an id, or tells a body that comes again.
+    Nothing states an id.
     """
     ahead_ms = int(time.time() + AHEAD_SECONDS) * 1000
     return [
@@ -61,15 +63,15 @@ def test_what_is_counted_and_not_acknowledged_counts_once(
             Watch(first, second),
         ):
             network.is_armed = True
-            publish(vhost.amqp_url, envelopes(1, SOURCES) + totals(1, 2, 3, 4, 5))
+            publish(vhost.amqp_url, envelopes(1, SOURCES) + totals(*TWO_RUNS))
             for host in (first, second):
                 host.wait_for_total(COUNTER, SOURCES)
-                host.wait_for_total(EARLY, 5 * SOURCES)
+                host.wait_for_total(EARLY, GROWTH * SOURCES)
             end(first)
             publish(vhost.amqp_url, envelopes(2, SOURCES) + totals(6))
             proxy.let_go()
             first.start()
             require_exact(vhost, 2 * SOURCES, first, second)
-            require_exact(vhost, 6 * SOURCES, first, second, name=TIMELESS)
-            require_exact(vhost, 6 * SOURCES, first, second, name=EARLY)
+            require_exact(vhost, (GROWTH + 3) * SOURCES, first, second, name=TIMELESS)
+            require_exact(vhost, (GROWTH + 3) * SOURCES, first, second, name=EARLY)
             assert second.totals()["busmon_envelopes_deduplicated_total"] > 0

@@ -183,7 +183,7 @@ class Ledger:
         self.open.sources[source] = seen._replace(heard_at=now)
 
     def count_body(self, source: str, body: bytes) -> int:
-        """Return how many of the last bodies of the source without an id were committed with these bytes."""
+        """Return how many of the source's last bodies without an id had these bytes when they were counted."""
         return self._bodies.count(digest_of(source, body))
 
     def note_body(self, source: str, body: bytes) -> None:
@@ -265,8 +265,8 @@ class Ledger:
         self.open = Changes(
             {source: _read_record(*fields) for source, fields in dumped["sources"].items()},
             dict(dumped["digests"]),
-            dumped.get("bodies", []),  # an earlier version noted none
         )
+        self._bodies.load(dumped.get("bodies"))
         self.evicted.clear()  # each record counts what the record before it evicted
         self.commit()
 

@@ -31,6 +31,7 @@ import orjson
 from busmon.bounded import BoundedCache
 from busmon.errors import RejectedError
 from busmon.reasons import SampleReason
+from busmon.registry.fold.bodies import USUAL
 from busmon.registry.fold.points import point_time
 from busmon.sample_checks import LARGEST_COUNT, check_total
 from busmon.wire.envelope import Observed, Point
@@ -88,7 +89,7 @@ class Total(NamedTuple):
         """
         if self.stated_at <= known.heard_at:
             return False
-        return self.times_counted == 1 if is_more else self.times_counted > 0
+        return 0 < self.times_counted < (USUAL if is_more else inf)
 
 
 class Streams:

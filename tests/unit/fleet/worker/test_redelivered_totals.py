@@ -131,3 +131,16 @@ def test_as_many_bodies_are_known_as_a_shard_may_hold(monkeypatch: pytest.Monkey
     known.add([4, 4])
     assert [known.count(digest) for digest in (1, 2, 3, 4)] == [0, 0, 1, 2]
     assert known.dump() == [3, 4, 4]
+
+
+def test_after_an_earlier_version_the_totals_decide_until_a_body_is_noted(tmp_path: Path) -> None:
+    assert live(tmp_path, [*map(text, (1, 2, 3))]) == 3
+    with Worker(tmp_path) as worker:
+        ledger = worker.registry.shard.ledger
+        ledger._bodies = Bodies()
+        ledger._bodies.load(None)
+        worker.registry.shard._state.begin_journal()
+    for _ in range(2):
+        assert live(tmp_path, [*map(text, (1, 2, 3))], redelivered=3) == 3
+    assert live(tmp_path, [*map(text, (1, 2, 3, 5, 4))], redelivered=3) == 9
+    assert live(tmp_path, [*map(text, (5, 4, 3, 6))], redelivered=3) == 15

@@ -185,3 +185,17 @@ def test_a_replicas_series_take_room_on_its_host(tmp_path: Path) -> None:
             replica.shard.settle_admission()
             neighbour.fold.envelope(envelope(*({**counter, "labels": {"x": str(x)}} for x in range(9))), NOW)
             assert len(neighbour.fold.groups["made_total"].cells) == 1
+
+
+def test_a_replica_knows_the_bodies_without_an_id_that_its_owner_counted(tmp_path: Path) -> None:
+    with two_hosts(tmp_path) as (owner, replica):
+        owner.shard.ledger.note_body("s-1", b"jobs_total 5")
+        owner.count(1, NOW)
+        replica.follow(owner)
+        assert replica.shard.ledger.count_body("s-1", b"jobs_total 5") == 1
+        assert replica.shard.digest() == owner.shard.digest()
+        owner.shard.ledger.note_body("s-1", b"jobs_total 5")
+        owner.count(2, NOW)
+        replica.shard.install(owner.shard.dump())
+        assert replica.shard.ledger.count_body("s-1", b"jobs_total 5") == 2
+        assert replica.shard.digest() == owner.shard.digest()
