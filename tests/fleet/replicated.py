@@ -67,16 +67,20 @@ class Host(RealFleet):
             os.kill(pid, number)
 
     def kill(self) -> None:
-        """Kill the host's processes at once; none of them has the address any more."""
+        """Kill the host's processes at once."""
+        self._kill_all()
+
+    def destroy(self) -> None:
+        """Kill the host's processes at once, and delete its directory."""
+        self._kill_all()
+        shutil.rmtree(self.registry_dir)
+
+    def _kill_all(self) -> None:
+        """Kill the host's processes, and wait for the last: none of them has the address any more."""
         pids = self.pids()
         self.signal_all(signal.SIGKILL)
         self.process.wait()
         wait_until(lambda: not any(map(command, pids)), "the host's processes to end")
-
-    def destroy(self) -> None:
-        """Kill the host's processes at once, and delete its directory."""
-        self.kill()
-        shutil.rmtree(self.registry_dir)
 
 
 def declare(vhost: Any, *options: str) -> None:
