@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 TASKS = int(os.environ.get("CELERY_TASKS", "100000"))
 SECONDS = 7200
-ARRIVED = 0.9
-"""The least share of the events that reach the broker: Celery publishes them without confirms, and loses those that are
-on their way when a worker or the broker is killed."""
 
 
 def kill_workers(fleet: RealFleet) -> None:
@@ -73,9 +70,10 @@ def test_each_event_of_many_tasks_counts_once_whatever_goes_down(
     expected = oracle.count()
     await_equal(fleet, expected)
     found = counted(fleet)
-    assert found["task-succeeded", "tasks.pay"] >= ARRIVED * wanted["pay"]
-    assert found["task-failed", "tasks.refuse"] >= ARRIVED * fails
-    assert found["task-retried", "tasks.ship"] >= ARRIVED * 2 * fails
+    # Of these, the fleet has counted as `unknown` what came before the event with the task's name.
+    assert expected["task-succeeded", "tasks.pay"] >= wanted["pay"]
+    assert expected["task-failed", "tasks.refuse"] >= fails
+    assert expected["task-retried", "tasks.ship"] >= 2 * fails
     assert value(fleet, "celery_task_failed_total", exception="ValueError") == oracle.exceptions["ValueError"]
     succeeded = sum(count for (type_, _), count in expected.items() if type_ == "task-succeeded")
     assert value(fleet, "celery_task_runtime_count") == succeeded
