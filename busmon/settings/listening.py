@@ -5,8 +5,8 @@ import socket
 
 from busmon.errors import ListenError
 
-# As uvicorn has it, or what the system allows; beyond that, a client tries again after a second.
-_BACKLOG = 2048
+# Or what the system allows; beyond that, a client tries again after a second.
+_BACKLOG = 4096
 
 
 def open_listener(listen: str) -> socket.socket:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from busmon.exporter.server.acceptor import AT_ONCE
-from busmon.exporter.server.server import MAX_CONNECTIONS
+from busmon.exporter.server.server import MAX_CONNECTIONS, MAX_WAITING
 from tests.patience import wait_until
 
 from .exporting import exporter, get, with_series
@@ -51,7 +50,7 @@ def served(registry_dir: Path, request: pytest.FixtureRequest) -> Iterator[Serve
         if request.param:
             yield Served(process.pid, port, FEW, FEW)
         else:
-            yield Served(process.pid, port, COUNT, MAX_CONNECTIONS + AT_ONCE + OTHER_DESCRIPTORS)
+            yield Served(process.pid, port, COUNT, MAX_CONNECTIONS + MAX_WAITING + OTHER_DESCRIPTORS)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -118,6 +118,10 @@ class Access:
         """`https` or `http`."""
         return "https" if self.terms.context else "http"
 
+    def note_cut(self, reason: str) -> None:
+        """Count a connection that is cut, by reason of `CUTS`."""
+        self.cut[reason] += 1
+
     def families(self) -> Iterator[Metric]:
         """Yield the metric families of certificates, reloads and refusals."""
         yield gauge(

@@ -46,7 +46,7 @@ class Authentication:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._hashing = asyncio.Lock()
-        self._waiting = 0
+        self._learning: set[asyncio.Task[None]] = set()
 
     @property
     def challenge(self) -> str:
@@ -80,17 +80,20 @@ class Authentication:
         offered = hmac.digest(self._secret, len(user).to_bytes(8, "big") + user + password, "sha256")
         if offered in self._right or offered in self._wrong:
             return self._recall(offered)
-        if self._waiting >= MAX_WAITING:
+        if len(self._learning) >= MAX_WAITING:
             raise BusyError
-        self._waiting += 1
-        try:
-            async with self._hashing:
-                # Another request may have brought the same, and waited before this one.
-                if offered not in self._right and offered not in self._wrong:
-                    self._remember(offered, right=await asyncio.to_thread(self._matches, user, password))
-        finally:
-            self._waiting -= 1
+        # A client that goes away cancels its own wait, not the hash: the next would run at the same time.
+        task = asyncio.create_task(self._learn(offered, user, password))
+        self._learning.add(task)
+        task.add_done_callback(self._learning.discard)
+        await asyncio.shield(task)
         return self._recall(offered)
+
+    async def _learn(self, offered: bytes, user: bytes, password: bytes) -> None:
+        async with self._hashing:
+            # Another request may have brought the same, and waited before this one.
+            if offered not in self._right and offered not in self._wrong:
+                self._remember(offered, right=await asyncio.to_thread(self._matches, user, password))
 
     def _matches(self, user: bytes, password: bytes) -> bool:
         hashed = self._users.get(user.decode(errors="replace"))

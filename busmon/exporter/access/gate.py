@@ -90,11 +90,11 @@ class _Answer:
             return
         body, more = memoryview(message.get("body", b"")), message.get("more_body", False)
         for start in range(0, len(body), PIECE_BYTES):
-            piece = bytes(body[start : start + PIECE_BYTES])
+            piece = body[start : start + PIECE_BYTES]  # copied when it is written
             last = start + PIECE_BYTES >= len(body)
             await self._send({"type": message["type"], "body": piece, "more_body": more or not last})
-            if not last:
-                # Others have their turn, and the server learns that a client is gone, before the next piece.
+            if more or not last:
+                # Others have their turns, and the server learns that a client is gone, before the next piece.
                 await asyncio.sleep(0)
         if not body:
             await self._send(message)

@@ -1,15 +1,14 @@
 """The scrape: reads the shards' files off the event loop, one collection at a time, and shares what it read.
 
-Requests that arrive while a collection runs share the next one, and its compression, so each sees everything committed
-before it asked, and a hundred scrapers cost what two do. Lives on the event loop; reading and compressing run in
-threads.
+Requests that arrive while a collection runs share the next one, and its compression, so a hundred scrapers cost what
+two do. Lives on the event loop; reading and compressing run in threads.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import structlog
 from isal import igzip
@@ -21,6 +20,7 @@ from busmon.errors import CatalogueError, ReplicaIncompleteError, ScrapeBusyErro
 from busmon.exporter.checks.findings import Findings
 from busmon.exporter.metrics.negotiation import Format
 from busmon.exporter.metrics.own import Own
+from busmon.exporter.metrics.readings import Readings
 from busmon.exporter.overview.fill import Fill
 from busmon.exporter.overview.overview import Scraped
 from busmon.exporter.overview.window import Figures, Window, figures
@@ -33,13 +33,11 @@ from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-Result = TypeVar("Result")
-
 SAMPLE_INTERVAL_SECONDS = 1.0
 """The age at which the overview's figures are read again."""
 
 MAX_WAITING = 8
-"""Collections that may wait: those of all families are few, but each set of names is another."""
+"""Collections that may wait for one address: those of all families are few, but each set of names is another."""
 
 _COMPRESS_LEVEL = 1  # 100,000 series, 7 MB: 5 ms for 0.6 MB; the standard library's level 9 takes 300 ms for 0.5 MB.
 
@@ -85,6 +83,7 @@ class Scrape:
         settings: the registry directory, and the catalogue with TTLs and quantiles of its families.
         findings: gives what the checks last found.
         access: gives the families that tell who may read.
+        make_room: returns whether there is room in memory for one more page that one of these addresses waits for.
 
     Attributes:
         window: the overview's; each scrape feeds it, and `follow` between scrapes.
@@ -96,6 +95,7 @@ class Scrape:
         settings: Settings,
         findings: Callable[[], Findings] = Findings,
         access: Callable[[], Iterable[Metric]] = tuple,
+        make_room: Callable[[Collection[str]], bool] = lambda _: True,
     ) -> None:
         self._settings = settings
         self._replicas = Replicas(settings.registry_dir) if settings.replication == "stream" else None
@@ -114,8 +114,7 @@ class Scrape:
         self._rejected = RejectedReader(settings.registry_dir)
         self.rejected: Sequence[RejectedSample] = ()
         self.window = Window()
-        self._reading = asyncio.Lock()
-        self._next: dict[Hashable, asyncio.Task[Any]] = {}
+        self._readings = Readings(make_room)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -126,29 +125,32 @@ class Scrape:
             for file, why in skipped.items()
         }
 
-    async def page(self, form: Format, *, compressed: bool, names: frozenset[str] = frozenset()) -> bytes:
+    async def page(
+        self, form: Format, *, compressed: bool, names: frozenset[str] = frozenset(), address: str = ""
+    ) -> bytes:
         """Return the exposition in this format, gzip-compressed if asked.
 
         Args:
             form: which one.
             compressed: whether to compress it.
             names: of families and samples; only these if there are some.
+            address: of the client; each has its turns.
 
         Raises:
-            ScrapeBusyError: too many wait already, each for other names.
+            ScrapeBusyError: too many of this address wait already, each for other names.
             ReplicaIncompleteError: a replica of this host isn't whole yet.
         """
-        if names and (form, names) not in self._next and len(self._next) >= MAX_WAITING:
+        if names and (form, names) not in self._readings and self._readings.count(address) >= MAX_WAITING:
             raise ScrapeBusyError(f"{MAX_WAITING} scrapes of different names wait already")
-        page = await self._share((form, names), lambda: self._page(form, names))
+        page = await self._readings.share((form, names), address, lambda: self._page(form, names), is_large=True)
         self._feed(page.figures)
         return await page.compress() if compressed else page.plain
 
-    async def follow(self) -> None:
-        """Feed the window, with figures at most a second old."""
+    async def follow(self, address: str = "") -> None:
+        """Feed the window, with figures at most a second old, for a client of this address."""
         if self.window.due(time.monotonic(), SAMPLE_INTERVAL_SECONDS):
             with suppress(ReplicaIncompleteError):  # a part of the totals would look like growth later
-                self._feed(await self._share("figures", self._collect))
+                self._feed(await self._readings.share("figures", address, self._collect))
 
     @property
     def scraped(self) -> Scraped | None:
@@ -174,18 +176,6 @@ class Scrape:
         # Who shares a collection gets the same figures; a scrape's may be of before another's.
         if newest and (self.window.latest is None or newest.at > self.window.latest.at):
             self.window.add(newest)
-
-    async def _share(self, key: Hashable, read: Callable[[], Result]) -> Result:
-        if key not in self._next:
-            self._next[key] = asyncio.create_task(self._read(key, read))
-        task: asyncio.Task[Result] = self._next[key]
-        # A client that goes away cancels its own wait, not the reading that others share.
-        return await asyncio.shield(task)
-
-    async def _read(self, key: Hashable, read: Callable[[], Result]) -> Result:
-        async with self._reading:
-            del self._next[key]  # From here on a newcomer needs a newer collection.
-            return await asyncio.to_thread(read)
 
     def _reload(self) -> None:
         """Reload the catalogue if that was requested, and read all files again: a TTL applies to each series."""

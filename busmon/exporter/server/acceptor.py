@@ -1,7 +1,8 @@
-"""The accepting of connections: a few at a time, and only while there is room; the others wait in the kernel's queue.
+"""The accepting of connections: each newcomer is accepted at once, and begins when its address has a place.
 
-asyncio's own servers accept whatever waits, up to the length of that queue, before the first of them is served or cut
-off. Two thousand connections at once would so take all descriptors. Lives on the event loop.
+The kernel's queue knows no addresses: a client in it waits for all that came before. A newcomer in the waiting room
+costs a descriptor, and has no protocol yet. asyncio's own servers accept whatever waits, and begin it before the first
+is served. Two thousand connections at once would so take all descriptors. Lives on the event loop.
 """
 
 import asyncio
@@ -13,14 +14,15 @@ import structlog
 
 from busmon.exporter.server.connection import Connection
 from busmon.exporter.server.connection_limit import ConnectionLimit, network
+from busmon.exporter.server.waiting_room import WaitingRoom
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 32
-"""Connections that are accepted before others are served: 5 ms."""
+AT_ONCE = 256
+"""Connections that are accepted before others are served: 3 ms."""
 
 _FULL_SECONDS = 0.02
-"""How long it waits for a place."""
+"""How long newcomers wait until there may be a place."""
 
 _FAILED_SECONDS = 1.0
 """How long it waits after the system refused, for want of descriptors or memory."""
@@ -35,17 +37,28 @@ class Acceptor:
     Args:
         listener: the socket; it stays the caller's.
         limit: of connections.
+        room: where newcomers wait.
         make: makes the protocol of a connection from an address, as `network` returns it.
+        note_refusal: is called for each newcomer for which there is no room.
     """
 
-    def __init__(self, listener: socket.socket, limit: ConnectionLimit, make: Callable[[str], Connection]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        limit: ConnectionLimit,
+        room: WaitingRoom,
+        make: Callable[[str], Connection],
+        note_refusal: Callable[[], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._limit = limit
+        self._room = room
         self._make = make
+        self._note_refusal = note_refusal
         self._told_at = -math.inf
         self._pause: asyncio.TimerHandle | None = None
-        self._newcomer: tuple[socket.socket, str] | None = None
+        self._admission: asyncio.Handle | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         listener.settimeout(0)
         self._resume()
@@ -53,18 +66,16 @@ class Acceptor:
     def close(self) -> None:
         """Accept no more."""
         self._loop.remove_reader(self._listener)
-        if self._pause:
-            self._pause.cancel()
-        if self._newcomer:
-            self._newcomer[0].close()
+        for handle in (self._pause, self._admission):
+            if handle:
+                handle.cancel()
+        self._room.close()
 
     async def wait_closed(self) -> None:
         """Return at once: nothing is left to wait for."""
 
     def _resume(self) -> None:
         self._loop.add_reader(self._listener, self._accept)
-        if self._newcomer:
-            self._accept()
 
     def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)
@@ -72,14 +83,29 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
-            self._newcomer = self._newcomer or self._take()
-            if self._newcomer is None:
-                return
-            if not self._limit.make_room():
+            if not self._room.is_open:
                 self._rest(_FULL_SECONDS)
-                return
-            self._begin(*self._newcomer)
-            self._newcomer = None
+                break
+            newcomer = self._take()
+            if newcomer is None:
+                break
+            if excess := self._room.add(*newcomer):
+                excess.close()
+                self._note_refusal()
+        if self._room and self._admission is None:
+            self._admit()
+
+    def _admit(self) -> None:
+        """Begin one connection in this pass of the loop; the next in the next, or when there may be room again."""
+        self._admission = None
+        if not self._room:
+            return
+        address = self._room.next_address(self._limit.count)
+        if self._limit.make_room(address):
+            self._begin(self._room.take(address), address)
+            self._admission = self._loop.call_soon(self._admit)
+        else:
+            self._admission = self._loop.call_later(_FULL_SECONDS, self._admit)
 
     def _take(self) -> tuple[socket.socket, str] | None:
         """Take the next connection from the kernel's queue, with the client's address; None if there is none."""

@@ -7,6 +7,7 @@ line. Runs on the event loop; all reading of shard files is the scrape's, in its
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import orjson
 import structlog
@@ -20,6 +21,7 @@ from busmon.errors import ReplicaIncompleteError, ScrapeBusyError
 from busmon.exporter import page
 from busmon.exporter.access.access import Access
 from busmon.exporter.checks.findings import Findings
+from busmon.exporter.metrics.held_pages import HeldPages
 from busmon.exporter.metrics.negotiation import accepts_gzip, choose_format
 from busmon.exporter.metrics.scrape import SAMPLE_INTERVAL_SECONDS, Scrape
 from busmon.exporter.overview.overview import Overview, Surroundings, overview
@@ -28,6 +30,7 @@ from busmon.exporter.readiness import documents, rollcall
 from busmon.exporter.readiness.documents import Document
 from busmon.exporter.readiness.rollcall import RollCall
 from busmon.exporter.server.connection_limit import network
+from busmon.exporter.server.page_response import PageResponse
 from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -57,7 +60,8 @@ class App:
         self._address = f"{access.scheme}://{address}/metrics"
         self._findings = findings
         self._exchange = settings.exchange
-        self._scrape = Scrape(settings, findings, access.families)
+        self._held = HeldPages(partial(access.note_cut, "crowded"))
+        self._scrape = Scrape(settings, findings, access.families, self._held.make_room)
         self._viewers = Viewers(self._update)
         self._started_at = time.time()
 
@@ -95,7 +99,9 @@ class App:
         headers = {"Content-Type": form.value, "Vary": "Accept, Accept-Encoding"}
         if compressed:
             headers["Content-Encoding"] = "gzip"
-        return Response(await self._scrape.page(form, compressed=compressed, names=names), headers=headers)
+        address = _address(request)
+        page = await self._scrape.page(form, compressed=compressed, names=names, address=address)
+        return PageResponse(page, headers, self._held, address)
 
     async def health(self, _: Request) -> Response:
         """Answer with the liveness document."""
@@ -117,17 +123,18 @@ class App:
         ready = not any(documents.fleet_reasons(self._roll()))
         return _plain("busmon is Ready.\n" if ready else "Service Unavailable\n", good=ready)
 
-    async def overview(self, _: Request) -> Response:
+    async def overview(self, request: Request) -> Response:
         """Answer with the overview; after a pause this takes a second, since a rate needs two collections."""
-        await self._scrape.follow()
+        address = _address(request)
+        await self._scrape.follow(address)
         if not self._scrape.window.spans:
             await asyncio.sleep(SAMPLE_INTERVAL_SECONDS)
-            await self._scrape.follow()
+            await self._scrape.follow(address)
         return Response(orjson.dumps(self._overview()), media_type="application/json", headers=_FRESH)
 
     async def stream(self, request: Request) -> Response:
         """Answer with the overview once a second, as server-sent events."""
-        return self._viewers.stream(network(request.client.host) if request.client else "")
+        return self._viewers.stream(_address(request))
 
     async def _update(self) -> bytes:
         await self._scrape.follow()
@@ -159,6 +166,10 @@ class App:
 
 
 _FRESH = {"Cache-Control": "no-store"}
+
+
+def _address(request: Request) -> str:
+    return network(request.client.host) if request.client else ""
 
 
 def _judge(document: Mapping[str, object], *, good: bool) -> Response:

@@ -1,8 +1,8 @@
 """A connection to the exporter that can't be held for nothing: its handshake, its requests, and its reading of answers.
 
 uvicorn's own but for what it lacks: an absolute deadline for a handshake and a request's head and body, a place among
-others, one answer for those who send requests ahead, and TLS by what the files say at that moment, as exporter-toolkit
-has it, where uvicorn keeps one context for good. Lives on the event loop.
+others, turns of its address, one answer for those who send requests ahead, and TLS by what the files say at that
+moment, as exporter-toolkit has it, where uvicorn keeps one context for good. Lives on the event loop.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.exporter.access import tls
 from busmon.exporter.access.access import Access
 from busmon.exporter.server.connection_limit import ConnectionLimit, State
+from busmon.exporter.server.turns import Turns
 
 REQUEST_SECONDS = 10
 """How long a connection may stay without a request under way, or with half of one, at least; at most twice as long."""
@@ -27,12 +29,16 @@ class Connection(H11Protocol):
     Args:
         access: the terms that it has to meet.
         limit: where it counts, from before it begins until its end.
+        turns: of all requests.
         address: the client's, as `network` returns it.
         of_uvicorn: whatever uvicorn gives its protocols.
     """
 
-    def __init__(self, access: Access, limit: ConnectionLimit, address: str, **of_uvicorn: Any) -> None:
+    def __init__(self, access: Access, limit: ConnectionLimit, turns: Turns, address: str, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
+        self._answer, self.app = self.app, self._take_turns
+        self._turns = turns
+        self._answering: asyncio.Task[None] | None = None
         self.address = address
         self.since = self.loop.time()
         self._access = access
@@ -59,9 +65,18 @@ class Connection(H11Protocol):
         self._note()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and cancel its answer, which would hold memory and take turns."""
         self.forget()
         super().connection_lost(exc)
+        if self._answering:
+            self._answering.cancel()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
+        """Answer a client that closed its sending side, as `nc -N` does. TLS has no such state."""
+        if self._is_answered or self.scheme == "https":
+            return False
+        self._close_after_answer()
+        return True
 
     def forget(self) -> None:
         """Stop counting the connection. After a failed handshake nothing else does."""
@@ -71,14 +86,17 @@ class Connection(H11Protocol):
             self._clock.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request; a client that sends the next before it is answered is answered once."""
+        """Take bytes of a request.
+
+        The answer is the last where the client sends more before it, or where a newcomer waits for the place.
+        """
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
             self._note()
-        if not self._is_answered and self.cycle.keep_alive and self.conn.trailing_data[0]:
-            self.headers.append(CLOSE_HEADER)  # as if the client had asked for it, so that the answer says so
-            self.cycle.keep_alive = False
+        is_last = self.conn.trailing_data[0] or self._limit.wants_place_of(self.address)
+        if not self._is_answered and self.cycle.keep_alive and is_last:
+            self._close_after_answer()
 
     def on_response_complete(self) -> None:
         """Note that the connection is idle from now on."""
@@ -118,9 +136,17 @@ class Connection(H11Protocol):
 
     def cut(self, reason: str) -> None:
         """End the connection at once."""
-        self._access.cut[reason] += 1
+        self._access.note_cut(reason)
         self.transport.abort()
         self.forget()
+
+    async def _take_turns(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._answering = asyncio.current_task()
+        await self._turns.run(self.address, self._answer(scope, receive, send))
+
+    def _close_after_answer(self) -> None:
+        self.headers.append(CLOSE_HEADER)  # as if the client had asked for it, so that the answer says so
+        self.cycle.keep_alive = False
 
     def _note(self) -> None:
         self.since = self.loop.time()
@@ -139,6 +165,9 @@ class _Handshake(SSLProtocol):
 
     `loop.start_tls` is for a stream that goes on; it may hand over the first request before it says that it is done.
     """
+
+    max_size = 16_384
+    """The size of each connection's buffer for what the client sends; asyncio's own takes 256 KiB."""
 
     def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
         super().__init__(

@@ -2,16 +2,21 @@
 
 First goes a connection that was answered and stays open, then one that hasn't asked, then one whose client doesn't
 read, each the longest in its state. A connection whose request is being answered, and whose client reads, stays, and so
-does each of an address with less than an equal share. Lives on the event loop.
+does each of an address with less than an equal share. Some places are kept for such addresses, so that a newcomer has
+one at once while a crowd's requests are answered. Lives on the event loop.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 _IPV6_NETWORK_BYTES = 8
+
+_RESERVE = 8
+"""One place of so many is kept for addresses with less than an equal share of the others."""
 
 
 class State(Enum):
@@ -60,6 +65,8 @@ class ConnectionLimit:
 
     def __init__(self, most: int, now: Callable[[], float]) -> None:
         self._most = most
+        self._reserve = most // _RESERVE
+        self._is_full = False
         self._now = now
         self._states: dict[Limited, State] = {}
         # A dict keeps its order, so the first of a state has been in it for longest.
@@ -85,30 +92,50 @@ class ConnectionLimit:
             if not self._counts[connection.address]:
                 del self._counts[connection.address]
 
-    def make_room(self) -> bool:
-        """Return whether there is room for one more; if need be, cut a connection."""
-        if len(self._states) < self._most:
-            return True
-        found = self._find_expendable()
-        if found:
-            found.cut("crowded")
-        return found is not None
+    def count(self, address: str) -> int:
+        """Count the connections of an address."""
+        return self._counts[address]
+
+    def make_room(self, address: str) -> bool:
+        """Return whether there is room for one more of an address; if need be, cut a connection."""
+        self._is_full = False
+        if not self._has_room(address):
+            found = self._find_expendable()
+            if found:
+                found.cut("crowded")
+            self._is_full = found is None
+        return not self._is_full
+
+    def wants_place_of(self, address: str) -> bool:
+        """Return whether a newcomer waits for a place, and the address has an equal share or more."""
+        return self._is_full and self._has_share(address)
+
+    def _has_room(self, address: str) -> bool:
+        """Return whether a place is free, beyond those that are kept for addresses with less than a share."""
+        free = self._most - len(self._states)
+        return free > (self._reserve if self._has_share(address) else 0)
+
+    def _has_share(self, address: str) -> bool:
+        """Return whether an address has an equal share of the places, or more."""
+        addresses = len(self._counts) + (address not in self._counts)
+        return self._counts[address] * addresses >= self._most - self._reserve
 
     def _set(self, connection: Limited) -> None:
         state = self._states[connection] = connection.state
         self._by_state[state][connection] = None
 
     def _find_expendable(self) -> Limited | None:
-        now, share = self._now(), self._most / len(self._counts)
+        now = self._now()
         for state, connections in self._by_state.items():
             for connection in connections:
                 if now - connection.since < state.value:
                     break
-                if self._counts[connection.address] >= share:
+                if self._has_share(connection.address):
                     return connection
         return None
 
 
+@lru_cache(maxsize=1024)
 def network(host: str) -> str:
     """Return the client behind an address: an IPv6 address's network of 64 bits, since a client has all of it."""
     try:

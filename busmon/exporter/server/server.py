@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 from ipaddress import ip_address
 
 import structlog
@@ -26,6 +27,8 @@ from busmon.exporter.server.app import App
 from busmon.exporter.server.connection import Connection
 from busmon.exporter.server.connection_limit import ConnectionLimit
 from busmon.exporter.server.memory import give_back_large_blocks
+from busmon.exporter.server.turns import Turns
+from busmon.exporter.server.waiting_room import WaitingRoom
 from busmon.settings import Settings, limits
 from busmon.settings.listening import open_listener
 from busmon.settings.private import require_private
@@ -38,10 +41,19 @@ DRAIN_SECONDS = 3
 MAX_CONNECTIONS = 512
 """Beyond that, one that asks nothing makes room, or others wait; fewer where the system grants few descriptors."""
 
+MAX_WAITING = 2048
+"""Beyond that, one of the address with most is closed, or all wait in the system's queue; fewer as above."""
+
 _SPARE_DESCRIPTORS = 128
-"""For the shards' files and for what waits to be accepted: without, no scrape could be made, however few ask."""
+"""For the shards' files: without, no scrape could be made, however few ask."""
 
 _FEWEST_CONNECTIONS = 16
+
+_SWITCH_SECONDS = 0.0005
+"""How long the thread that reads the files may keep the loop waiting: each system call of the loop lets it in.
+
+With Python's 5 ms a crowd's connections are served at a third of this rate while scrapes are read.
+"""
 
 
 class Server(uvicorn.Server):
@@ -51,9 +63,10 @@ class Server(uvicorn.Server):
         app: answers the requests.
         access: the terms of each connection.
         most: how many connections there may be.
+        most_waiting: how many may wait for a place.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, most: int) -> None:
+    def __init__(self, app: ASGIApp, access: Access, most: int, most_waiting: int) -> None:
         config = uvicorn.Config(
             app,
             loop="asyncio",
@@ -70,18 +83,21 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._access = access
         self._most = most
+        self._most_waiting = most_waiting
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections."""
-        limit = ConnectionLimit(self._most, asyncio.get_running_loop().time)
+        now = asyncio.get_running_loop().time
+        limit, room, turns = ConnectionLimit(self._most, now), WaitingRoom(self._most_waiting, now), Turns()
 
         def make(address: str) -> Connection:
             state = self.lifespan.state
             return Connection(
-                self._access, limit, address, config=self.config, server_state=self.server_state, app_state=state
+                self._access, limit, turns, address, config=self.config, server_state=self.server_state, app_state=state
             )
 
-        acceptors = [Acceptor(listener, limit, make) for listener in sockets or ()]
+        note_refusal = partial(self._access.note_cut, "crowded")
+        acceptors = [Acceptor(listener, limit, room, make, note_refusal) for listener in sockets or ()]
         self.servers = acceptors  # type: ignore[assignment]  # uvicorn closes them, as asyncio's own
         self.started = True
 
@@ -96,13 +112,14 @@ def run(settings: Settings) -> int:
     """
     limits.require(len([*settings.registry_dir.glob("shard*.journal")]))
     give_back_large_blocks()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     require_private(settings.registry_dir, f"registry_dir from {settings.origin('registry_dir')}", own=False)
     access = Access(settings.web_config_file, certificates(settings.amqp_url).items())
     with open_listener(settings.listen) as listener, Checks.of(settings) as checks:
         _tell_who_may_read(listener, access)
         address = _address(listener)
         app = App(settings, address, checks.findings, access)
-        server = Server(Gate(app.starlette(), access), access, _most_connections())
+        server = Server(Gate(app.starlette(), access), access, *_grant_connections())
         _stop_on_signals(server)
         _reload_on_hangup(app, server)
         directory, scheme = str(settings.registry_dir), access.scheme
@@ -113,14 +130,16 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _most_connections() -> int:
-    """Raise the limit of descriptors if allowed, and return the number of connections that it leaves."""
+def _grant_connections() -> tuple[int, int]:
+    """Raise the limit of descriptors if allowed; return the number of connections that it leaves, and of newcomers."""
     granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + _SPARE_DESCRIPTORS
+    wanted = MAX_CONNECTIONS + MAX_WAITING + _SPARE_DESCRIPTORS
     if granted < wanted:
         granted = min(wanted, most) if most != resource.RLIM_INFINITY else wanted
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, most))
-    return max(_FEWEST_CONNECTIONS, min(MAX_CONNECTIONS, granted - _SPARE_DESCRIPTORS))
+    left = max(2 * _FEWEST_CONNECTIONS, granted - _SPARE_DESCRIPTORS)
+    connections = min(MAX_CONNECTIONS, left // 2)
+    return connections, min(MAX_WAITING, left - connections)
 
 
 def _tell_who_may_read(listener: socket.socket, access: Access) -> None:

@@ -70,6 +70,37 @@ def test_fifty_scrapers_cost_one_hash(hashes: list[bytes]) -> None:
     assert len(hashes) == 1
 
 
+def test_a_client_that_leaves_lets_no_second_hash_begin_before_its_own_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, end = threading.Semaphore(0), threading.Semaphore(0)
+    under_way: list[int] = []
+    running = 0
+
+    def checkpw(*_: bytes) -> bool:
+        nonlocal running
+        running += 1
+        under_way.append(running)
+        began.release()
+        end.acquire()
+        running -= 1
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+
+    async def ask() -> None:
+        users = known("joe")
+        gone = asyncio.create_task(users.knows(basic("joe", b"guess")))
+        await asyncio.to_thread(began.acquire)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        other = asyncio.create_task(users.knows(basic("joe", b"another")))
+        await asyncio.sleep(0)
+        end.release(2)
+        assert not await other
+
+    asyncio.run(ask())
+    assert under_way == [1, 1]
+
+
 def test_an_unknown_user_costs_what_a_known_one_does(hashes: list[bytes]) -> None:
     async def ask(users: Authentication) -> bool:
         return await users.knows(basic("jim", b"wrong")) or await users.knows(basic("joe", b"wrong"))

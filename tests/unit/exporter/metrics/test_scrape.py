@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,70 @@ def test_scrapes_of_ever_other_names_are_told_to_come_again_and_those_of_all_fam
 
     pages = asyncio.run(play())
     assert [isinstance(page, ScrapeBusyError) for page in pages] == [False] * (2 + MAX_WAITING) + [True] * 5
+
+
+def test_each_address_has_its_turn_to_read_and_its_own_number_of_names_that_may_wait(
+    tmp_path: Path, held: Held
+) -> None:
+    async def play() -> list[str]:
+        scrape, order = Scrape(Settings(registry_dir=tmp_path)), list[str]()
+
+        async def ask(address: str, *names: str) -> None:
+            await scrape.page(Format.TEXT, compressed=False, names=frozenset(names), address=address)
+            order.append(address)
+
+        first = asyncio.create_task(ask("crowd"))
+        await asyncio.to_thread(held.began.acquire)
+        crowd = [asyncio.create_task(ask("crowd", str(number))) for number in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(ask("scraper", *names)) for names in ((), ("its own",))]
+        await asyncio.sleep(0)
+        held.end.release(1 + MAX_WAITING + len(others))
+        await asyncio.gather(first, *crowd, *others)
+        return order
+
+    order = asyncio.run(play())
+    assert (order[:2], order[-1]) == (["crowd", "scraper"], "crowd")
+    assert sorted(order) == ["crowd"] * (1 + MAX_WAITING) + ["scraper"] * 2
+
+
+def test_a_reading_that_nobody_waits_for_any_more_is_not_made(tmp_path: Path, held: Held) -> None:
+    async def play() -> None:
+        scrape = Scrape(Settings(registry_dir=tmp_path))
+        first = asyncio.create_task(scrape.page(Format.TEXT, compressed=False))
+        await asyncio.to_thread(held.began.acquire)
+        gone = asyncio.create_task(scrape.page(Format.TEXT, compressed=False, names=frozenset({"a"})))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        held.end.release(1)
+        await first
+        held.end.release(1)
+        await scrape.page(Format.TEXT, compressed=False)
+
+    asyncio.run(play())
+    assert held.count == 2
+
+
+def test_a_reading_waits_for_room_and_the_figures_do_not(tmp_path: Path) -> None:
+    async def play() -> bool:
+        room, asked = asyncio.Event(), list[set[str]]()
+
+        def make_room(addresses: Collection[str]) -> bool:
+            asked.append({*addresses})
+            return room.is_set()
+
+        scrape = Scrape(Settings(registry_dir=tmp_path), make_room=make_room)
+        waiting = asyncio.create_task(scrape.page(Format.TEXT, compressed=False, address="a"))
+        await asyncio.sleep(0)
+        await scrape.follow("b")
+        had_to_wait = not waiting.done()
+        room.set()
+        await waiting
+        assert {"a"} in asked
+        return had_to_wait
+
+    assert asyncio.run(play())
 
 
 def test_a_client_that_goes_away_doesnt_end_what_others_wait_for(tmp_path: Path, held: Held) -> None:

@@ -15,6 +15,7 @@ from busmon.exporter.server import acceptor
 from busmon.exporter.server.acceptor import Acceptor
 from busmon.exporter.server.connection import Connection
 from busmon.exporter.server.connection_limit import ConnectionLimit
+from busmon.exporter.server.waiting_room import WaitingRoom
 
 PATIENCE_SECONDS = 30
 ATTEMPTS = 5
@@ -61,7 +62,8 @@ def test_missing_descriptors_are_logged_at_first_and_then_once_a_minute(
             listener.listen()
             client.connect(listener.getsockname())
             with no_descriptor():
-                refused = Acceptor(listener, ConnectionLimit(8, asyncio.get_running_loop().time), never)
+                now = asyncio.get_running_loop().time
+                refused = Acceptor(listener, ConnectionLimit(8, now), WaitingRoom(8, now), never, lambda: None)
                 while listener.asked < ATTEMPTS:  # noqa: ASYNC110 - nothing tells of an attempt
                     await asyncio.sleep(0.001)
                 refused.close()

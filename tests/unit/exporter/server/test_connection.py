@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from busmon.exporter.access import gate
 from busmon.exporter.access.access import Access
@@ -54,13 +55,11 @@ async def small(scope: Scope, receive: Receive, send: Send) -> None:
 Talk = Callable[[int, uvicorn.Server], Awaitable[None]]
 
 
-def served(
-    access: Access, talk: Talk, app: Callable[[Scope, Receive, Send], Awaitable[None]] = small, most: int = 8
-) -> None:
+def served(access: Access, talk: Talk, app: ASGIApp = small, most: int = 8, most_waiting: int = 64) -> None:
     """Talk to a server of this app."""
 
     async def play() -> None:
-        server = Server(Gate(app, access), access, most)
+        server = Server(Gate(app, access), access, most, most_waiting)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)  # for accepted sockets, too
             serving = asyncio.create_task(server.serve([listener]))
@@ -178,13 +177,206 @@ def test_a_flood_from_one_address_ends_no_connection_of_another(monkeypatch: pyt
         writer.write(ASKED.removesuffix(b"\r\n"))
         await until(lambda: len(server.server_state.connections) == 1)  # the oldest
         flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
-        await until(lambda: access.cut["crowded"] == count - (most - 1))
+        # The other address has one place, and one is kept for addresses with less than a share.
+        await until(lambda: access.cut["crowded"] == count - (most - 2))
         writer.write(b"\r\n")
         assert (await reader.read(12)) == b"HTTP/1.1 200"
         for _, each in (*flood, (reader, writer)):
             each.close()
 
     served(access, talk, most=most)
+
+
+class Blocked:
+    """An application that notes who asks, and who is answered, once it is told to answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answered: list[str] = []
+        self.gone: list[str] = []
+        self.answer = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        address = scope["client"][0]
+        self.asked.append(address)
+        try:
+            await self.answer.wait()
+        except asyncio.CancelledError:
+            self.gone.append(address)
+            raise
+        self.answered.append(address)
+        await PlainTextResponse("small")(scope, receive, send)
+
+
+CROWD, SCRAPER = "127.0.0.1", "127.0.0.2"
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["plain", "TLS"])
+def test_a_newcomer_of_another_address_has_a_place_and_the_first_turn_whatever_a_crowd_waits_for(
+    closed: Access, monkeypatch: pytest.MonkeyPatch, *, is_closed: bool
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    app, most, count = Blocked(), 16, 40
+    context = insecure() if is_closed else None
+
+    async def talk(port: int, _server: uvicorn.Server) -> None:
+        crowd = [await asyncio.open_connection(CROWD, port, ssl=context) for _ in range(most - most // 8)]
+        for _, writer in crowd:
+            writer.write(ASKED)
+        await until(lambda: len(app.asked) == len(crowd))
+        waiting = [await asyncio.open_connection(CROWD, port) for _ in range(count)]
+        reader, writer = await asyncio.open_connection(CROWD, port, ssl=context, local_addr=(SCRAPER, 0))
+        writer.write(ASKED)
+        await until(lambda: SCRAPER in app.asked)
+        assert app.asked == [CROWD] * len(crowd) + [SCRAPER]
+        app.answer.set()
+        assert (await reader.read(12)) == b"HTTP/1.1 200"
+        await until(lambda: len(app.answered) >= len(app.asked))
+        assert app.answered.index(SCRAPER) <= 1
+        for _, each in (*crowd, *waiting, (reader, writer)):
+            each.close()
+
+    served(closed if is_closed else Access(None), talk, app, most=most)
+
+
+def test_newcomers_that_cannot_wait_are_closed_at_once_and_those_of_other_addresses_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    access, app, most, most_waiting, count = Access(None), Blocked(), 4, 8, 30
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        _, known = await asyncio.open_connection(CROWD, port, local_addr=(SCRAPER, 0))
+        await until(lambda: len(server.server_state.connections) == 1)
+        known.close()
+        crowd = [await asyncio.open_connection(CROWD, port) for _ in range(most)]
+        for _, writer in crowd:
+            writer.write(ASKED)
+        await until(lambda: len(app.asked) == most)
+        waiting = [await asyncio.open_connection(CROWD, port) for _ in range(count)]
+        await until(lambda: access.cut["crowded"] == count - most_waiting)
+        reader, writer = await asyncio.open_connection(CROWD, port, local_addr=(SCRAPER, 0))
+        writer.write(ASKED)
+        await until(lambda: access.cut["crowded"] == count - most_waiting + 1)
+        for ended, _ in waiting[most_waiting - 1 :]:
+            with suppress(ConnectionError):
+                assert await ended.read() == b""
+        app.answer.set()
+        assert (await reader.read(12)) == b"HTTP/1.1 200"
+        assert app.asked[most] == SCRAPER
+        for _, each in (*crowd, *waiting, (reader, writer)):
+            each.close()
+
+    served(access, talk, app, most=most, most_waiting=most_waiting)
+
+
+def test_a_connection_that_asks_again_and_again_gives_its_place_to_one_that_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    app = Blocked()
+
+    async def talk(port: int, _server: uvicorn.Server) -> None:
+        first, writer = await asyncio.open_connection(CROWD, port)
+        writer.write(ASKED)
+        await until(lambda: len(app.asked) == 1)
+        second, waiting = await asyncio.open_connection(CROWD, port)
+        waiting.write(ASKED)
+        await until(lambda: len(refused) > 1)
+        app.answer.set()
+        assert b"connection: close" not in await first.readuntil(b"small")  # the newcomer came after the request
+        writer.write(ASKED)
+        answer = await first.read()
+        assert b"connection: close" in answer or not answer
+        assert b"200" in await second.readuntil(b"small")
+        writer.close()
+        waiting.close()
+
+    refused = count_refusals(monkeypatch)
+    served(Access(None), talk, app, most=1)
+
+
+def test_newcomers_of_the_only_address_wait_in_the_systems_queue_and_none_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    access, app, count = Access(None), Blocked(), 30
+
+    async def talk(port: int, _server: uvicorn.Server) -> None:
+        clients = [await asyncio.open_connection(CROWD, port) for _ in range(count)]
+        for _, writer in clients:
+            writer.write(ASKED)
+        await until(lambda: len(refused) > 1)
+        app.answer.set()
+        for reader, writer in clients:
+            assert b"200" in await reader.readuntil(b"small")
+            writer.close()
+
+    refused = count_refusals(monkeypatch)
+    served(access, talk, app, most=4, most_waiting=4)
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["plain", "TLS"])
+def test_a_client_that_leaves_has_its_answer_cancelled(
+    closed: Access, monkeypatch: pytest.MonkeyPatch, *, is_closed: bool
+) -> None:
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    app = Blocked()
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        _reader, writer = await asyncio.open_connection(CROWD, port, ssl=insecure() if is_closed else None)
+        writer.write(ASKED)
+        await until(lambda: len(app.asked) == 1)
+        # A reset: a client that only closes looks the same as one that sends no more.
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        await until(lambda: app.gone == [CROWD])
+        assert not server.server_state.connections
+
+    served(closed if is_closed else Access(None), talk, app)
+
+
+@pytest.mark.parametrize("sent", [ASKED, ASKED + b"GET / HT"], ids=len)
+def test_a_client_that_closes_its_sending_side_is_answered(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        writer.write_eof()
+        assert (await reader.read()).endswith(LARGE)
+        await until(lambda: not server.server_state.connections)
+        writer.close()
+
+    served(Access(None), talk, large)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHalf-A"])
+def test_a_client_that_closes_its_sending_side_without_a_request_is_closed(sent: bytes) -> None:
+    access = Access(None)
+
+    async def talk(port: int, _server: uvicorn.Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+
+    served(access, talk)
+    assert not +access.cut
+
+
+def insecure() -> ssl.SSLContext:
+    """Make a client's context that verifies nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def test_the_end_of_an_answer_that_tls_handed_over_is_not_cut_for_a_newcomer(
@@ -246,8 +438,8 @@ def count_refusals(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     refused: list[None] = []
     make_room = ConnectionLimit.make_room
 
-    def counted(limit: ConnectionLimit) -> bool:
-        has_room = make_room(limit)
+    def counted(limit: ConnectionLimit, address: str) -> bool:
+        has_room = make_room(limit, address)
         if not has_room:
             refused.append(None)
         return has_room
@@ -264,6 +456,4 @@ def open_slowly(port: int, *, is_closed: bool) -> socket.socket:
     client.connect(("127.0.0.1", port))
     if not is_closed:
         return client
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(client)
+    return insecure().wrap_socket(client)
