@@ -29,12 +29,14 @@ class _Reading(Generic[Result]):
         is_large: whether its result needs room.
         result: shared.
         asking: how many wait for it, by address.
+        is_taken: set when nobody waits for it any more.
     """
 
     read: Callable[[], Result]
     is_large: bool
     result: asyncio.Future[Result]
     asking: Counter[str] = field(default_factory=Counter)
+    is_taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Readings:
@@ -83,8 +85,10 @@ class Readings:
         finally:
             self._order.leave(address)
             reading.asking[address] -= 1
-            if not +reading.asking and self._next.get(key) is reading:
-                del self._next[key]
+            if not +reading.asking:
+                reading.is_taken.set()
+                if self._next.get(key) is reading:
+                    del self._next[key]
 
     async def _run(self) -> None:
         try:
@@ -115,3 +119,6 @@ class Readings:
             reading.result.exception()  # asyncio would log it if nobody waits any more
         for address in addresses:
             self._order.charge(address, time.monotonic() - began)
+        if reading.is_large:
+            # Those that wait for their turns hold it, and it counts when they begin to send it.
+            await reading.is_taken.wait()
