@@ -68,6 +68,7 @@ class Connection(H11Protocol):
         """Forget the connection, and cancel its answer, which would hold memory and take turns."""
         self.forget()
         super().connection_lost(exc)
+        self.app = self._answer  # the bound method would hold the connection
         if self._answering:
             self._answering.cancel()
 

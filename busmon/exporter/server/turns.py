@@ -51,7 +51,8 @@ class Turns:
                 awaited = self._step(address, work, error)
             except StopIteration:
                 return
-            error = None
+            finally:
+                error = None  # its traceback holds this frame, which only the garbage collector would free
             try:
                 yield awaited
             except BaseException as raised:  # noqa: BLE001 - the work is told of whatever ends its wait
@@ -62,6 +63,7 @@ class Turns:
         try:
             return work.send(None) if error is None else work.throw(error)
         finally:
+            error = None  # as above
             self._order.charge(address, time.perf_counter() - began)
 
     def _wait(self, address: str) -> Generator[Any, None, None]:
