@@ -26,6 +26,9 @@ UPDATE_SECONDS = 1.0
 TAKE_SECONDS = 10.0
 """How long a viewer may leave an update in the way before it is dropped."""
 
+ENDLESS = "endless"
+"""The key in a scope's `state` by which an answer tells the server that it has no end."""
+
 _RETRY_MILLISECONDS = 2000
 
 
@@ -129,6 +132,7 @@ class _Stream(Response):
             await self._begin(send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
+        scope.setdefault("state", {})[ENDLESS] = True
         with self._viewers.take_seat(self._address) as place:
             endings = (self._watch(send), _wait_until_gone(receive), place.wanted.wait())
             tasks = [asyncio.create_task(ending) for ending in endings]

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.exporter.access import tls
 from busmon.exporter.access.access import Access
+from busmon.exporter.overview.viewers import ENDLESS
 from busmon.exporter.server.connection_limit import ConnectionLimit, State
 from busmon.exporter.server.turns import Turns
 
@@ -73,8 +74,11 @@ class Connection(H11Protocol):
             self._answering.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
-        """Answer a client that closed its sending side, as `nc -N` does. TLS has no such state."""
-        if self._is_answered or self.scheme == "https":
+        """Answer a client that closed its sending side, as `nc -N` does. TLS has no such state.
+
+        An endless answer ends: its client has left, most likely, and would be missed only at the next piece.
+        """
+        if self._is_answered or self.scheme == "https" or self.cycle.scope["state"].get(ENDLESS):
             return False
         self._close_after_answer()
         return True

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from busmon.exporter.access import gate
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
+from busmon.exporter.overview.viewers import Viewers
 from busmon.exporter.server import connection
 from busmon.exporter.server.connection import Connection
 from busmon.exporter.server.connection_limit import ConnectionLimit, State
@@ -370,6 +371,30 @@ def test_a_client_that_closes_its_sending_side_without_a_request_is_closed(sent:
 
     served(access, talk)
     assert not +access.cut
+
+
+def test_an_endless_answer_ends_when_its_client_closes_its_sending_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", PATIENCE_SECONDS)
+
+    async def never() -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    viewers = Viewers(never)
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await viewers.stream(CROWD)(scope, receive, send)
+
+    async def talk(port: int, server: uvicorn.Server) -> None:
+        reader, writer = await asyncio.open_connection(CROWD, port)
+        writer.write(ASKED)
+        assert (await reader.read(12)) == b"HTTP/1.1 200"
+        writer.write_eof()
+        await until(lambda: not server.server_state.connections)
+        writer.close()
+
+    served(Access(None), talk, stream)
 
 
 def insecure() -> ssl.SSLContext:
