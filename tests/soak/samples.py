@@ -24,7 +24,7 @@ TOLERANCE = 0.1
 LEAST_SAMPLES = 30
 ALLOWANCES = {"private_kib": 2048, "descriptors": 3, "threads": 1, "files": 3, "bytes": 1 << 20}
 """Differences that are noise at any size, by the last part of a figure's name."""
-FOLDERS = {"registry": "host-*/registry/**/*", "spool": "spool/**/*"}
+FOLDERS = {"registry": "host-*/registry", "spool": "spool"}
 ROLES = {"worker": "worker", "exporter": "exporter", "up": "supervisor", "tests.soak.up": "supervisor"}
 
 Sample = Mapping[str, float]
@@ -59,7 +59,10 @@ class Sampler:
 
 
 def sample(directory: Path) -> Sample:
-    """Return the figures of now: the largest of each role's processes, and the sums over each folder's files."""
+    """Return the figures of now: the largest of each role's processes and of each host's folders.
+
+    A host that was destroyed a moment ago has a part of its files, while another host has all.
+    """
     figures: dict[str, float] = defaultdict(float)
     for pid, argv in of_run(directory):
         role = _role(argv)
@@ -69,8 +72,10 @@ def sample(directory: Path) -> Sample:
             for name, value in _figures(pid).items():
                 figures[f"{role} {name}"] = max(figures[f"{role} {name}"], value)
     for folder, pattern in FOLDERS.items():
-        sizes = [size for path in directory.glob(pattern) if (size := _size(path)) is not None]
-        figures[f"{folder} files"], figures[f"{folder} bytes"] = len(sizes), sum(sizes)
+        for found in directory.glob(pattern):
+            sizes = [size for path in found.rglob("*") if (size := _size(path)) is not None]
+            for name, value in {"files": len(sizes), "bytes": sum(sizes)}.items():
+                figures[f"{folder} {name}"] = max(figures[f"{folder} {name}"], value)
     return figures
 
 
