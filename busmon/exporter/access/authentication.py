@@ -46,7 +46,7 @@ class Authentication:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._hashing = asyncio.Lock()
-        self._learning: set[asyncio.Task[None]] = set()
+        self._learning: set[asyncio.Task[bool]] = set()
 
     @property
     def challenge(self) -> str:
@@ -86,14 +86,14 @@ class Authentication:
         task = asyncio.create_task(self._learn(offered, user, password))
         self._learning.add(task)
         task.add_done_callback(self._learning.discard)
-        await asyncio.shield(task)
-        return self._recall(offered)
+        return await asyncio.shield(task)
 
-    async def _learn(self, offered: bytes, user: bytes, password: bytes) -> None:
+    async def _learn(self, offered: bytes, user: bytes, password: bytes) -> bool:
         async with self._hashing:
             # Another request may have brought the same, and waited before this one.
             if offered not in self._right and offered not in self._wrong:
                 self._remember(offered, right=await asyncio.to_thread(self._matches, user, password))
+            return self._recall(offered)
 
     def _matches(self, user: bytes, password: bytes) -> bool:
         hashed = self._users.get(user.decode(errors="replace"))

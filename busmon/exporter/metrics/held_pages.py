@@ -1,8 +1,9 @@
 """The pages that answers hold in memory: their size, and the answers that give way to a newer page.
 
 Each reading makes a page of its own, and a client that reads slowly holds its page. Beyond the bound the oldest page
-goes, if each of its answers may be ended. Those of an address with an equal share or more may, if one with less waits.
-Those whose client took nothing for a second, or that took ten seconds, may for any. Lives on the event loop.
+goes, if each of its answers may be ended. Those of an address with several pages and an equal share or more may, if one
+with less waits. Those whose client took nothing for a second, or that took ten seconds, may for any. Lives on the event
+loop.
 """
 
 import asyncio
@@ -99,13 +100,15 @@ class HeldPages:
 
     def _find_expendable(self, addresses: Collection[str]) -> _Held | None:
         sizes: Counter[str] = Counter()
+        pages: Counter[str] = Counter()
         for held in self._held.values():
             for address in {answer.address for answer in held.answers}:
                 sizes[address] += len(held.page)
+                pages[address] += 1
         share = self._most_bytes / len(sizes.keys() | addresses)
         is_due = any(sizes[address] < share for address in addresses)
-        greedy = {address for address, size in sizes.items() if size >= share} if is_due else set()
-        return next((held for held in self._held.values() if self._may_go(held, greedy)), None)
+        greedy = {address for address, size in sizes.items() if size >= share and pages[address] > 1}
+        return next((held for held in self._held.values() if self._may_go(held, greedy if is_due else ())), None)
 
     def _may_go(self, held: _Held, greedy: Collection[str]) -> bool:
         now = self._now()

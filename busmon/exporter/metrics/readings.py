@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,10 +18,13 @@ from busmon.exporter.turn_order import TurnOrder
 Result = TypeVar("Result")
 
 _FULL_SECONDS = 0.02
-"""How long it waits for room."""
+"""How long it waits for room, at most."""
+
+_MOST_UNTAKEN = 4
+"""Large results that somebody has yet to take; beyond that the next large reading waits."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Reading(Generic[Result]):
     """One that waits.
 
@@ -29,14 +33,12 @@ class _Reading(Generic[Result]):
         is_large: whether its result needs room.
         result: shared.
         asking: how many wait for it, by address.
-        is_taken: set when nobody waits for it any more.
     """
 
     read: Callable[[], Result]
     is_large: bool
     result: asyncio.Future[Result]
     asking: Counter[str] = field(default_factory=Counter)
-    is_taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Readings:
@@ -50,6 +52,8 @@ class Readings:
         self._make_room = make_room
         self._order = TurnOrder()
         self._next: dict[Hashable, _Reading[Any]] = {}
+        self._untaken: set[_Reading[Any]] = set()
+        self._has_changed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     def count(self, address: str) -> int:
@@ -86,15 +90,18 @@ class Readings:
             self._order.leave(address)
             reading.asking[address] -= 1
             if not +reading.asking:
-                reading.is_taken.set()
+                self._untaken.discard(reading)
                 if self._next.get(key) is reading:
                     del self._next[key]
+            self._has_changed.set()
 
     async def _run(self) -> None:
         try:
             while self._next:
+                self._has_changed.clear()
                 if (key := self._choose()) is None:
-                    await asyncio.sleep(_FULL_SECONDS)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._has_changed.wait(), _FULL_SECONDS)
                 else:
                     # From here on a newcomer needs a newer reading.
                     await self._make(self._next.pop(key))
@@ -103,22 +110,34 @@ class Readings:
 
     def _choose(self) -> Hashable | None:
         """Return the kind of the next reading for which there is room."""
-        for address in self._order.sort({each for reading in self._next.values() for each in +reading.asking}):
+        # In the order of their requests, which decides between addresses that took equally long.
+        asking = dict.fromkeys(address for reading in self._next.values() for address in +reading.asking)
+        for address in self._order.sort(asking):
             for key, reading in self._next.items():
-                if reading.asking[address] and (not reading.is_large or self._make_room(+reading.asking)):
+                if reading.asking[address] and (not reading.is_large or self._has_room(reading, address)):
                     self._order.give(address)
                     return key
         return None
 
+    def _has_room(self, reading: _Reading[Any], address: str) -> bool:
+        """Return whether there is room for a large reading.
+
+        Results that wait to be taken are in memory, and count with the pages only when they begin to be sent. A crowd's
+        are taken late, so its address waits for them, and the others go on.
+        """
+        if len(self._untaken) >= _MOST_UNTAKEN or any(untaken.asking[address] for untaken in self._untaken):
+            return False
+        return self._make_room(+reading.asking)
+
     async def _make(self, reading: _Reading[Any]) -> None:
         began, addresses = time.monotonic(), [*+reading.asking]
         try:
-            reading.result.set_result(await asyncio.to_thread(reading.read))
+            result = await asyncio.to_thread(reading.read)
+            if reading.is_large and +reading.asking:
+                self._untaken.add(reading)
+            reading.result.set_result(result)
         except Exception as error:  # noqa: BLE001 - whoever waits is told
             reading.result.set_exception(error)
             reading.result.exception()  # asyncio would log it if nobody waits any more
         for address in addresses:
             self._order.charge(address, time.monotonic() - began)
-        if reading.is_large:
-            # Those that wait for their turns hold it, and it counts when they begin to send it.
-            await reading.is_taken.wait()

@@ -29,6 +29,9 @@ TAKE_SECONDS = 10.0
 ENDLESS = "endless"
 """The key in a scope's `state` by which an answer tells the server that it has no end."""
 
+HALF_CLOSED = "half_closed"
+"""The key in a scope's `state` by which the server tells an answer that the client has closed its sending side."""
+
 _RETRY_MILLISECONDS = 2000
 
 
@@ -128,11 +131,12 @@ class _Stream(Response):
         self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
+        state = scope.setdefault("state", {})
+        if scope["method"] == "HEAD" or state.get(HALF_CLOSED):
             await self._begin(send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        scope.setdefault("state", {})[ENDLESS] = True
+        state[ENDLESS] = True
         with self._viewers.take_seat(self._address) as place:
             endings = (self._watch(send), _wait_until_gone(receive), place.wanted.wait())
             tasks = [asyncio.create_task(ending) for ending in endings]

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from busmon.exporter.access import tls
 from busmon.exporter.access.access import Access
-from busmon.exporter.overview.viewers import ENDLESS
+from busmon.exporter.overview.viewers import ENDLESS, HALF_CLOSED
 from busmon.exporter.server.connection_limit import ConnectionLimit, State
 from busmon.exporter.server.turns import Turns
 
@@ -80,6 +80,7 @@ class Connection(H11Protocol):
         """
         if self._is_answered or self.scheme == "https" or self.cycle.scope["state"].get(ENDLESS):
             return False
+        self.cycle.scope["state"][HALF_CLOSED] = True
         self._close_after_answer()
         return True
 

@@ -30,7 +30,7 @@ class PageResponse(Response):
         page = memoryview(self._page)
         with self._held.hold(self._page, self._address) as answer:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for start in range(0, len(page), PIECE_BYTES):
+            for start in range(0, max(1, len(page)), PIECE_BYTES):  # an empty page, too, needs a last piece
                 piece, more = page[start : start + PIECE_BYTES], start + PIECE_BYTES < len(page)
                 await send({"type": "http.response.body", "body": piece, "more_body": more})
                 self._held.note(answer)

@@ -78,6 +78,8 @@ class Server(uvicorn.Server):
             log_level="critical",
             access_log=False,
             server_header=False,
+            # A client could state another address with each request, and have the turns of many.
+            proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         super().__init__(config)

@@ -15,6 +15,9 @@ from typing import Any
 
 from busmon.exporter.turn_order import TurnOrder
 
+_LONGEST_SECONDS = 0.1
+"""The most that a step is taken to last: a machine that sleeps meanwhile takes nobody's turns."""
+
 
 class Turns:
     """The turns on the running loop."""
@@ -64,7 +67,7 @@ class Turns:
             return work.send(None) if error is None else work.throw(error)
         finally:
             error = None  # as above
-            self._order.charge(address, time.perf_counter() - began)
+            self._order.charge(address, min(time.perf_counter() - began, _LONGEST_SECONDS))
 
     def _wait(self, address: str) -> Generator[Any, None, None]:
         """Wait for a turn; there is none to wait for if nobody has had one in this pass of the loop."""
@@ -86,7 +89,7 @@ class Turns:
             turn = turns.popleft()
             if not turns:
                 del self._waiting[address]
-            if not turn.done():  # nobody waits for a cancelled one
+            if not turn.done():  # nobody waits for a cancelled one, whose address may have left
                 self._order.give(address)
                 turn.set_result(None)
                 self._loop.call_soon(self._give)

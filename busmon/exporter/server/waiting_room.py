@@ -6,7 +6,7 @@ address, as through a proxy, there are no others: newcomers wait in that queue, 
 """
 
 import socket
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 OTHERS_SECONDS = 300.0
@@ -28,7 +28,7 @@ class WaitingRoom:
         self._now = now
         self._count = 0
         self._waiting: dict[str, deque[socket.socket]] = {}
-        self._seen_at: dict[str, float] = {}  # the first is the longest ago
+        self._seen_at: OrderedDict[str, float] = OrderedDict()  # the first is the longest ago
 
     def __bool__(self) -> bool:
         """Return whether anyone waits."""
@@ -46,7 +46,8 @@ class WaitingRoom:
         self._count += 1
         if self._count <= self._most:
             return None
-        greediest = max(self._waiting, key=lambda each: len(self._waiting[each]))
+        # Of equals the one that came last: whoever waits longest keeps its place.
+        greediest = max(reversed(self._waiting), key=lambda each: len(self._waiting[each]))
         return self._take(greediest, deque.pop)
 
     def next_address(self, places: Callable[[str], int]) -> str:
@@ -77,11 +78,11 @@ class WaitingRoom:
         self._seen_at.pop(address, None)
         self._seen_at[address] = self._now()
         if len(self._seen_at) > _REMEMBERED:
-            del self._seen_at[next(iter(self._seen_at))]
+            self._seen_at.popitem(last=False)
 
     def _count_addresses(self) -> int:
         """Count the addresses that came lately, and forget the others."""
         since = self._now() - OTHERS_SECONDS
-        while self._seen_at and self._seen_at[first := next(iter(self._seen_at))] < since:
-            del self._seen_at[first]
+        while self._seen_at and self._seen_at[next(iter(self._seen_at))] < since:
+            self._seen_at.popitem(last=False)
         return len(self._seen_at)

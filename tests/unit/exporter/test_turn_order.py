@@ -2,7 +2,7 @@
 
 import pytest
 
-from busmon.exporter.turn_order import TurnOrder
+from busmon.exporter.turn_order import _REMEMBERED, TurnOrder
 
 
 @pytest.fixture
@@ -40,12 +40,28 @@ def test_nobody_saves_up_turns_by_not_taking_them(order: TurnOrder) -> None:
     assert order.choose("ba") == "a"
 
 
-def test_an_address_that_left_is_forgotten(order: TurnOrder) -> None:
+def test_what_an_address_took_is_remembered_while_others_want_something(order: TurnOrder) -> None:
     order.charge("a", 5.0)
-    order.enter("a")
     order.leave("a")
+    order.enter("a")
     assert order.choose("ab") == "b"
-    order.leave("a")
-    order.charge("a", 5.0)
-    order.enter("a")
+    for address in "ab":
+        order.leave(address)
+    for address in "ab":
+        order.enter(address)
     assert order.choose("ab") == "a"
+
+
+def test_an_address_that_no_longer_counts_comes_first(order: TurnOrder) -> None:
+    order.charge("a", 5.0)
+    order.leave("a")
+    assert order.choose("ba") == "a"
+
+
+def test_addresses_without_end_are_not_all_remembered(order: TurnOrder) -> None:
+    for number in range(10_000):
+        order.enter(f"passer-by {number}")
+        order.charge(f"passer-by {number}", 1.0)
+        order.leave(f"passer-by {number}")
+    assert len(order._taken_seconds) <= 2 + _REMEMBERED + 1
+    assert order.sort(["b", "a"]) == ["b", "a"]

@@ -121,3 +121,13 @@ def test_two_pages_of_any_size_may_be_held() -> None:
         assert not holders.held.make_room(["a"])
 
     run(course)
+
+
+def test_an_address_with_one_page_keeps_it_however_many_addresses_there_are() -> None:
+    async def course(holders: Holders) -> None:
+        for number in range(2 * PAGES):
+            await holders.hold(f"scraper {number}")
+        assert not holders.held.make_room(["another scraper"])
+        assert not await holders.cut()
+
+    run(course)

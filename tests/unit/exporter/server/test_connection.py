@@ -17,10 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from busmon.exporter.access import gate
 from busmon.exporter.access.access import Access
 from busmon.exporter.access.gate import Gate
+from busmon.exporter.metrics.held_pages import HeldPages
 from busmon.exporter.overview.viewers import Viewers
 from busmon.exporter.server import connection
 from busmon.exporter.server.connection import Connection
 from busmon.exporter.server.connection_limit import ConnectionLimit, State
+from busmon.exporter.server.page_response import PageResponse
 from busmon.exporter.server.server import Server
 from tests.certificates import Authority
 
@@ -122,6 +124,33 @@ def test_who_sends_a_request_after_the_answer_is_answered_again() -> None:
         writer.close()
 
     served(Access(None), talk)
+
+
+def test_a_client_has_the_address_that_it_comes_from_whatever_it_states() -> None:
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(scope["client"][0])(scope, receive, send)
+
+    async def talk(port: int, _: uvicorn.Server) -> None:
+        stated = b"GET / HTTP/1.0\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n\r\n"
+        assert (await end(port, stated)).endswith(b"\r\n\r\n127.0.0.1")
+
+    served(Access(None), talk, tell)
+
+
+@pytest.mark.parametrize("page", [b"", b"page"])
+def test_a_page_of_any_length_leaves_its_connection_open(page: bytes) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await PageResponse(page, {"Content-Type": "text/plain"}, HeldPages(), "client")(scope, receive, send)
+
+    async def talk(port: int, _: uvicorn.Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _number in range(3):
+            writer.write(ASKED)
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(len(page)) == page
+        writer.close()
+
+    served(Access(None), talk, answer)
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\x02\x00\x01garbage\r\n\r\n" * 40])

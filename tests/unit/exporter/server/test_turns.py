@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -14,9 +15,9 @@ STEPS = 10
 
 
 @pytest.fixture(autouse=True)
-def _each_step_takes_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.count()
-    monkeypatch.setattr("busmon.exporter.server.turns.time.perf_counter", lambda: next(seconds))
+def _each_look_at_the_clock_takes_a_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = itertools.count()
+    monkeypatch.setattr("busmon.exporter.server.turns.time.perf_counter", lambda: next(milliseconds) / 1000)
 
 
 def play(course: Callable[[Turns], Awaitable[None]]) -> None:
@@ -97,3 +98,54 @@ def test_work_that_is_cancelled_is_told_wherever_it_waits_and_the_others_go_on(p
 
     play(course)
     assert (told, done) == ([1], [0, 2])
+
+
+@pytest.mark.parametrize("passes", range(8))
+def test_an_address_whose_only_work_is_cancelled_while_it_waits_stops_nobody(passes: int) -> None:
+    async def work(steps: int, milliseconds: int = 0) -> None:
+        for _ in range(steps):
+            for _ in range(milliseconds):
+                time.perf_counter()
+            await asyncio.sleep(0)
+
+    async def course(turns: Turns) -> None:
+        leaving = asyncio.create_task(turns.run("took most", work(1000, milliseconds=20)))
+        for _ in range(10 * STEPS):
+            await asyncio.sleep(0)
+        staying = [asyncio.create_task(turns.run("took less", work(STEPS))) for _ in range(5)]
+        for _ in range(STEPS + passes):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(*staying)
+        await turns.run("comes later", work(1))
+
+    play(course)
+
+
+def test_short_work_that_comes_again_and_again_leaves_long_work_its_turns() -> None:
+    steps, asked = 0, 0
+
+    async def long() -> None:
+        nonlocal steps
+        while asked < 100 * STEPS:
+            steps += 1
+            await asyncio.sleep(0)
+
+    async def short() -> None:
+        nonlocal asked
+        asked += 1
+
+    async def ask_again(turns: Turns, address: str) -> None:
+        while asked < 100 * STEPS:
+            await turns.run(address, short())
+            await asyncio.sleep(0)
+
+    async def course(turns: Turns) -> None:
+        scraping = asyncio.create_task(turns.run("scraper", long()))
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
+        await asyncio.gather(*(ask_again(turns, f"{number}") for number in range(16)))
+        await scraping
+
+    play(course)
+    assert steps >= 2 * STEPS

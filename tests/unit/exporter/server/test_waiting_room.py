@@ -46,6 +46,13 @@ def test_the_last_of_the_address_with_most_can_not_wait(newcomer: Open) -> None:
     assert not room
 
 
+def test_of_equals_the_newcomer_can_not_wait(newcomer: Open) -> None:
+    room = WaitingRoom(2, time)
+    scraper, first, second = newcomer(), newcomer(), newcomer()
+    assert [room.add(scraper, "scraper"), room.add(first, "x1"), room.add(second, "x2")] == [None, None, second]
+    assert room.take("scraper") is scraper
+
+
 def test_closing_it_closes_who_waits(newcomer: Open) -> None:
     room, waiting = WaitingRoom(2, time), newcomer()
     room.add(waiting, "a")
