@@ -11,7 +11,6 @@ status is 1 where a scrape took a second more than the median of "nobody", or me
 
 import argparse
 import hashlib
-import http.client
 import itertools
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import entry
-from exporter import GZIP, METRIC, Exporter, running
+from exporter import METRIC, Exporter, answer_seconds, running
 
 from busmon import extras
 from busmon.catalogue.catalogue import Catalogue
@@ -38,7 +37,6 @@ from busmon.wire.envelope import Envelope
 
 CROWD_HOST, SCRAPER_HOST = "127.0.0.1", "127.0.0.2"
 MAX_MORE_SECONDS, MAX_MORE_BYTES = 1.0, 300e6
-TIMEOUT_SECONDS = 30.0
 PAUSE_SECONDS = 0.2
 CONNECT_SECONDS = 1.0
 ROWS, BATCH = 100, 10
@@ -202,23 +200,6 @@ def _value(number: int) -> str:
     return f"task.{hashlib.sha256(str(number).encode()).hexdigest()[:20]}".ljust(VALUE_CHARACTERS, "x")
 
 
-def scrape_seconds(port: int) -> float:
-    """Measure a scrape from the other address; one that isn't answered counts as infinite."""
-    began = time.monotonic()
-    connection = http.client.HTTPConnection(
-        "127.0.0.1", port, timeout=TIMEOUT_SECONDS, source_address=(SCRAPER_HOST, 0)
-    )
-    try:
-        connection.request("GET", "/metrics", headers=GZIP)
-        answer = connection.getresponse()
-        answer.read()
-    except OSError:
-        return float("inf")
-    finally:
-        connection.close()
-    return time.monotonic() - began if answer.status == http.HTTPStatus.OK else float("inf")
-
-
 class Memory:
     """The most memory that a process had during a block, in bytes."""
 
@@ -273,7 +254,7 @@ class Seen:
 def measure(exporter: Exporter, name: str, clients: int, seconds: float) -> Seen:
     """Scrape for so long while the crowd does its part; without clients there is none."""
     for _ in range(3):
-        scrape_seconds(exporter.port)
+        answer_seconds(exporter.port, SCRAPER_HOST)
     memory, over, took = Memory(exporter.pid), _START.Event(), list[float]()
     process = _START.Process(target=crowd, args=(name, exporter.port, clients, over))
     with memory.watch():
@@ -282,7 +263,7 @@ def measure(exporter: Exporter, name: str, clients: int, seconds: float) -> Seen
             time.sleep(CONNECT_SECONDS)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            took.append(scrape_seconds(exporter.port))
+            took.append(answer_seconds(exporter.port, SCRAPER_HOST))
             time.sleep(PAUSE_SECONDS)
     over.set()
     if clients:

@@ -170,10 +170,10 @@ async def _scan(port: int, counts: Any) -> None:
             counts[2] += 1
 
 
-def answer_seconds(port: int) -> float:
-    """Measure how long the fifty-first scraper waits for its scrape."""
+def answer_seconds(port: int, host: str = "127.0.0.1") -> float:
+    """Measure how long a scraper at this address waits for its scrape; one that isn't answered counts as infinite."""
     began = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS, source_address=(host, 0))
     try:
         connection.request("GET", "/metrics", headers=GZIP)
         answer = connection.getresponse()
