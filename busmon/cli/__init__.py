@@ -11,8 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
-from busmon import __version__
+from busmon import __version__, compiled
 from busmon.cli import (
     catalogue,
     dashboards,
@@ -93,6 +94,14 @@ def _warn_of_misspelt_variables() -> None:
         print(f"busmon: {name} isn't a setting; did you mean {meant}?", file=sys.stderr)
 
 
+class _Version(argparse.Action):
+    """The flag that prints the version; only then are compiled modules searched for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"busmon {__version__} ({'compiled' if compiled.is_in_use() else 'pure Python'})")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
     root = Parser(
@@ -100,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         usage="busmon [-h] [--version] COMMAND ...",
         description="Exact, crash-proof telemetry from RabbitMQ to Prometheus.",
     )
-    root.add_argument("--version", action="version", version=f"busmon {__version__}")
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version, and how the hot path was built")
     commands = root.add_subparsers(prog="busmon", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     overview = [_group(commands, title, modules) for title, modules in GROUPS]
     root.epilog = "\n\n".join([*overview, EXAMPLES])

@@ -2,6 +2,7 @@
 
 import argparse
 
+from busmon import compiled
 from busmon.cli.commands import Commands, add_command, need_extra
 from busmon.cli.options import add_settings, settings_from
 
@@ -63,6 +64,7 @@ WORKER_SETTINGS = (
     "forbidden_labels",
     "fsync",
     "plain_pika",
+    "pure_python",
     "log_level",
     "log_format",
 )
@@ -161,6 +163,8 @@ def run_up(args: argparse.Namespace) -> int:
 
 def run_worker(args: argparse.Namespace) -> int:
     """Run one worker until it is told to stop; its number in the fleet is its lowest shard's."""
+    settings, number = settings_from(args), args.shards[0]
+    compiled.obey(settings.pure_python)  # before the imports that look compiled modules up
     from busmon import logs
     from busmon.fleet.supervisor import parent
     from busmon.fleet.supervisor.directory import prepare
@@ -169,7 +173,6 @@ def run_worker(args: argparse.Namespace) -> int:
 
     if args.supervised:
         parent.watch()
-    settings, number = settings_from(args), args.shards[0]
     logs.configure(settings, "worker", worker=number)
     limits.require(len(args.shards))
     if not args.supervised:

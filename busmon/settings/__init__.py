@@ -1,4 +1,7 @@
-"""The settings, from one typed schema. This room alone reads the environment; a `Settings` never changes."""
+"""The settings, from one typed schema. This room alone reads the environment; a `Settings` never changes.
+
+`busmon/compiled.py` reads the variable of `pure_python` itself, since modules are imported before settings are loaded.
+"""
 
 from busmon.settings.kinds import address, mask, split_urls
 from busmon.settings.loading import load, misspelt

@@ -318,6 +318,10 @@ class Settings:
             kinds.choice("0", "1"), "1 lets pika decode every delivery: slower, but independent of pika's internals"
         ),
     )
+    pure_python: str = field(
+        default="0",
+        metadata=_row(kinds.choice("0", "1"), "1 leaves the compiled modules unused: slower, but all code is Python"),
+    )
     log_level: str = field(
         default="info", metadata=_row(kinds.choice("debug", "info", "warning", "error"), "the least severe log line")
     )

@@ -16,6 +16,7 @@ from operator import attrgetter
 import structlog
 from pika.adapters.select_connection import IOLoop, PollEvents
 
+from busmon import compiled
 from busmon import status as statuses
 from busmon.bus.connect.connection import address
 from busmon.bus.consume.consumer import Consumer
@@ -151,7 +152,7 @@ class Worker:
         for shard in self._shards:
             shard.stand_by()
         self._beat()
-        _log.info("worker.started", shards=[shard.number for shard in self._shards])
+        _log.info("worker.started", shards=[shard.number for shard in self._shards], compiled=compiled.is_in_use())
         self._ioloop.start()
         _log.info("worker.stopped")
 

@@ -1,0 +1,53 @@
+"""The compiled modules of the hot path: their names, and the choice between them and pure Python.
+
+A compiled module is an optional extension: a pure Python path does the same without it. Its user looks it up
+once, at import, and so before any settings are loaded: the environment variable decides. Any thread.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+VARIABLE = "BUSMON_PURE_PYTHON"
+"""The variable of the setting `pure_python`: with 1, no compiled module is used."""
+
+MODULES: Sequence[str] = ()
+"""The names of all compiled modules, one for each `.pyx` file of the package."""
+
+
+def find(name: str) -> ModuleType | None:
+    """Import a compiled module, if this installation has it and may use it.
+
+    Args:
+        name: its full name, one of `MODULES`.
+
+    Returns:
+        None if it isn't built for this Python, or `BUSMON_PURE_PYTHON` is 1.
+
+    Raises:
+        ImportError: the module is there and can't be loaded.
+    """
+    return import_module(name) if _may_be_used() and _is_built(name) else None
+
+
+def is_in_use() -> bool:
+    """Tell whether `find` has every compiled module; imports none of them."""
+    return bool(MODULES) and _may_be_used() and all(map(_is_built, MODULES))
+
+
+def obey(pure_python: str) -> None:
+    """Take the value of the setting `pure_python` for this process and its children, wherever it came from.
+
+    It has to come before the first import of a module that calls `find`.
+    """
+    os.environ[VARIABLE] = pure_python
+
+
+def _may_be_used() -> bool:
+    return os.environ.get(VARIABLE) != "1"
+
+
+def _is_built(name: str) -> bool:
+    return find_spec(name) is not None

@@ -1,0 +1,92 @@
+"""Compiled modules: found where they are built and may be used, and listed by name."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import busmon
+from busmon import cli, compiled
+from busmon.settings import SCHEMA
+from tests.unit.test_cli import run
+
+PACKAGE = Path(busmon.__file__).parent
+BUILT = "busmon_built"
+"""A module that stands for a built extension: an extension is imported as every module is."""
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module that is there."""
+    (tmp_path / f"{BUILT}.py").write_text("answer = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("BUSMON_PURE_PYTHON", raising=False)
+    yield BUILT
+    sys.modules.pop(BUILT, None)
+
+
+def test_a_module_that_is_built_is_found(built: str) -> None:
+    module = compiled.find(built)
+    assert module
+    assert module.answer == 42
+
+
+def test_a_module_that_isnt_built_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUSMON_PURE_PYTHON", raising=False)
+    assert compiled.find("busmon.registry.fold.no_such_module") is None
+
+
+@pytest.mark.parametrize(("value", "found"), [("1", False), ("0", True), ("", True)])
+def test_the_variable_leaves_it_unused(value: str, found: bool, built: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    monkeypatch.setenv("BUSMON_PURE_PYTHON", value)
+    assert (compiled.find(built) is not None) is found
+
+
+def test_a_setting_from_a_flag_or_a_file_counts_as_the_variable_does(
+    built: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUSMON_PURE_PYTHON", "0")
+    compiled.obey("1")
+    assert compiled.find(built) is None
+    compiled.obey("0")
+    assert compiled.find(built) is not None
+
+
+def test_a_module_that_cant_be_loaded_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUSMON_PURE_PYTHON", raising=False)
+    (tmp_path / "busmon_broken.py").write_text("raise ImportError('undefined symbol')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="undefined symbol"):
+        compiled.find("busmon_broken")
+
+
+def test_they_are_in_use_if_every_one_is_built_and_may_be_used(built: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for modules, in_use in (((), False), ((built,), True), ((built, "busmon.no_such_module"), False)):
+        monkeypatch.setattr(compiled, "MODULES", modules)
+        assert compiled.is_in_use() is in_use
+    monkeypatch.setattr(compiled, "MODULES", (built,))
+    monkeypatch.setenv("BUSMON_PURE_PYTHON", "1")
+    assert not compiled.is_in_use()
+    assert built not in sys.modules
+
+
+def test_the_variable_is_the_settings() -> None:
+    assert compiled.VARIABLE in {row.variable for row in SCHEMA}
+
+
+def test_every_source_is_listed() -> None:
+    sources = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.pyx"))
+    assert sorted(compiled.MODULES) == sorted(".".join(path.parts) for path in sources)
+
+
+def test_the_version_tells_whether_they_are_in_use(
+    built: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for modules, told in (((built,), "compiled"), ((), "pure Python")):
+        monkeypatch.setattr(compiled, "MODULES", modules)
+        with pytest.raises(SystemExit):
+            cli.main(["--version"])
+        assert capsys.readouterr().out == f"busmon {busmon.__version__} ({told})\n"
+    pure = run("--version", env={"BUSMON_PURE_PYTHON": "1"})
+    assert (pure.returncode, pure.stdout) == (0, f"busmon {busmon.__version__} (pure Python)\n")
