@@ -95,7 +95,8 @@ def choice(*words: str) -> Kind:
             raise ValueError(text)
         return text
 
-    return Kind(parse, f"{', '.join(words[:-1])} or {words[-1]}", "|".join(words))
+    toml = (int,) if all(word.isdigit() for word in words) else ()
+    return Kind(parse, f"{', '.join(words[:-1])} or {words[-1]}", "|".join(words), toml)
 
 
 def url(*schemes: str) -> Kind:

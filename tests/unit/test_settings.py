@@ -131,6 +131,9 @@ def test_a_wrong_value_is_one_line_with_setting_origin_and_what_is_accepted(name
         ("flush_interval_seconds", "nan", "nan"),
         ("flush_interval_seconds", "inf", "inf"),
         ("flush_interval_seconds", "false", "false"),
+        ("plain_pika", "2", "2"),
+        ("plain_pika", "true", "true"),
+        ("log_level", "1", "1"),
         ("exchange", "true", "true"),
         ("exchange", "5", "5"),
         ("registry_dir", "false", "false"),
@@ -149,6 +152,7 @@ def test_a_toml_value_may_be_of_its_own_type_or_text() -> None:
     )
     assert (found.workers, found.flush_interval_seconds, found.prefetch) == (4, 1.0, 9)
     assert found.catalogue == (Path("a.toml"), Path("b.toml"))
+    assert load({}, in_file("plain_pika = 1\n")).plain_pika == load({}, in_file('plain_pika = "1"\n')).plain_pika == "1"
 
 
 def test_an_unknown_key_is_refused_by_name() -> None:
