@@ -2,13 +2,16 @@
 .DEFAULT_GOAL := help
 # Tests wait for brokers and processes more than they compute, so two of them share a core.
 export WORKERS ?= $(shell expr 2 '*' $$(nproc))
-.PHONY: help setup demo stack test celery lint format test-browser dashboards alerts test-storage test-node soak soak-long day replication fuzz fuzz-long engine chart chart-files cluster test-rabbitmq test-python test-prometheus pictures lock registry clean
+.PHONY: help setup compile demo stack test celery lint format test-browser dashboards alerts test-storage test-node soak soak-long day replication fuzz fuzz-long engine chart chart-files cluster test-rabbitmq test-python test-prometheus pictures lock registry clean
 
 help: ## 1 s | list the targets with their times on 2 quiet cores
 	@awk -F ':.*## | [|] ' '/^[a-z-]+:.*## / { printf "make %-15s %-12s  %s\n", $$1, $$2, $$3 }' Makefile
 
 setup: ## 1 min | make .venv with the package and its tools, and install RabbitMQ if no broker is named by BUSMON_AMQP_URL
 	@.ci/setup
+
+compile: ## 10 s | set up with a C compiler, then compile the modules of the hot path whose sources have changed
+	@BUSMON_COMPILE=required .ci/setup
 
 demo: ## until Ctrl-C | set up, then run `busmon demo`: a broker, a fleet, simulated agents. DEMO_SECONDS=20 ends it with an audit
 	@.ci/setup
@@ -138,3 +141,4 @@ registry: ## 1 min | set up, then write this version's registry directory for th
 
 clean: ## 1 s | remove .venv and whatever else the commands made
 	rm -rf .venv .state .coverage .coverage.* htmlcov dist build .*_cache .hypothesis tests/dashboards/node_modules
+	find busmon -name '*.so' -delete

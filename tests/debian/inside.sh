@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 checkout=$(dirname "$(dirname "$here")")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/busmon
-packages=ca-certificates,git,netbase,prometheus,python3,python3-venv,rabbitmq-server
+packages=ca-certificates,gcc,git,libc6-dev,netbase,prometheus,python3,python3-dev,python3-venv,rabbitmq-server
 
 if [ "$1" != --mounted ]; then
     release=$1

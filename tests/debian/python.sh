@@ -62,6 +62,7 @@ if [ "$(cat "$venv/.set-up" 2>/dev/null)" != "$fingerprint" ]; then
     "${run[@]}" "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[fleet]' --group dev
     echo "$fingerprint" >"$venv/.set-up"
 fi
+BUSMON_COMPILE=required "${run[@]}" "$venv/bin/python" -m hatchling build --target wheel:editable --hooks-only
 echo "$("${run[@]}" "$venv/bin/python" --version)${release:+ of Debian $release}"
 if [ $# = 0 ]; then set -- tests/unit tests/broker; fi
 exec "${run[@]}" "$venv/bin/pytest" "--numprocesses=${WORKERS:-auto}" --dist=worksteal "$@"

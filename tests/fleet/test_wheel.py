@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from busmon import cli
+from busmon import __version__, cli, compiled
 from tests.conftest import Vhost
 from tests.fleet.publishing import envelope, publish
 from tests.fleet.real_fleet import RealFleet
@@ -123,7 +124,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as a release has it."""
     directory = tmp_path_factory.mktemp("wheel")
     command = (*UV, "build", "--wheel", "--out-dir", directory)
-    succeed(subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False))
+    environment = {**os.environ, "BUSMON_COMPILE": "required"}
+    succeed(subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False))
     return next(directory.glob("*.whl"))
 
 
@@ -148,6 +150,14 @@ def test_it_holds_its_data_and_nothing_beside_the_package(wheel: Path) -> None:
     assert wheel.name.startswith("busmon_telemetry-")
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"busmon"}
     assert set(DATA) <= set(names)
+
+
+def test_it_holds_the_compiled_modules_and_a_fleet_uses_them(wheel: Path, base: Environment) -> None:
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    built = {f"{name.replace('.', '/')}{suffix}" for name in compiled.MODULES}
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".so", ".c"))} == built
+    for pure, told in (("0", "compiled" if built else "pure Python"), ("1", "pure Python")):
+        assert succeed(base.busmon("--version", BUSMON_PURE_PYTHON=pure)) == f"busmon {__version__} ({told})\n"
 
 
 def test_the_base_install_has_three_libraries_and_publishes(base: Environment, vhost: Vhost) -> None:

@@ -1,7 +1,9 @@
 """Compiled modules: found where they are built and may be used, and listed by name."""
 
 import sys
+import sysconfig
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import busmon
 from busmon import cli, compiled
 from busmon.settings import SCHEMA
+from hatch_build import are_up_to_date
 from tests.unit.test_cli import run
 
 PACKAGE = Path(busmon.__file__).parent
@@ -78,6 +81,18 @@ def test_the_variable_is_the_settings() -> None:
 def test_every_source_is_listed() -> None:
     sources = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.pyx"))
     assert sorted(compiled.MODULES) == sorted(".".join(path.parts) for path in sources)
+
+
+def test_what_is_built_next_to_its_source_is_younger() -> None:
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    built = [path for path in map(find_path, compiled.MODULES) if path.name.endswith(suffix)]
+    assert are_up_to_date(PACKAGE.parent, built), "run `make compile`"
+
+
+def find_path(module: str) -> Path:
+    """The file that a module is imported from; without one, its source."""
+    spec = find_spec(module)
+    return Path(spec.origin if spec and spec.origin else f"{module}.pyx")
 
 
 def test_the_version_tells_whether_they_are_in_use(

@@ -322,3 +322,41 @@ def test_a_pip_that_cannot_reach_its_index_is_one_line(clone: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "is PyPI reachable?" in done.stderr
     assert "ERROR: no such host" in done.stderr
+
+
+def answer(clone: Path, obstacle: str = "", headers: str = "/opt/python/include/python3.13", hook: str = "") -> None:
+    """Have the environment's Python name an obstacle to compiling, its headers' directory, and do this as the hook."""
+    program(
+        clone / ".venv/bin/python",
+        f'#!/bin/bash\ncase "$*" in *find_obstacle*) echo "{obstacle}" ;; *get_path*) echo {headers} ;;'
+        f" *hatchling*) {hook or ':'} ;; esac\n",
+    )
+
+
+def test_the_tests_get_a_compiler_and_the_headers_of_debians_python(clone: Path) -> None:
+    answer(clone, "the C compiler gcc isn't installed", "/usr/include/python3.11")
+    assert "gcc libc6-dev python3.11-dev prometheus " in set_up(clone, "--test").stderr
+    assert "gcc libc6-dev python3.11-dev is missing" in set_up(clone, "--chart").stderr
+    answer(clone, "the C compiler gcc isn't installed")
+    assert "gcc libc6-dev prometheus " in set_up(clone, "--test").stderr
+    assert "gcc libc6-dev is missing" in set_up(clone, BUSMON_COMPILE="required").stderr
+
+
+def test_the_demo_takes_no_compiler_and_says_that_there_is_none(clone: Path) -> None:
+    line = "busmon is built in pure Python, without its compiled hot path: the C compiler gcc isn't installed"
+    answer(clone, "the C compiler gcc isn't installed", hook=f'[ $BUSMON_COMPILE = auto ]; echo "{line}" >&2')
+    done = set_up(clone)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"busmon set-up: {line}\nbusmon set-up: ready\n",
+        "",
+    )
+
+
+def test_a_compilation_that_fails_is_one_line(clone: Path) -> None:
+    answer(clone, hook="[ $BUSMON_COMPILE != required ] || { echo 'In file'; echo 'error: exit code 1'; exit 1; } >&2")
+    assert set_up(clone).returncode == 0
+    done = set_up(clone, BUSMON_COMPILE="required")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("busmon set-up: error: exit code 1 (whole log: ")
