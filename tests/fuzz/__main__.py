@@ -4,7 +4,8 @@ python -m tests.fuzz                        a slice of each target, 9 minutes in
 python -m tests.fuzz --until-budget         slices until both budgets are reached; it resumes where it was ended
 python -m tests.fuzz --target bodies --minutes 2
 python -m tests.fuzz replay DIRECTORY       the inputs of a fault again, without atheris
-python -m tests.fuzz minimise               make the repository's corpus of the state's
+BUSMON_PURE_PYTHON=1 python -m tests.fuzz minimise
+                                            make the repository's corpus of the state's
 """
 
 import argparse
@@ -18,6 +19,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from busmon import compiled
 from tests.fuzz import corpus
 from tests.fuzz.progress import Progress
 
@@ -54,6 +56,8 @@ def main() -> int:
     if given.command == "replay":
         return replay(given.directory)
     if given.command == "minimise":
+        if compiled.is_in_use():
+            parser.error("only lines of Python can be traced; run it with BUSMON_PURE_PYTHON=1")
         return minimise(given.state / "bodies")
     targets = given.target or [*BUDGETS]
     is_sound = fuzz(given.state, targets, given.minutes)
@@ -93,18 +97,25 @@ def _fuzz_one(state: Path, name: str, seconds: int) -> bool:
 def _run(state: Path, module: str, *arguments: str) -> bool:
     with (state / "log").open("ab") as log:
         command = [sys.executable, "-P", "-m", f"tests.fuzz.{module}", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=_environment(state), stderr=log, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=_environment(state, module), stderr=log, check=False)
     if done.returncode:
         told = f"{module} slice ended with status {done.returncode}; see {state / 'faults'} and {state / 'log'}"
         sys.stdout.write(f"{arguments[0]}: the {told}\n")
     return done.returncode == 0
 
 
-def _environment(state: Path) -> dict[str, str]:
+def _environment(state: Path, module: str) -> dict[str, str]:
+    """Return a slice's environment: coverage sees the branches of Python alone, and mutations try what is compiled."""
     temporary = state / "temporary"
     subprocess.run(["rm", "-rf", str(temporary)], check=True)
     temporary.mkdir()
-    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "HOME": str(state)}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(temporary),
+        "HOME": str(state),
+        "BUSMON_PURE_PYTHON": "1" if module == "guided" else "0",
+    }
 
 
 def prepare(state: Path, name: str) -> None:
