@@ -69,7 +69,7 @@ class Connection(H11Protocol):
         """Forget the connection, and cancel its answer, which would hold memory and take turns."""
         self.forget()
         super().connection_lost(exc)
-        self.app = self._answer  # the bound method would hold the connection
+        self._unset_keepalive_if_required()  # after a reset uvicorn leaves its timer, which holds the connection
         if self._answering:
             self._answering.cancel()
 
@@ -86,6 +86,7 @@ class Connection(H11Protocol):
 
     def forget(self) -> None:
         """Stop counting the connection. After a failed handshake nothing else does."""
+        self.app = self._answer  # the bound method would hold the connection
         self.connections.discard(self)
         self._limit.leave(self)
         if self._clock:
@@ -203,6 +204,10 @@ class _Handshake(SSLProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the connection, even after a failed handshake."""
+        """Tell the connection, even after a failed handshake.
+
+        The connection's transport is TLS's, which holds this object: without the `del`, a cycle that holds all buffers.
+        """
         super().connection_lost(exc)
         self._connection.forget()
+        del self._connection
