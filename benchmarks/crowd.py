@@ -1,12 +1,15 @@
 """The delay that a crowd of one address causes to another address's scrapes, and the memory that it takes.
 
-    .venv/bin/python benchmarks/crowd.py [--only NAME,…] [--seconds 8] [--clients 900,2000] [--series 100000]
+    .venv/bin/python benchmarks/crowd.py [--only NAME,…] [--seconds 8] [--clients 900,2000] [--series 100000] [--tls]
 
 A real exporter serves a page of 17 MB, that is of so many series. For each crowd it starts again. The crowd's clients
 connect from 127.0.0.1, in a process of their own, and each that is closed connects again. Meanwhile a scraper at
 127.0.0.2 asks for the page as Prometheus does, compressed, on a new connection each time, and waits 0.2 s after each
 answer. Memory is what the exporter has at most more than before the crowd. "nobody" is a run without a crowd. The exit
 status is 1 where a scrape took a second more than the median of "nobody", or memory grew by more than 300 MB.
+
+With `--tls` the exporter has a certificate, and every connection of the crowd and of the scraper begins with a
+handshake. A crowd that reads slowly then reads a record at a time, of 16 KiB.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import multiprocessing
 import os
 import select
 import socket
+import ssl
 import statistics
 import tempfile
 import threading
@@ -101,15 +105,45 @@ CROWDS = {
 
 
 class Client:
-    """A connection of the crowd."""
+    """A connection of the crowd.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        port: the exporter's.
+        context: of TLS, if it is used.
+
+    Attributes:
+        is_ready: whether the client may ask, which it may not before a handshake.
+    """
+
+    def __init__(self, port: int, context: ssl.SSLContext | None) -> None:
         self.socket = socket.socket()
         self.socket.settimeout(0)
         with suppress(BlockingIOError):
             self.socket.connect((CROWD_HOST, port))
+        self.is_ready = context is None
+        self._context = context
         self._head = b""
         self._left: int | None = None
+
+    def shake_hands(self) -> int:
+        """Go on with the handshake of an open connection; return the event to wait for."""
+        if self._context and not isinstance(self.socket, ssl.SSLSocket):
+            self.socket = self._context.wrap_socket(
+                self.socket, do_handshake_on_connect=False, server_hostname=CROWD_HOST
+            )
+        if isinstance(self.socket, ssl.SSLSocket):
+            try:
+                self.socket.do_handshake()
+            except ssl.SSLWantReadError:
+                return select.EPOLLIN
+        self.is_ready = True
+        return select.EPOLLOUT
+
+    def read(self, size: int) -> bytes:
+        """Read at most so much of what has come; the whole of a TLS record, since epoll doesn't know its rest."""
+        part = self.socket.recv(size)
+        rest = self.socket.pending() if isinstance(self.socket, ssl.SSLSocket) else 0
+        return part + self.socket.recv(rest) if rest else part
 
     def has_answer(self, part: bytes) -> bool:
         """Take a part of an answer; return whether it was the last."""
@@ -128,11 +162,12 @@ class Client:
 
 
 class Crowd:
-    """The clients of one kind."""
+    """The clients of one kind; they use TLS if there is a context."""
 
-    def __init__(self, kind: Kind, port: int) -> None:
+    def __init__(self, kind: Kind, port: int, context: ssl.SSLContext | None) -> None:
         self._kind = kind
         self._port = port
+        self._context = context
         self._epoll = select.epoll()
         self._clients: dict[int, Client] = {}
         self._numbers = itertools.count()
@@ -146,7 +181,7 @@ class Crowd:
                 client = self._clients[number]
                 try:
                     is_open = self._serve(client, events)
-                except BlockingIOError:
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     continue
                 except OSError:
                     is_open = False
@@ -157,12 +192,16 @@ class Crowd:
             time.sleep(self._kind.pause_seconds)
 
     def _connect(self) -> None:
-        client = Client(self._port)
+        client = Client(self._port, self._context)
         self._clients[client.socket.fileno()] = client
         self._epoll.register(client.socket, select.EPOLLOUT)
 
     def _serve(self, client: Client, events: int) -> bool:
         """Send or read what can be; return whether the connection stays open."""
+        if not client.is_ready:
+            event = client.shake_hands()
+            self._epoll.modify(client.socket, event)
+            return True
         if events & select.EPOLLOUT:
             client.socket.send(self._kind.ask(next(self._numbers)))
             # The end of a connection is told without a wish for it.
@@ -170,15 +209,20 @@ class Crowd:
             return not self._kind.leaves
         if not self._kind.bytes:
             return False
-        part = client.socket.recv(self._kind.bytes)
+        part = client.read(self._kind.bytes)
         if client.has_answer(part):
             self._epoll.modify(client.socket, select.EPOLLOUT)
         return bool(part)
 
 
-def crowd(name: str, port: int, count: int, over: Event) -> None:
+def crowd(name: str, port: int, count: int, ca: Path | None, over: Event) -> None:
     """Run a crowd, in its process."""
-    Crowd(CROWDS[name], port).run(count, over)
+    Crowd(CROWDS[name], port, trust(ca)).run(count, over)
+
+
+def trust(ca: Path | None) -> ssl.SSLContext | None:
+    """Make the context of a client that verifies a server by this CA's certificate."""
+    return ssl.create_default_context(cafile=ca) if ca else None
 
 
 def write_series(directory: Path, count: int) -> None:
@@ -251,24 +295,37 @@ class Seen:
         )
 
 
-def measure(exporter: Exporter, name: str, clients: int, seconds: float) -> Seen:
+def measure(exporter: Exporter, name: str, clients: int, seconds: float, ca: Path | None) -> Seen:
     """Scrape for so long while the crowd does its part; without clients there is none."""
+    context = trust(ca)
     for _ in range(3):
-        answer_seconds(exporter.port, SCRAPER_HOST)
+        answer_seconds(exporter.port, SCRAPER_HOST, context)
     memory, over, took = Memory(exporter.pid), _START.Event(), list[float]()
-    process = _START.Process(target=crowd, args=(name, exporter.port, clients, over))
+    process = _START.Process(target=crowd, args=(name, exporter.port, clients, ca, over))
     with memory.watch():
         if clients:
             process.start()
             time.sleep(CONNECT_SECONDS)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            took.append(answer_seconds(exporter.port, SCRAPER_HOST))
+            took.append(answer_seconds(exporter.port, SCRAPER_HOST, context))
             time.sleep(PAUSE_SECONDS)
     over.set()
     if clients:
         process.join()
     return Seen(took, memory.most - memory.before)
+
+
+def certify(directory: Path) -> tuple[Path, Path]:
+    """Write a web configuration file with a certificate; return its path, and that of the CA's certificate."""
+    entry.require_library("trustme")
+    from tests.certificates import Authority  # noqa: PLC0415 - of the group `dev`, which only this needs
+
+    authority = Authority(directory)
+    certificate, key = authority.for_this_host()
+    web_file = directory / "web.yml"
+    web_file.write_text(f"tls_server_config:\n  cert_file: {certificate}\n  key_file: {key}\n")
+    return web_file, authority.ca
 
 
 def _parse_names(text: str) -> list[str]:
@@ -290,20 +347,26 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each crowd is there")
     parser.add_argument("--clients", type=_parse_numbers, default=[900, 2000], metavar="NUMBER,…")
     parser.add_argument("--series", type=int, default=100_000)
+    parser.add_argument("--tls", action="store_true", help="connect by TLS, also the scraper")
     args = parser.parse_args()
     extras.require("fleet", "the exporter")
-    with tempfile.TemporaryDirectory(prefix="busmon-crowd-") as directory:
-        write_series(Path(directory), args.series)
-        with running(directory) as exporter:
-            nobody = measure(exporter, "nobody", 0, args.seconds)
+    with tempfile.TemporaryDirectory(prefix="busmon-crowd-") as scratch:
+        directory, options, ca = Path(scratch, "registry"), list[str](), None
+        directory.mkdir(mode=0o700)
+        if args.tls:
+            web_file, ca = certify(Path(scratch, "certificates"))
+            options = ["--web-config-file", str(web_file)]
+        write_series(directory, args.series)
+        with running(str(directory), *options) as exporter:
+            nobody = measure(exporter, "nobody", 0, args.seconds, ca)
         usual = statistics.median(nobody.seconds)
         print("| crowd | clients | scrape, median | worst | memory | held |")
         print("| --- | --: | --: | --: | --: | --- |")
         print(nobody.row("nobody", 0, usual), flush=True)
         are_held = []
         for name, clients in itertools.product(args.only, args.clients):
-            with running(directory) as exporter:
-                seen = measure(exporter, name, clients, args.seconds)
+            with running(str(directory), *options) as exporter:
+                seen = measure(exporter, name, clients, args.seconds, ca)
             are_held.append(seen.is_held(usual))
             print(seen.row(name, clients, usual), flush=True)
     return 0 if all(are_held) else 1

@@ -21,14 +21,16 @@ import json
 import multiprocessing
 import os
 import random
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -170,10 +172,14 @@ async def _scan(port: int, counts: Any) -> None:
             counts[2] += 1
 
 
-def answer_seconds(port: int, host: str = "127.0.0.1") -> float:
-    """Measure how long a scraper at this address waits for its scrape; one that isn't answered counts as infinite."""
+def answer_seconds(port: int, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> float:
+    """Measure how long a scraper at this address waits for its scrape; one that isn't answered counts as infinite.
+
+    With a context it connects by TLS, and the handshake is part of its wait.
+    """
     began = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS, source_address=(host, 0))
+    kind = partial(http.client.HTTPSConnection, context=context) if context else http.client.HTTPConnection
+    connection = kind("127.0.0.1", port, timeout=TIMEOUT_SECONDS, source_address=(host, 0))
     try:
         connection.request("GET", "/metrics", headers=GZIP)
         answer = connection.getresponse()
@@ -218,9 +224,9 @@ def total(port: int) -> float:
 
 
 @contextmanager
-def running(directory: str) -> Iterator[Exporter]:
-    """Start a real exporter."""
-    command = [sys.executable, "-P", "-m", "busmon", "exporter", "--listen", "127.0.0.1:0", "--registry-dir", directory]
+def running(directory: str, *options: str, program: Sequence[str] = ("-P", "-m", "busmon")) -> Iterator[Exporter]:
+    """Start a real exporter with these options, by a program that takes busmon's arguments."""
+    command = [sys.executable, *program, "exporter", "--listen", "127.0.0.1:0", "--registry-dir", directory, *options]
     with children.running(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr or ():
             if (said := json.loads(line))["event"] == "server.started":
