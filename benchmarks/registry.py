@@ -12,7 +12,6 @@ medians of CPU time, user and system. Only a commit with fsync is wall time, sin
 """
 
 import argparse
-import gc
 import os
 import statistics
 import tempfile
@@ -32,6 +31,7 @@ import entry  # noqa: E402
 import orjson  # noqa: E402
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary  # noqa: E402
 
+from busmon import garbage  # noqa: E402
 from busmon.catalogue.catalogue import Catalogue  # noqa: E402
 from busmon.registry.admission.families import Families  # noqa: E402
 from busmon.registry.shard.shard import Shard  # noqa: E402
@@ -265,8 +265,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10_000, help="samples of a type in a round")
     parser.add_argument("--write", type=Path, help="also write the tables between the markers of this document")
     args = parser.parse_args()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    garbage.tune_for_deliveries()
     text = report(args.rounds, args.repeats)
     print(text)
     if args.write:

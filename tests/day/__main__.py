@@ -11,7 +11,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from busmon.fleet.worker.worker import _tune_collector
+from busmon import garbage
 from tests.day.churn import Churn
 from tests.day.day import Pace, judge, simulate
 
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="(default %(default)s)")
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    _tune_collector()
+    garbage.tune_for_deliveries()
     directory = Path(tempfile.mkdtemp(prefix="day-"))
     began = time.monotonic()
     try:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 from isal import igzip
@@ -26,12 +26,15 @@ from busmon.exporter.overview.overview import Scraped
 from busmon.exporter.overview.window import Figures, Window, figures
 from busmon.exporter.readiness import rollcall
 from busmon.exporter.readiness.replicas import Replicas
+from busmon.garbage import PermanentTables
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.scrape.snapshot import RegistrySnapshot
 from busmon.registry.storage.rejected_samples import RejectedReader, RejectedSample
 from busmon.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+Made = TypeVar("Made")
 
 SAMPLE_INTERVAL_SECONDS = 1.0
 """The age at which the overview's figures are read again."""
@@ -99,6 +102,7 @@ class Scrape:
     ) -> None:
         self._settings = settings
         self._replicas = Replicas(settings.registry_dir) if settings.replication == "stream" else None
+        self._tables = PermanentTables()
         self._go_by(Catalogue.load(settings.catalogue))
         self._reload_due = False
         self._own = Own(
@@ -142,7 +146,9 @@ class Scrape:
         """
         if names and (form, names) not in self._readings and self._readings.count(address) >= MAX_WAITING:
             raise ScrapeBusyError(f"{MAX_WAITING} scrapes of different names wait already")
-        page = await self._readings.share((form, names), address, lambda: self._page(form, names), is_large=True)
+        page = await self._readings.share(
+            (form, names), address, lambda: self._read(lambda: self._page(form, names)), is_large=True
+        )
         self._feed(page.figures)
         return await page.compress() if compressed else page.plain
 
@@ -150,7 +156,7 @@ class Scrape:
         """Feed the window, with figures at most a second old, for a client of this address."""
         if self.window.due(time.monotonic(), SAMPLE_INTERVAL_SECONDS):
             with suppress(ReplicaIncompleteError):  # a part of the totals would look like growth later
-                self._feed(await self._readings.share("figures", address, self._collect))
+                self._feed(await self._readings.share("figures", address, lambda: self._read(self._collect)))
 
     @property
     def scraped(self) -> Scraped | None:
@@ -191,11 +197,20 @@ class Scrape:
 
     def _go_by(self, catalogue: Catalogue) -> None:
         ahead_seconds = {} if self._replicas is None else self._replicas.ahead_seconds
-        self._exposition = Exposition(self._settings.registry_dir, catalogue, ahead_seconds=ahead_seconds)
+        self._exposition = Exposition(
+            self._settings.registry_dir, catalogue, ahead_seconds=ahead_seconds, note_begin=self._tables.begin
+        )
         self._fill = Fill(self._settings, catalogue)
 
-    def _page(self, form: Format, names: frozenset[str]) -> Page:
+    def _read(self, make: Callable[[], Made]) -> Made:
+        """Make something of the files, and have the garbage collector pass over their series."""
         self._reload()
+        try:
+            return make()
+        finally:
+            self._tables.settle(sum(self._exposition.series.values()))
+
+    def _page(self, form: Format, names: frozenset[str]) -> Page:
         self._require_whole()
         began = time.perf_counter()
         shards = self._exposition.openmetrics(names) if form is Format.OPENMETRICS else self._exposition.text(names)
@@ -214,7 +229,6 @@ class Scrape:
             self._replicas.require_whole()
 
     def _collect(self) -> Figures:
-        self._reload()
         self._require_whole()
         snapshot = self._exposition.collect()
         self._require_whole()

@@ -5,7 +5,6 @@ interrupts a commit. On SIGTERM the worker drains: consuming stops, open batches
 connections and files are closed. `owned_shard.py` has a shard's parts, and `lane.py` the path of its deliveries.
 """
 
-import gc
 import os
 import signal
 import time
@@ -16,7 +15,7 @@ from operator import attrgetter
 import structlog
 from pika.adapters.select_connection import IOLoop, PollEvents
 
-from busmon import compiled
+from busmon import compiled, garbage
 from busmon import status as statuses
 from busmon.bus.connect.connection import address
 from busmon.bus.consume.consumer import Consumer
@@ -146,7 +145,7 @@ class Worker:
 
     def run(self, signals: Inbox) -> None:
         """Consume until a signal ends it."""
-        _tune_collector()
+        garbage.tune_for_deliveries()
         self._ioloop.add_handler(signals.fileno(), lambda *_: self._obey(signals.wait(0)), PollEvents.READ)
         self._consumer.start()
         for shard in self._shards:
@@ -304,13 +303,3 @@ def _note_deal(settings: Settings, topology: Topology) -> float:
         advice = "what was counted before and is sent again may count twice; see docs/topology.md"
         _log.warning("worker.sources_dealt_otherwise", shards=shards, dealt_by=dealt_by, next=advice)
     return since
-
-
-def _tune_collector() -> None:
-    """Run the garbage collector rarely: reference counts free deliveries, and the collector took a fifth of the time.
-
-    Objects of the start, modules and series, are never examined again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -6,8 +6,8 @@ thread.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as Names
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,22 +33,24 @@ class Collection:
     Args:
         registry_dir: where the files are.
         ahead_seconds: by how much this host's clock is ahead of a writer's, where they differ; asked each time.
+        note_begin: is called before all files are read into empty tables.
 
     Attributes:
         families: by name; their `stale` series are those that changed.
         columns: by name.
         quantiles: of the summaries.
-        generation: changes when everything is read again, because a file went away or was replaced.
     """
 
-    def __init__(self, registry_dir: Path, ahead_seconds: Mapping[str, float]) -> None:
+    def __init__(
+        self, registry_dir: Path, ahead_seconds: Mapping[str, float], note_begin: Callable[[], None] = lambda: None
+    ) -> None:
         self._directory = registry_dir
         self._ahead_seconds = ahead_seconds
-        self.generation = 0
+        self._note_begin = note_begin
         self._begin(())
 
     def _begin(self, timed: Names[str]) -> None:
-        self.generation += 1
+        self._is_empty = True
         self.families: dict[str, MergedFamily] = {}
         self.columns: dict[str, MergedColumn] = {}
         self.quantiles = Quantiles()
@@ -59,8 +61,7 @@ class Collection:
         self._keys = KeyParser()
         self._faults: dict[str, str] = {}
         self._bad_keys: Counter[str] = Counter()
-        nowhere = MergedFamily("", "", "")
-        self._nowhere = MergedSeries(nowhere, b"", Layout("", (), labelled=False))
+        self._nowhere = MergedSeries(b"", Layout("", (), labelled=False))
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -75,16 +76,24 @@ class Collection:
         """
         self._reader.timed.update(timed)
         try:
-            if self._known_ahead_seconds != self._ahead_seconds or not self._follow_all():
-                self._begin(self._reader.timed)
-                self._follow_all()
+            if self._is_empty or self._known_ahead_seconds != self._ahead_seconds or not self._follow_all():
+                if not self._is_empty:
+                    self._begin(self._reader.timed)
+                self._fill()
             for column in self.columns.values():
                 for series in column.merge():
-                    series.family.stale.add(series)
+                    self.families[series.layout.family].stale.add(series)
         except BaseException:
             self._begin(timed)  # what was taken over halfway would be missing ever after
             raise
         return RegistrySnapshot(self.families, self.columns)
+
+    def _fill(self) -> None:
+        """Read all files into empty tables."""
+        self._note_begin()
+        self._is_empty = False
+        self._known_ahead_seconds = dict(self._ahead_seconds)
+        self._follow_all()
 
     def _follow_all(self) -> bool:
         """Take over what is new in all files; whether each file from before is still the same one."""

@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.catalogue.family import SUMMARY
+from busmon.registry.scrape import lifetimes
 from busmon.registry.scrape.collection import Collection as Merged
 from busmon.registry.scrape.followed_families import FollowedFamilies
-from busmon.registry.scrape.lifetimes import Lifetimes
 from busmon.registry.scrape.lines import openmetrics_header, quantile_lines, text_header
 from busmon.registry.scrape.merged import MergedFamily, MergedSeries
 from busmon.registry.scrape.quantiles import SeriesName
@@ -36,6 +36,7 @@ class Exposition:
         catalogue: says which series hide and which quantiles are shown; without it, none.
         clock: tells seconds since the epoch.
         ahead_seconds: by how much this clock is ahead of the one that a writer's times are of, where they differ.
+        note_begin: is called before all files are read into empty tables, as at first and where a file was replaced.
     """
 
     def __init__(
@@ -44,15 +45,13 @@ class Exposition:
         catalogue: Catalogue | None = None,
         clock: Callable[[], float] = time.time,
         ahead_seconds: Mapping[str, float] = MappingProxyType({}),
+        note_begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._ahead_seconds = ahead_seconds
-        self._merged = Merged(registry_dir, ahead_seconds)
+        self._merged = Merged(registry_dir, ahead_seconds, note_begin)
         self._rules = FollowedFamilies(registry_dir, catalogue)
         self._clock = clock
-        self._lifetimes = Lifetimes()
         self._exemplars = ServedExemplars(registry_dir)
-        self._lines: dict[MergedFamily, list[bytes]] = {}
-        self._generation = self._merged.generation
         self._now = 0.0
         self._steps: frozenset[float] = frozenset()
 
@@ -76,9 +75,7 @@ class Exposition:
         self._rules.follow()
         now, ttls = self._clock(), self._rules.ttls
         snapshot = self._merged.collect(self._rules.timed)
-        if self._generation != self._merged.generation:
-            self._generation, self._lines, self._lifetimes = self._merged.generation, {}, Lifetimes()
-        self._lifetimes.hide(self._merged.families, ttls, now)
+        lifetimes.hide(self._merged.families, ttls, now)
         self._age_quantiles(now)
         return snapshot
 
@@ -111,7 +108,7 @@ class Exposition:
                 families[name].stale.update(families[name].series.values())
         for name, labels in quantiles.stale:
             if name in families and (series := families[name].series.get(labels)):
-                series.family.stale.add(series)
+                families[name].stale.add(series)
         quantiles.stale.clear()
 
     def _join(self, header: Header, lines_of: Callable[[MergedFamily], list[bytes]], names: Collection[str]) -> bytes:
@@ -127,7 +124,7 @@ class Exposition:
 
     def _lines_of(self, family: MergedFamily) -> list[bytes]:
         """Return the lines of each series, in the order of their labels; none of a hidden one."""
-        lines = self._lines.setdefault(family, [])
+        lines = family.lines
         if family.stale:
             if len(lines) < len(family.series):
                 lines[:] = _admit(family, lines)
@@ -153,7 +150,7 @@ class Exposition:
     def _with_quantiles(self, series: MergedSeries, quantiles: Iterable[float], lines: bytes) -> bytes:
         if not lines:
             return b""
-        name = SeriesName(series.family.name, series.labels)
+        name = SeriesName(series.layout.family, series.labels)
         return quantile_lines(*name, self._merged.quantiles.of(name, quantiles, self._now)) + lines
 
     def _add_exemplars(self, family: MergedFamily) -> list[bytes]:

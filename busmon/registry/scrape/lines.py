@@ -33,6 +33,7 @@ class Layout:
     """The lines that a series has.
 
     Attributes:
+        family: the name of the series' family.
         parts: what the lines are made of: buckets last, by their bounds; they are counted up when written.
         places: the position of each part in `parts`.
         is_line: whether there is one line, which states a value by itself.
@@ -42,9 +43,9 @@ class Layout:
         "_grown",
         "_has_buckets",
         "_labelled",
-        "_name",
         "_template",
         "_uncounted",
+        "family",
         "is_line",
         "parts",
         "places",
@@ -53,7 +54,7 @@ class Layout:
     def __init__(self, family: str, parts: Iterable[SeriesPart], *, labelled: bool) -> None:
         self.parts = tuple(sorted(parts, key=_place))
         self.places = {part: place for place, part in enumerate(self.parts)}
-        self._name = family
+        self.family = family
         self._labelled = labelled
         self._uncounted = sum(part.bound is None for part in self.parts)
         self._has_buckets = self._uncounted < len(self.parts)
@@ -65,7 +66,7 @@ class Layout:
         """Return the layout with a part more."""
         layout = self._grown.get(part)
         if layout is None:
-            layout = self._grown[part] = Layout(self._name, (*self.parts, part), labelled=self._labelled)
+            layout = self._grown[part] = Layout(self.family, (*self.parts, part), labelled=self._labelled)
         return layout
 
     def write_line(self, labels: bytes, value: float | None) -> bytes:
@@ -93,9 +94,9 @@ class Layout:
         braced, before_le = ("{%b}", "{%b,") if self._labelled else ("%b", "{%b")
         for suffix, bound in self.parts:
             labels = braced if bound is None else f'{before_le}le="{go_float(bound)}"}}'
-            yield f"{self._name}{suffix}{labels} %r\n".encode()
+            yield f"{self.family}{suffix}{labels} %r\n".encode()
         if self._has_buckets:
-            yield f"{self._name}_count{braced} %r\n".encode()
+            yield f"{self.family}_count{braced} %r\n".encode()
 
 
 class _Verbatim(str):

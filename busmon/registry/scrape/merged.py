@@ -30,9 +30,11 @@ class MergedFamily:
         series: by their labels, as exposed.
         hidden: how many of them are.
         stale: series that changed since somebody cleared this.
+        lines: of each series, in the order of their labels, as last written.
+        hides: the TTL that was applied last, and when the next series hides by it; both in seconds.
     """
 
-    __slots__ = ("_layouts", "column", "help", "hidden", "name", "series", "stale")
+    __slots__ = ("_layouts", "column", "help", "hidden", "hides", "lines", "name", "series", "stale")
 
     def __init__(self, name: str, column: str, help_: str) -> None:
         self.name = name
@@ -41,6 +43,8 @@ class MergedFamily:
         self.series: dict[bytes, MergedSeries] = {}
         self.hidden = 0
         self.stale: set[MergedSeries] = set()
+        self.lines: list[bytes] = []
+        self.hides: tuple[float, float] | None = None
         self._layouts = [Layout(name, (), labelled=labelled) for labelled in (False, True)]
 
     @property
@@ -52,12 +56,15 @@ class MergedFamily:
         """Return the series with these labels, which is made if it doesn't exist."""
         series = self.series.get(labels)
         if series is None:
-            series = self.series[labels] = MergedSeries(self, labels, self._layouts[bool(labels)])
+            series = self.series[labels] = MergedSeries(labels, self._layouts[bool(labels)])
         return series
 
 
 class MergedSeries:
     """The rows of one family that have the same labels, `le` apart.
+
+    The layout names the family. A reference to the family would be a cycle, so dropped tables would stay in memory
+    until a full garbage collection.
 
     Attributes:
         labels: as exposed, without braces.
@@ -68,10 +75,9 @@ class MergedSeries:
         place: among its family's lines.
     """
 
-    __slots__ = ("family", "first", "hidden", "labels", "layout", "others", "place", "updated")
+    __slots__ = ("first", "hidden", "labels", "layout", "others", "place", "updated")
 
-    def __init__(self, family: MergedFamily, labels: bytes, layout: Layout) -> None:
-        self.family = family
+    def __init__(self, labels: bytes, layout: Layout) -> None:
         self.labels = labels
         self.layout = layout
         self.first = NOWHERE

@@ -4,7 +4,8 @@ Each writer's files are followed by themselves (`followed.py`). A file that can'
 its reason; it never hides the others. One reader per thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from busmon.catalogue.family import GAUGE
@@ -24,6 +25,9 @@ class Reader:
     def __init__(self, registry_dir: Path) -> None:
         self.skipped: dict[str, str] = {}
         self.timed: set[str] = set()
+        self._is_timed = partial(
+            _is_timed, self.timed
+        )  # a bound method would be a cycle, which reference counts don't free
         self._directory = registry_dir
         self._writers: dict[str, FollowedFiles] = {}
 
@@ -40,5 +44,6 @@ class Reader:
             self.skipped |= files.skipped
             yield from files.tables.items()
 
-    def _is_timed(self, column: str) -> bool:
-        return column in self.timed or column == SKETCH or column.startswith(GAUGE)
+
+def _is_timed(timed: Collection[str], column: str) -> bool:
+    return column in timed or column == SKETCH or column.startswith(GAUGE)

@@ -87,7 +87,7 @@ def add_exemplars(series: MergedSeries, lines: bytes, exemplars: Mapping[str, _E
     """Return the lines of a series with its exemplars."""
     for le, exemplar in exemplars.items():
         labels = b",".join(filter(None, [series.labels, f'le="{le}"'.encode() if le else b""]))
-        name = f"{series.family.name}{'_bucket' if le else '_total'}".encode()
+        name = f"{series.layout.family}{'_bucket' if le else '_total'}".encode()
         start = b"%b{%b} " % (name, labels) if labels else name + b" "
         before, found, after = (b"\n" + lines).partition(b"\n" + start)
         value, _, rest = after.partition(b"\n")

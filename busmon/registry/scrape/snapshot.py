@@ -57,9 +57,11 @@ class RegistrySnapshot:
 
     def _rows(self, family_name: str, wanted: Mapping[str, str]) -> Iterator[tuple[dict[str, str], SeriesPart, float]]:
         family = self.families.get(family_name)
-        for series in family.series.values() if family else ():
+        if family is None:
+            return
+        values = self.columns[family.column].values
+        for series in family.series.values():
             labels = _labels(series.labels)
-            values = self.columns[series.family.column].values
             if wanted.items() <= labels.items():
                 for part, row in zip(series.layout.parts, series.rows, strict=True):
                     if (value := values[row]) is not None:
