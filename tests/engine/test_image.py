@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from busmon import __version__, compiled
 from tests.engine.engine import CACHE, Engine
 
 EPOCH = "1764460800"
@@ -16,11 +17,13 @@ class Image(NamedTuple):
         id: the digest of its configuration.
         layers: the digests of their contents.
         own_bytes: the size of the layers on those of the base image.
+        version: the answer of its `--version`.
     """
 
     id: str
     layers: list[str]
     own_bytes: int
+    version: str
 
 
 def build(engine: Engine) -> Image:
@@ -30,12 +33,14 @@ def build(engine: Engine) -> Image:
     arguments = ("--file", "/srv/checkout/docker/Dockerfile", "--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}")
     built = engine.docker("build", "--quiet", "--no-cache", *arguments, "/srv/checkout").strip()
     found, base = engine.inspect(built), engine.inspect(BASE)
+    version = engine.docker("run", "--rm", "--network", "none", built, "--version").strip()
     engine.docker("image", "rm", "--force", built)
-    return Image(found["Id"], found["RootFS"]["Layers"], found["Size"] - base["Size"])
+    return Image(found["Id"], found["RootFS"]["Layers"], found["Size"] - base["Size"], version)
 
 
 def test_two_builds_of_one_checkout_give_one_image_and_it_adds_little_to_its_base(engine: Engine) -> None:
     first, second = build(engine), build(engine)
     assert first.layers == second.layers
     assert first.id == second.id
+    assert first.version == f"busmon {__version__} ({'compiled' if compiled.MODULES else 'pure Python'})"
     assert 50 < first.own_bytes / 1_000_000 < MEGABYTES

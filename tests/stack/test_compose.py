@@ -84,6 +84,16 @@ def test_the_image_runs_as_nobody_in_particular_and_knows_its_settings() -> None
     assert {service["read_only"] for service in map(SERVICES.__getitem__, OF_BUSMON)} == {True}
 
 
+def test_the_image_is_compiled_and_runs_without_a_compiler() -> None:
+    stages = (DOCKER / "Dockerfile").read_text().split("\nFROM ")[1:]
+    bases = [stage.split()[0] for stage in stages]
+
+    assert ["BUSMON_COMPILE=required" in stage for stage in stages] == [True, False, False]
+    assert ["-slim-" in base for base in bases] == [False, True, True]
+    # An extension module fits the version of Python that it was compiled for.
+    assert {base.replace("-slim", "") for base in bases} == {bases[0]}
+
+
 def test_every_package_of_the_image_is_locked_by_hash_and_is_one_that_the_project_takes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     optional = project["project"]["optional-dependencies"]
