@@ -5,9 +5,10 @@ looks at each sample once, and a second pass over all of them would cost as much
 made come as `parts`, whose points say for themselves what they are.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from busmon.wire.celery_event import CeleryEvent
 from busmon.wire.rejections import NO_LABELS, Rejections
@@ -91,17 +92,14 @@ class Part(NamedTuple):
     times_counted: int = 0
 
 
-class Cut(NamedTuple):
-    """The samples of a body that was cut instead of parsed.
-
-    Attributes:
-        places: the series of each sample, as the fold knows them.
-        values: of the samples, in their order.
-    """
+class Cut(Protocol):
+    """The samples of a body that was scanned instead of parsed."""
 
     body: bytes
-    places: Sequence[Any]
-    values: Sequence[float]
+    samples: int
+
+    def fold(self, source: str, at: float, now: float, folded: Counter[str]) -> None:
+        """Fold the samples into the open batch of the shard that read them, and count them by type."""
 
 
 class Envelope(NamedTuple):

@@ -18,11 +18,19 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+MODULES = {name_of(path): path for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx")]}
+
+
+def python_of(path: Path) -> str:
+    """The source, of a compiled module only its imports."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        return text
+    return "\n".join(line.replace(" cimport ", " import ") for line in text.splitlines() if line.startswith("from "))
 
 
 def imported(module: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(ast.parse(python_of(MODULES[module]))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "busmon":

@@ -84,8 +84,8 @@ class Fold:
         own.now, own.sender, self._agent = now, (user, agent, source), agent
         self._room.agent = agent
         if cut is not None:
-            if self._room.is_wide(len(cut.values)):
-                shortcuts.fold_known(cut.places, cut.values, source, at, self._folded)
+            if self._room.is_wide(cut.samples):
+                cut.fold(source, at, now, self._folded)
             else:
                 _, _, _, samples, tables, *_ = of_document(orjson.loads(cut.body))
         for table in shortcuts.tables(self._table_ways, tables, source, at, self._folded, now=now) if tables else ():

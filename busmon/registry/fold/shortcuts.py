@@ -7,14 +7,13 @@ all the rest, and gets it back where it isn't folded. Pure but for the open batc
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
 from busmon.bare import bare
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.errors import RejectedError
-from busmon.registry.fold.known_texts import Place
 from busmon.registry.fold.observing import find_known_counts
 from busmon.registry.fold.routes import Shortcut, TableWay, Way
 from busmon.registry.series.columns import SeriesGroup
@@ -100,24 +99,6 @@ def samples(
     for type_, count in ((COUNTER, counters), (GAUGE, gauges), (HISTOGRAM, histograms)):
         folded[type_] += count
     return others
-
-
-def fold_known(places: Sequence[Place], values: Sequence[float], source: str, at: float, folded: Counter[str]) -> None:
-    """Fold samples whose series and values were found to be usual (`known_texts.py`), and count them."""
-    counters = gauges = histograms = 0
-    for ((type_, changed, bounds, total), cell), value in zip(places, values, strict=True):
-        if type_ == COUNTER:
-            changed[cell] += value
-            counters += 1
-        elif type_ == HISTOGRAM:
-            changed[cell + bisect_left(bounds, value)] += 1
-            changed[cell + total] += value
-            histograms += 1
-        else:
-            changed.set(cell, source, value, at)
-            gauges += 1
-    for type_, count in ((COUNTER, counters), (GAUGE, gauges), (HISTOGRAM, histograms)):
-        folded[type_] += count
 
 
 def _none(_group: SeriesGroup, rows: list[Any], _source: str, _at: float) -> list[Any]:

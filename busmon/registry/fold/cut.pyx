@@ -1,0 +1,158 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The numbers of a scanned body, each with the series that it changes; and their changes of the open batch.
+
+They are those that the short way of the fold makes of the parsed body (`shortcuts.py`), to the last bit. One thread.
+"""
+
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+
+from busmon.bare import bare
+from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
+from busmon.registry.series.latest import Share
+
+
+cdef class Series:
+    """The cells of a series, and what of them a number changes.
+
+    Args:
+        changed: the increments of the series' column, or the shares of its gauges.
+        cell: the first one.
+        bounds: the upper bounds of a histogram's buckets but for +Inf, ascending.
+        total: the place of the sum, from the first cell on.
+    """
+
+    def __cinit__(self, object changed, long cell, tuple bounds, int total):
+        cdef Py_ssize_t place
+        self.changed, self.cell, self.first, self.sum_cell = changed, cell, cell, cell + total
+        self.width = len(bounds)
+        self.bounds = <double *>PyMem_Malloc((self.width + 1) * sizeof(double))
+        if self.bounds is NULL:
+            raise MemoryError
+        for place in range(self.width):
+            self.bounds[place] = bounds[place]
+
+    def __dealloc__(self):
+        PyMem_Free(self.bounds)
+
+    cdef int add(self, object cell, double change) except -1:
+        cdef PyObject *held = PyDict_GetItemWithError(self.changed, cell)
+        cdef double before = 0.0 if held is NULL else <double>(<object>held)
+        PyDict_SetItem(self.changed, cell, before + change)
+        return 0
+
+    cdef int observe(self, double value) except -1:
+        """Count an observation in its bucket, the first one whose bound isn't below it."""
+        cdef Py_ssize_t low = 0, high = self.width, middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.bounds[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        return self.add(self.cell + low, 1.0)
+
+
+cdef class Cut:
+    """The numbers of one body, each with the series that it changes.
+
+    Attributes:
+        body: as delivered.
+        author: the meaning of its head.
+        at: the envelope's time.
+        samples: how many samples it has.
+    """
+
+    def __dealloc__(self):
+        PyMem_Free(self.numbers)
+
+    def fold(self, str source not None, double at, double now, folded):
+        """Fold the samples into the open batch, and count them.
+
+        Args:
+            source: the envelope's.
+            at: the envelope's time, in seconds since the epoch.
+            now: the present, which no time is later than.
+            folded: the samples that were folded, by type.
+
+        Raises:
+            RejectedError: as of `Shares.set`.
+        """
+        cdef Py_ssize_t place = 0, counted = 0, gauged = 0, observed = 0
+        cdef double since = at
+        cdef Number *number
+        cdef Series series = None
+        cdef object shares = None
+        cdef dict opened = None, held = None
+        while place < self.count:
+            number = &self.numbers[place]
+            place += 1
+            if number.way == SINCE:
+                since = min(number.value, now)
+                continue
+            if <object>number.series is not None:
+                series = <Series>number.series
+            if number.way == COUNT:
+                counted += 1
+                series.add(series.first, number.value)
+            elif number.way == SET or number.way == SET_SINCE:
+                gauged += 1
+                if series.changed is not shares:
+                    shares = series.changed
+                    opened, held = shares.find(source)
+                _set(series, opened, held, source, number.value, at if number.way == SET else since)
+            elif number.way == OBSERVE:
+                observed += 1
+                series.observe(number.value)
+                if place < self.count and self.numbers[place].way == LIST:
+                    place = self._fold_list(series, place)
+                else:
+                    series.add(series.sum_cell, number.value)
+            elif number.way == ADD_SUM:
+                observed += 1
+                series.add(series.sum_cell, number.value)
+            elif number.value > 0:  # a bucket
+                series.add(series.cell + number.bucket, number.value)
+        if counted:
+            folded[COUNTER] += counted
+        if gauged:
+            folded[GAUGE] += gauged
+        if observed:
+            folded[HISTOGRAM] += observed
+
+    cdef Py_ssize_t _fold_list(self, Series series, Py_ssize_t place) except -1:
+        """Fold the observations from the second one of a list on, and the sum of the list; return the place behind."""
+        cdef list listed = [self._find(place - 1)]
+        while place < self.count and self.numbers[place].way == LIST:
+            listed.append(self._find(place))
+            series.observe(self.numbers[place].value)
+            place += 1
+        series.add(series.sum_cell, sum(listed))
+        return place
+
+    cdef object _find(self, Py_ssize_t place):
+        """Return a number as JSON has it, since Python's `sum` adds whole numbers and others in different ways."""
+        cdef Number *number = &self.numbers[place]
+        return <long>number.value if number.is_whole else number.value
+
+
+cdef int _set(Series series, dict opened, dict held, str source, double value, double at) except -1:
+    """Set a gauge: at once where the source said an earlier value.
+
+    Args:
+        series: the gauge's.
+        opened: the source's shares in the open batch, by cell.
+        held: its committed shares.
+        source: that says the value.
+        value: the value.
+        at: its time, in seconds since the epoch.
+    """
+    cdef PyObject *known = PyDict_GetItemWithError(opened, series.first)
+    if known is NULL or <object>known is None:
+        known = PyDict_GetItemWithError(held, series.first)
+    if known is not NULL and not (<tuple>known)[2] and at > <double>(<tuple>known)[0]:
+        PyDict_SetItem(opened, series.first, bare(Share, (at, value, False)))
+    else:
+        series.changed.set(series.cell, source, value, at)
+    return 0
