@@ -13,7 +13,12 @@ from types import ModuleType
 VARIABLE = "BUSMON_PURE_PYTHON"
 """The variable of the setting `pure_python`: with 1, no compiled module is used."""
 
-MODULES: Sequence[str] = ("busmon.registry.fold.cut", "busmon.registry.fold.scanning", "busmon.wire.json_tokens")
+MODULES: Sequence[str] = (
+    "busmon.bus.frames.compiled_peeler",
+    "busmon.registry.fold.cut",
+    "busmon.registry.fold.scanning",
+    "busmon.wire.json_tokens",
+)
 """The names of all compiled modules, one for each `.pyx` file of the package."""
 
 

@@ -18,7 +18,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): path for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx")]}
+MODULES = {name_of(path): path for kind in ("py", "pxd", "pyx") for path in PACKAGE.rglob(f"*.{kind}")}
 
 
 def python_of(path: Path) -> str:

@@ -24,7 +24,8 @@ from busmon.bus.connect.silence import Silence
 from busmon.bus.consume.listener import Listener
 from busmon.bus.consume.settling import Settler
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.frames.peeling import CONSUMER_TAG, Entrance
+from busmon.bus.frames.peeler import CONSUMER_TAG
+from busmon.bus.frames.peeling import Entrance
 from busmon.status import ConsumerState
 
 _log = structlog.get_logger(__name__)

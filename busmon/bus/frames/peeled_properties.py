@@ -49,7 +49,7 @@ _PARSED_BEFORE = 3
 
 _MAX_LAYOUTS = 1000
 
-_MAX_HEADERS = 32
+MAX_HEADERS = 32
 """More are skipped. The SDK sends two, and a header costs 0.3 µs before users have their turns."""
 
 _Span = tuple[int, int]
@@ -177,7 +177,7 @@ def _parse(encoded: bytes) -> _Parsed:
 def _find_headers(encoded: bytes, at: int, end: int) -> list[_Header] | None:
     """Find the strings and integers of a table as pika sends it; None if there is anything else in it, or too many."""
     headers: list[_Header] = []
-    while at < end and len(headers) < _MAX_HEADERS:
+    while at < end and len(headers) < MAX_HEADERS:
         name, at = _text(encoded, at)
         kind = encoded[at]
         start = at + 1

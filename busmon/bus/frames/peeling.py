@@ -1,90 +1,45 @@
 """Deliveries peeled off the bytes of a socket before pika's frame decoder, their largest cost, sees them.
 
-Bytes in, batches of deliveries out, all else to pika: deliveries of three whole frames on a channel that has an
-entrance are taken apart by one `struct` call, made for frames of just these lengths. Every other frame, and every
-delivery that isn't of that plain form (a body of no frame or of several, a frame without its end), goes to pika as it
-is, in its order, one frame at a time. So pika's checks and errors hold, though one in the first frames of a delivery is
-raised once all of it is there, and so does its count of bytes by which it judges heartbeats. On the thread of the loop.
+Bytes in, batches of deliveries out, all else to pika: plain deliveries on a channel that has an entrance are taken
+apart by a peeler. Every other frame, and every delivery that isn't plain (a body of no frame or of several, a frame
+without its end), goes to pika as it is, in its order, one frame at a time. So pika's checks and errors hold, though one
+in the first frames of a delivery is raised once all of it is there, and so does its count of bytes by which it judges
+heartbeats. On the thread of the loop.
 """
 
 from collections.abc import Callable, Sequence
-from struct import Struct
-from struct import error as StructError  # noqa: N812 - struct names its exception like a variable
-from typing import Any, NamedTuple
+from typing import Any
 
-from pika import spec
 from pika.adapters.select_connection import SelectConnection
 
-from busmon.bare import bare
-from busmon.bounded import BoundedCache
-from busmon.bus.frames.delivery import Delivery, UnreadDelivery
-from busmon.bus.frames.peeled_properties import UNREAD, PropertiesReader
-
-CONSUMER_TAG = "busmon"
-"""The one consumer of a channel with an entrance; it is part of every delivery, and one of pika's has 38 bytes."""
+from busmon import compiled
+from busmon.bus.frames import peeler
+from busmon.bus.frames.delivery import Delivery
 
 Entrance = Callable[[Sequence[Delivery]], None]
 """Called with deliveries that arrived together, at least one, in their order."""
 
-_CONSUMER = bytes([len(CONSUMER_TAG)]) + CONSUMER_TAG.encode()
-_START = Struct(">xHI")  # of a frame: channel and length, behind its type
-_METHOD = Struct(f">BHII{len(_CONSUMER)}s")  # the start of a frame, `basic.deliver`, the consumer
-_HEADER = Struct(">BBHIHH")  # the end of the frame before, the start of a frame, class and weight
-_BODY = Struct(">BBH")  # the end of the frame before, the start of a frame but for its length
-_SIZE = slice(_START.size + 4, _START.size + 12)  # of a header frame: the body's
-
-_OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
-_BEFORE_NAMES = _METHOD.size + 9 - _START.size  # 8 of the tag, 1 of bits
-_BEFORE_PROPERTIES = 12  # class, weight, size of the body
-_END = spec.FRAME_END
-_FRAMES = 3
-_MAX_REMEMBERED = 1000
-"""Forms, and names: publishers choose what is in them, and how long it is."""
-
-_unpack_start = _START.unpack_from
-
-
-class _Form(NamedTuple):
-    """The form of plain deliveries on one channel whose first two frames have certain lengths.
-
-    Attributes:
-        unpack: gives the parts of what stands at a place in a buffer: `method`, tag, bits, names, `header`, size of the
-            body, properties, `body`, and length of the body's frame.
-        method: this part of a plain delivery.
-        header: as `method`.
-        body: as `method`.
-        size: of all of them, behind which the body stands.
-        base: added to the tag.
-    """
-
-    unpack: Callable[[bytes, int], tuple[Any, ...]]
-    method: bytes
-    header: bytes
-    body: bytes
-    size: int
-    base: int
+_Peeler: type[peeler.Peeler] = (compiled.find("busmon.bus.frames.compiled_peeler") or peeler).Peeler
 
 
 class PeelingConnection(SelectConnection):
     """A connection whose channels may have an entrance that deliveries take."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._entrances: dict[int, tuple[int, Entrance]] = {}
-        self._forms: BoundedCache[tuple[int, int, int], _Form] = BoundedCache(_MAX_REMEMBERED)
-        self._names: BoundedCache[bytes, tuple[str, str]] = BoundedCache(_MAX_REMEMBERED)
-        self._read_properties = PropertiesReader().read
+        self._entrances: dict[int, Entrance] = {}
+        self._peeler = _Peeler()
         self._frame_buffer: bytes = b""
         super().__init__(*args, **kwargs)
 
     def peel(self, channel_number: int, base: int, entrance: Entrance) -> None:
         """Send this channel's deliveries, with `base` added to their tags, to the entrance from now on."""
-        self._entrances[channel_number] = base, entrance
-        self._forms.clear()
+        self._entrances[channel_number] = entrance
+        self._peeler.add(channel_number, base)
 
     def unpeel(self, channel_number: int) -> None:
         """Leave all of this channel's frames to pika again."""
         self._entrances.pop(channel_number, None)
-        self._forms.clear()
+        self._peeler.remove(channel_number)
 
     def _on_data_available(self, data_in: bytes) -> None:
         """Take received bytes; called by pika's adapters."""
@@ -106,111 +61,12 @@ class PeelingConnection(SelectConnection):
     def _peel_whole_deliveries(self) -> bool:
         """Deliver the plain, whole deliveries at the buffer's start; return whether the rest waits for more bytes."""
         buffer, entrances = self._frame_buffer, self._entrances
-        peeled: dict[int, list[Delivery]] = {number: [] for number in entrances}
-        end = self._take_apart(buffer, peeled)
-        waits = end == len(buffer) or self._is_awaited(buffer, end)
+        end, peeled = self._peeler.take_apart(buffer)
+        waits = end == len(buffer) or self._peeler.is_begun(buffer, end)
         self._frame_buffer = buffer[end:]
         self.bytes_received += end
-        self.frames_received += _FRAMES * sum(map(len, peeled.values()))
+        self.frames_received += peeler.FRAMES * sum(map(len, peeled.values()))
         for number, deliveries in peeled.items():
             if deliveries and number in entrances:  # an entrance may end the connection
-                entrances[number][1](deliveries)
+                entrances[number](deliveries)
         return waits or not self._frame_buffer
-
-    def _take_apart(self, buffer: bytes, peeled: dict[int, list[Delivery]]) -> int:
-        """Take apart the plain and whole deliveries at the buffer's start, by channel; return where the rest begins."""
-        forms, known_names, position = self._forms.entries, self._names.entries, 0
-        read_properties = self._read_properties
-        try:
-            while True:
-                number, method_bytes = _unpack_start(buffer, position)
-                _, header_bytes = _unpack_start(buffer, position + method_bytes + _OVERHEAD)
-                form = forms.get((number, method_bytes, header_bytes)) or self._form(number, method_bytes, header_bytes)
-                unpack, plain_method, plain_header, plain_body, parts_size, base = form
-                method, tag, bits, names, header, size, encoded, body, length = unpack(buffer, position)
-                start = position + parts_size
-                end = start + size
-                properties = read_properties(encoded)
-                if (
-                    method != plain_method
-                    or header != plain_header
-                    or body != plain_body
-                    or not 0 < length == size
-                    or buffer[end] != _END
-                ):
-                    break
-                told_names = known_names.get(names) or self._read_names(names)
-                fields = buffer[start:end], base + tag, bits & 1 == 1, *told_names, *properties, encoded
-                peeled[number].append(bare(Delivery if properties[3] is not UNREAD else UnreadDelivery, fields))
-                position = end + 1
-        except (IndexError, KeyError, StructError, UnicodeDecodeError):
-            pass  # the next delivery isn't whole yet, or isn't plain
-        return position
-
-    def _form(self, number: int, method_bytes: int, header_bytes: int) -> _Form:
-        """Make the form of plain deliveries with frames of these lengths.
-
-        Raises:
-            KeyError: the channel has no entrance.
-            struct.error: no delivery has such frames.
-        """
-        names, properties = method_bytes - _BEFORE_NAMES, header_bytes - _BEFORE_PROPERTIES
-        parts = Struct(f">{_METHOD.size}sQB{names}s{_HEADER.size}sQ{properties}s{_BODY.size}sI")
-        form = _Form(
-            parts.unpack_from,
-            _method(number, method_bytes),
-            _header(number, header_bytes),
-            _BODY.pack(_END, spec.FRAME_BODY, number),
-            parts.size,
-            self._entrances[number][0],
-        )
-        self._forms.keep((number, method_bytes, header_bytes), form)
-        return form
-
-    def _read_names(self, names: bytes) -> tuple[str, str]:
-        """Return the exchange and the routing key.
-
-        Raises:
-            IndexError, UnicodeDecodeError: the bytes aren't these two names.
-        """
-        at = 1 + names[0]
-        if at + 1 + names[at] != len(names):
-            raise IndexError
-        read = names[1:at].decode(), names[at + 1 :].decode()
-        self._names.keep(names, read)
-        return read
-
-    def _is_awaited(self, buffer: bytes, position: int) -> bool:
-        """Return whether the rest begins a plain delivery: pika would also wait for the incomplete frame."""
-        frames = _whole_frames(buffer, position)
-        if not frames:
-            return True
-        number, method_bytes = _unpack_start(frames[0])
-        if number not in self._entrances or len(frames) == _FRAMES:
-            return False
-        plain = _method(number, method_bytes), _header(number, len(frames[-1]) - _OVERHEAD)[1:]
-        return all(
-            frame.startswith(start) and frame[-1] == _END for frame, start in zip(frames, plain, strict=False)
-        ) and (len(frames) == 1 or any(frames[1][_SIZE]))
-
-
-def _whole_frames(buffer: bytes, position: int) -> list[bytes]:
-    """Return the whole frames of one delivery."""
-    frames: list[bytes] = []
-    while len(frames) < _FRAMES and len(buffer) >= position + spec.FRAME_HEADER_SIZE:
-        end = position + _unpack_start(buffer, position)[1] + _OVERHEAD
-        if len(buffer) < end:
-            break
-        frames.append(buffer[position:end])
-        position = end
-    return frames
-
-
-def _method(number: int, length: int) -> bytes:
-    """Return the beginning of a plain delivery's method frame."""
-    return _METHOD.pack(spec.FRAME_METHOD, number, length, spec.Basic.Deliver.INDEX, _CONSUMER)
-
-
-def _header(number: int, length: int) -> bytes:
-    """Return the beginning of a plain delivery's header frame, with the end of the method frame."""
-    return _HEADER.pack(_END, spec.FRAME_HEADER, number, length, spec.BasicProperties.INDEX, 0)

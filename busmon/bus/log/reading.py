@@ -19,7 +19,7 @@ from pika.spec import Basic
 from busmon.bus.connect.causes import Cause, LossCause, of_channel
 from busmon.bus.connect.silence import Silence
 from busmon.bus.frames.delivery import Delivery
-from busmon.bus.frames.peeling import CONSUMER_TAG
+from busmon.bus.frames.peeler import CONSUMER_TAG
 
 PREFETCH = 64
 """Entries that may be unacknowledged."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,14 +13,13 @@ from pika import BasicProperties, frame, spec
 from pika.callback import CallbackManager
 from pika.channel import Channel
 
-from busmon.bounded import BoundedCache
 from busmon.bus.frames.delivery import Delivery, read_publish_time
-from busmon.bus.frames.peeled_properties import PropertiesReader
 from busmon.bus.frames.peeling import PeelingConnection
 from busmon.bus.frames.properties import MAX_DECODED_BYTES
 from busmon.bus.frames.reading import ReadingConnection
 
 from .stated import PLAIN, properties, told
+from .ways import both_ways
 
 CONSUMED, OTHER = 1, 2
 FIELDS = (
@@ -31,18 +31,16 @@ FIELDS = (
 class Socketless(ReadingConnection):
     """A connection that is fed by hand, and notes what reaches its consumers, peeled or not."""
 
-    def __init__(self, *, peeling: bool) -> None:
+    def __init__(self, way: ModuleType | None) -> None:
         self._entrances = {}
-        self._forms = BoundedCache(1000)
-        self._names = BoundedCache(1000)
-        self._read_properties = PropertiesReader().read
         self._frame_buffer = b""
         self._heartbeat_checker = None
         self.bytes_received = self.frames_received = self.peeled = 0
         self.callbacks = CallbackManager()
         self.got: list[Any] = []
         self._channels = {number: self._opened(number) for number in (CONSUMED, OTHER)}
-        if peeling:
+        if way:
+            self._peeler = way.Peeler()
             self.peel(CONSUMED, 0, self._take_peeled)
 
     def feed(self, pieces: Iterable[bytes]) -> tuple[list[Any], str]:
@@ -108,27 +106,33 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[start:end] for start, end in pairwise(at)]
 
 
+@both_ways
 @given(streams, st.lists(st.integers(0), max_size=12))
-def test_it_delivers_what_pika_delivers_wherever_the_bytes_are_cut(stream: bytes, places: list[int]) -> None:
-    peeling, plain = Socketless(peeling=True), Socketless(peeling=False)
+def test_it_delivers_what_pika_delivers_wherever_the_bytes_are_cut(
+    way: ModuleType, stream: bytes, places: list[int]
+) -> None:
+    peeling, plain = Socketless(way), Socketless(None)
     assert peeling.feed(cut(stream, places)) == plain.feed([stream])
     assert (peeling.bytes_received, peeling.frames_received) == (plain.bytes_received, plain.frames_received)
 
 
+@both_ways
 @given(streams.filter(bool), st.data())
 @example(delivery(CONSUMED, PLAIN, b"{}"), None)
-def test_a_spoilt_byte_ends_both_alike(stream: bytes, data: st.DataObject | None) -> None:
+def test_a_spoilt_byte_ends_both_alike(way: ModuleType, stream: bytes, data: st.DataObject | None) -> None:
     at = data.draw(st.integers(0, len(stream) - 1)) if data else len(stream) - 1
     spoilt = stream[:at] + bytes([stream[at] ^ 0xFF]) + stream[at + 1 :]
-    assert Socketless(peeling=True).feed([spoilt]) == Socketless(peeling=False).feed([spoilt])
+    assert Socketless(way).feed([spoilt]) == Socketless(None).feed([spoilt])
 
 
-def test_a_plain_delivery_is_peeled() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_a_plain_delivery_is_peeled(way: ModuleType) -> None:
+    connection = Socketless(way)
     connection.feed([delivery(CONSUMED, PLAIN, b"{}") * 3])
     assert connection.peeled == 3
 
 
+@both_ways
 @pytest.mark.parametrize(
     "headers",
     [
@@ -140,13 +144,13 @@ def test_a_plain_delivery_is_peeled() -> None:
     ids=["nested", "many", "of another kind", "large"],
 )
 def test_a_delivery_with_any_headers_is_peeled_and_its_headers_are_left_for_later(
-    headers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    way: ModuleType, headers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stated = copy(PLAIN)
     stated.headers, stated.user_id = headers, "ann"
     stream = delivery(CONSUMED, stated, b"{}")
     got: list[Delivery] = []
-    connection = Socketless(peeling=True)
+    connection = Socketless(way)
     connection.peel(CONSUMED, 0, got.extend)
     with monkeypatch.context() as patched:
         patched.setattr(BasicProperties, "decode", fail)
@@ -159,25 +163,28 @@ def test_a_delivery_with_any_headers_is_peeled_and_its_headers_are_left_for_late
     )
 
 
+@both_ways
 @pytest.mark.parametrize("body", [b"", b"x" * 2500], ids=["of no frame", "of several frames"])
 def test_headers_of_a_delivery_that_is_not_peeled_are_left_for_later_too(
-    body: bytes, monkeypatch: pytest.MonkeyPatch
+    way: ModuleType, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = Socketless(peeling=True)
+    connection = Socketless(way)
     monkeypatch.setattr("busmon.bus.frames.properties.decode_table", fail)
     monkeypatch.setattr(connection, "_note", lambda *_: None)
     assert connection.feed([delivery(CONSUMED, PLAIN, body)]) == ([], "")
 
 
+@both_ways
 @pytest.mark.parametrize("body", [b"", b"x" * 2500])
-def test_a_body_of_no_frame_or_of_several_arrives_whole(body: bytes) -> None:
-    got, error = Socketless(peeling=True).feed([delivery(CONSUMED, PLAIN, body)])
+def test_a_body_of_no_frame_or_of_several_arrives_whole(way: ModuleType, body: bytes) -> None:
+    got, error = Socketless(way).feed([delivery(CONSUMED, PLAIN, body)])
     assert not error
     assert [each[-1] for each in got] == [body]
 
 
-def test_a_channel_without_entrance_is_pikas_again() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_a_channel_without_entrance_is_pikas_again(way: ModuleType) -> None:
+    connection = Socketless(way)
     connection.unpeel(CONSUMED)
     connection.feed([delivery(CONSUMED, PLAIN, b"{}")])
     assert connection.peeled == 0
@@ -188,8 +195,9 @@ def fail(*_: object) -> None:
     raise ZeroDivisionError
 
 
-def test_what_an_entrance_raises_comes_out_and_the_rest_of_the_bytes_stays() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_what_an_entrance_raises_comes_out_and_the_rest_of_the_bytes_stays(way: ModuleType) -> None:
+    connection = Socketless(way)
     connection.peel(CONSUMED, 0, fail)
     ack = frame.Method(OTHER, spec.Basic.Ack(1)).marshal()
     with pytest.raises(ZeroDivisionError):
@@ -197,15 +205,17 @@ def test_what_an_entrance_raises_comes_out_and_the_rest_of_the_bytes_stays() -> 
     assert connection._frame_buffer == ack
 
 
-def test_while_pika_assembles_a_delivery_the_channel_is_pikas_whatever_comes_on_another() -> None:
+@both_ways
+def test_while_pika_assembles_a_delivery_the_channel_is_pikas_whatever_comes_on_another(way: ModuleType) -> None:
     whole = delivery(CONSUMED, PLAIN, b"x" * 1500)
     begun = whole[: whole.index(frame.Body(CONSUMED, b"x" * 500).marshal())]
     stream = begun + frame.Method(OTHER, spec.Basic.Ack(1)).marshal() + delivery(CONSUMED, PLAIN, b"{}")
-    assert Socketless(peeling=True).feed([stream]) == Socketless(peeling=False).feed([stream])
+    assert Socketless(way).feed([stream]) == Socketless(None).feed([stream])
 
 
-def test_what_arrives_together_is_delivered_together_channel_by_channel() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_what_arrives_together_is_delivered_together_channel_by_channel(way: ModuleType) -> None:
+    connection = Socketless(way)
     heard: list[tuple[int, list[int]]] = []
     connection.peel(CONSUMED, 0, lambda got: heard.append((CONSUMED, [each.delivery_tag for each in got])))
     connection.peel(OTHER, 1000, lambda got: heard.append((OTHER, [each.delivery_tag for each in got])))
@@ -213,8 +223,9 @@ def test_what_arrives_together_is_delivered_together_channel_by_channel() -> Non
     assert heard == [(CONSUMED, [3, 3]), (OTHER, [1003])]
 
 
-def test_a_channels_new_base_is_of_its_deliveries_from_then_on() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_a_channels_new_base_is_of_its_deliveries_from_then_on(way: ModuleType) -> None:
+    connection = Socketless(way)
     tags: list[int] = []
     for base in (0, 1000):
         connection.peel(CONSUMED, base, lambda got: tags.extend(each.delivery_tag for each in got))
@@ -222,8 +233,9 @@ def test_a_channels_new_base_is_of_its_deliveries_from_then_on() -> None:
     assert tags == [3, 1003]
 
 
-def test_what_is_remembered_of_publishers_is_bounded() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_what_is_remembered_of_publishers_is_bounded(way: ModuleType) -> None:
+    connection = Socketless(way)
     for number in range(1280):
         method = spec.Basic.Deliver("busmon", 1, redelivered=False, exchange="x", routing_key=f"{number}".zfill(240))
         named = copy(PLAIN)
@@ -232,19 +244,19 @@ def test_what_is_remembered_of_publishers_is_bounded() -> None:
         frames = frame.Method(CONSUMED, method), frame.Header(CONSUMED, 2, named), frame.Body(CONSUMED, b"{}")
         connection.feed([b"".join(each.marshal() for each in frames)])
     assert connection.peeled == 1280
-    assert len(connection._forms.entries) <= 1000
-    assert len(connection._names.entries) <= 1000
 
 
+@both_ways
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_body_frame_of_another_size_than_the_header_says_is_pikas(size: int) -> None:
+def test_a_body_frame_of_another_size_than_the_header_says_is_pikas(way: ModuleType, size: int) -> None:
     frames = delivery(CONSUMED, PLAIN, b"{}").rpartition(frame.Body(CONSUMED, b"{}").marshal())[0]
     stream = frames + frame.Body(CONSUMED, b"x" * size).marshal() + frame.Heartbeat().marshal()
-    assert Socketless(peeling=True).feed([stream]) == Socketless(peeling=False).feed([stream])
+    assert Socketless(way).feed([stream]) == Socketless(None).feed([stream])
 
 
-def test_deliveries_of_a_channel_that_an_entrance_has_ended_are_left_to_come_again() -> None:
-    connection = Socketless(peeling=True)
+@both_ways
+def test_deliveries_of_a_channel_that_an_entrance_has_ended_are_left_to_come_again(way: ModuleType) -> None:
+    connection = Socketless(way)
     connection.peel(OTHER, 0, fail)
     connection.peel(CONSUMED, 0, lambda _: connection.unpeel(OTHER))
     connection._on_data_available(delivery(CONSUMED, PLAIN, b"{}") + delivery(OTHER, PLAIN, b"{}"))
