@@ -10,6 +10,7 @@ import os
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ MAX_LOST = 5_000
 """Lost values that are remembered, since their series leave each shard within seconds; 2 MB in a shard."""
 
 MAX_DETAIL_CHARACTERS = 300
+
+_principal = lru_cache(maxsize=1024)(Principal)
+"""Makes a principal, or returns an equal one: of 100,000 places of one agent, each would take 118 bytes more."""
 
 _NONE: Mapping[str, float] = {}
 _NO_USERS: Mapping[str, int] = {}
@@ -287,7 +291,7 @@ class Places:
             self.lost.pop(place, None)
             if any(owner):  # an earlier version noted none
                 self._disown(place)
-                self._owners[place] = Principal(*owner)
+                self._owners[place] = _principal(*owner)
                 self._users.setdefault((family, label), Counter())[self._owners[place].user] += 1
         else:
             self.returns += 1
