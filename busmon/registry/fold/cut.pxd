@@ -1,7 +1,7 @@
 """The declarations of `cut.pyx` for `scanning.pyx`."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int32_t
+from libc.stdint cimport int8_t, int16_t, int32_t
 
 cpdef enum Way:
     # The change that a number makes.
@@ -17,23 +17,22 @@ cpdef enum Way:
 
 
 cdef struct Number:
-    PyObject *series
+    PyObject *target  # None where it is that of the number before
     double value
-    int32_t way
-    int32_t bucket
+    int32_t cell
+    int16_t bucket
+    int8_t way
     bint is_whole
 
 
-cdef class Series:
+cdef class Target:
     cdef object changed
-    cdef object first
-    cdef object sum_cell
-    cdef long cell
     cdef double *bounds
     cdef Py_ssize_t width
+    cdef int32_t total
 
-    cdef int add(self, object cell, double change) except -1
-    cdef int observe(self, double value) except -1
+    cdef int add(self, int32_t cell, double change) except -1
+    cdef int observe(self, int32_t first, double value) except -1
 
 
 cdef class Cut:
@@ -45,5 +44,5 @@ cdef class Cut:
     cdef Py_ssize_t count
     cdef object kept
 
-    cdef Py_ssize_t _fold_list(self, Series series, Py_ssize_t place) except -1
+    cdef Py_ssize_t _fold_list(self, Target target, int32_t cell, Py_ssize_t place) except -1
     cdef object _find(self, Py_ssize_t place)

@@ -17,10 +17,8 @@ class Way(IntEnum):
     ADD_SUM = 8
 
 @final
-class Series:
-    def __init__(
-        self, changed: MutableMapping[int, float] | Shares, cell: int, bounds: tuple[float, ...], total: int
-    ) -> None: ...
+class Target:
+    def __init__(self, changed: MutableMapping[int, float] | Shares, bounds: tuple[float, ...], total: int) -> None: ...
 
 @final
 class Cut:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The numbers of a scanned body, each with the series that it changes; and their changes of the open batch.
+"""The numbers of a scanned body, each with the series that it changes, and their changes of the open batch.
 
 They are those that the short way of the fold makes of the parsed body (`shortcuts.py`), to the last bit. One thread.
 """
@@ -13,21 +13,19 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.registry.series.latest import Share
 
 
-cdef class Series:
-    """The cells of a series, and what of them a number changes.
+cdef class Target:
+    """The part of a column that the numbers of a family change.
 
     Args:
-        changed: the increments of the series' column, or the shares of its gauges.
-        cell: the first one.
+        changed: the increments of the column, or the shares of its gauges.
         bounds: the upper bounds of a histogram's buckets but for +Inf, ascending.
-        total: the place of the sum, from the first cell on.
+        total: the place of the sum, from a series' first cell on.
     """
 
-    def __cinit__(self, object changed, long cell, tuple bounds, int total):
+    def __cinit__(self, object changed, tuple bounds, int32_t total):
         cdef Py_ssize_t place
-        self.changed, self.cell, self.first, self.sum_cell = changed, cell, cell, cell + total
-        self.width = len(bounds)
-        self.bounds = <double *>PyMem_Malloc((self.width + 1) * sizeof(double))
+        self.changed, self.width, self.total = changed, len(bounds), total
+        self.bounds = <double *>PyMem_Malloc((self.width or 1) * sizeof(double))
         if self.bounds is NULL:
             raise MemoryError
         for place in range(self.width):
@@ -36,13 +34,14 @@ cdef class Series:
     def __dealloc__(self):
         PyMem_Free(self.bounds)
 
-    cdef int add(self, object cell, double change) except -1:
-        cdef PyObject *held = PyDict_GetItemWithError(self.changed, cell)
+    cdef int add(self, int32_t cell, double change) except -1:
+        cdef object key = cell
+        cdef PyObject *held = PyDict_GetItemWithError(self.changed, key)
         cdef double before = 0.0 if held is NULL else <double>(<object>held)
-        PyDict_SetItem(self.changed, cell, before + change)
+        PyDict_SetItem(self.changed, key, before + change)
         return 0
 
-    cdef int observe(self, double value) except -1:
+    cdef int observe(self, int32_t first, double value) except -1:
         """Count an observation in its bucket, the first one whose bound isn't below it."""
         cdef Py_ssize_t low = 0, high = self.width, middle
         while low < high:
@@ -51,7 +50,7 @@ cdef class Series:
                 low = middle + 1
             else:
                 high = middle
-        return self.add(self.cell + low, 1.0)
+        return self.add(first + <int32_t>low, 1.0)
 
 
 cdef class Cut:
@@ -82,7 +81,8 @@ cdef class Cut:
         cdef Py_ssize_t place = 0, counted = 0, gauged = 0, observed = 0
         cdef double since = at
         cdef Number *number
-        cdef Series series = None
+        cdef Target target = None
+        cdef int32_t cell = 0
         cdef object shares = None
         cdef dict opened = None, held = None
         while place < self.count:
@@ -91,29 +91,29 @@ cdef class Cut:
             if number.way == SINCE:
                 since = min(number.value, now)
                 continue
-            if <object>number.series is not None:
-                series = <Series>number.series
+            if <object>number.target is not None:
+                target, cell = <Target>number.target, number.cell
             if number.way == COUNT:
                 counted += 1
-                series.add(series.first, number.value)
+                target.add(cell, number.value)
             elif number.way == SET or number.way == SET_SINCE:
                 gauged += 1
-                if series.changed is not shares:
-                    shares = series.changed
+                if target.changed is not shares:
+                    shares = target.changed
                     opened, held = shares.find(source)
-                _set(series, opened, held, source, number.value, at if number.way == SET else since)
+                _set(shares, opened, held, cell, source, number.value, at if number.way == SET else since)
             elif number.way == OBSERVE:
                 observed += 1
-                series.observe(number.value)
+                target.observe(cell, number.value)
                 if place < self.count and self.numbers[place].way == LIST:
-                    place = self._fold_list(series, place)
+                    place = self._fold_list(target, cell, place)
                 else:
-                    series.add(series.sum_cell, number.value)
+                    target.add(cell + target.total, number.value)
             elif number.way == ADD_SUM:
                 observed += 1
-                series.add(series.sum_cell, number.value)
+                target.add(cell + target.total, number.value)
             elif number.value > 0:  # a bucket
-                series.add(series.cell + number.bucket, number.value)
+                target.add(cell + number.bucket, number.value)
         if counted:
             folded[COUNTER] += counted
         if gauged:
@@ -121,14 +121,14 @@ cdef class Cut:
         if observed:
             folded[HISTOGRAM] += observed
 
-    cdef Py_ssize_t _fold_list(self, Series series, Py_ssize_t place) except -1:
+    cdef Py_ssize_t _fold_list(self, Target target, int32_t cell, Py_ssize_t place) except -1:
         """Fold the observations from the second one of a list on, and the sum of the list; return the place behind."""
         cdef list listed = [self._find(place - 1)]
         while place < self.count and self.numbers[place].way == LIST:
             listed.append(self._find(place))
-            series.observe(self.numbers[place].value)
+            target.observe(cell, self.numbers[place].value)
             place += 1
-        series.add(series.sum_cell, sum(listed))
+        target.add(cell + target.total, sum(listed))
         return place
 
     cdef object _find(self, Py_ssize_t place):
@@ -137,22 +137,23 @@ cdef class Cut:
         return <long>number.value if number.is_whole else number.value
 
 
-cdef int _set(Series series, dict opened, dict held, str source, double value, double at) except -1:
+cdef int _set(shares, dict opened, dict held, object cell, str source, double value, double at) except -1:
     """Set a gauge: at once where the source said an earlier value.
 
     Args:
-        series: the gauge's.
+        shares: of the gauge's column.
         opened: the source's shares in the open batch, by cell.
         held: its committed shares.
+        cell: the gauge's.
         source: that says the value.
         value: the value.
         at: its time, in seconds since the epoch.
     """
-    cdef PyObject *known = PyDict_GetItemWithError(opened, series.first)
+    cdef PyObject *known = PyDict_GetItemWithError(opened, cell)
     if known is NULL or <object>known is None:
-        known = PyDict_GetItemWithError(held, series.first)
+        known = PyDict_GetItemWithError(held, cell)
     if known is not NULL and not (<tuple>known)[2] and at > <double>(<tuple>known)[0]:
-        PyDict_SetItem(opened, series.first, bare(Share, (at, value, False)))
+        PyDict_SetItem(opened, cell, bare(Share, (at, value, False)))
     else:
-        series.changed.set(series.cell, source, value, at)
+        shares.set(cell, source, value, at)
     return 0

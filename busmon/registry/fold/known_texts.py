@@ -1,8 +1,9 @@
 """The bodies whose texts between the numbers are known: such a body is folded without being parsed.
 
 `scanning.pyx` reads them, `learning.py` makes texts known, and here it is decided which bodies are tried. A body with
-another text, or with a value that the ordinary way looks at twice, is parsed. Where most bodies have new texts, none is
-scanned for a while. Without the compiled scanner every body is parsed. One thread.
+another text, or with a value that the ordinary way looks at twice, is parsed. A text is learned when its series exists,
+and so when it has come before. Where most bodies teach nothing, none is scanned for a while. Without the compiled
+scanner every body is parsed. One thread.
 """
 
 from busmon import compiled
@@ -20,11 +21,11 @@ if IS_SCANNING:
 MAX_BODY_BYTES = 1_000_000
 """A longer body may have more samples than are taken from one."""
 
-MAX_TEXTS = 20_000
-"""Of one shard; each takes some 400 bytes."""
-
 _LOOK_AFTER = 256
-"""After so many bodies that were scanned in vain it is decided whether to scan the next ones."""
+"""After so many bodies that were scanned in vain and taught nothing it is decided whether to scan the next ones."""
+
+_FORGET_AFTER = 20_000
+"""Bodies that teach nothing, since there is no room, until all texts are forgotten: others may be in use now."""
 
 _SHORTEST_REST, _LONGEST_REST = 256, 16_384
 """So many bodies are parsed at once where scanning doesn't pay; twice as many each time."""
@@ -34,7 +35,7 @@ class KnownTexts:
     """The texts of one shard's bodies."""
 
     def __init__(self, routes: Routes) -> None:
-        self._learner = Learner(routes, MAX_TEXTS) if IS_SCANNING else None
+        self._learner = Learner(routes) if IS_SCANNING else None
         self._unlearned = 0
         self._read = self._missed = self._rest = 0
         self._next_rest = _SHORTEST_REST
@@ -62,7 +63,13 @@ class KnownTexts:
         return bare(Envelope, (source, agent, cut.at, [], [], False, (), None, FORMAT, cut, False))
 
     def _miss(self, learner: "Learner", body: bytes) -> None:
-        """Learn from a body that couldn't be read, and decide whether to scan the next ones."""
+        """Learn from a body that couldn't be read; if it teaches nothing, decide whether to scan the next ones."""
+        if learner.is_full:
+            self._unlearned += 1
+            if self._unlearned == _FORGET_AFTER:
+                self.clear()
+        elif learner.learn(body):
+            return
         self._missed += 1
         if self._missed == _LOOK_AFTER:
             if self._read > self._missed:
@@ -70,9 +77,3 @@ class KnownTexts:
             else:
                 self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
             self._read = self._missed = 0
-        if not learner.is_full:
-            learner.learn(body)
-            return
-        self._unlearned += 1
-        if self._unlearned == MAX_TEXTS:
-            self.clear()

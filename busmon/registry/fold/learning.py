@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from busmon import sample_checks
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.errors import RejectedError
-from busmon.registry.fold.cut import Series, Way
+from busmon.registry.fold.cut import Target, Way
 from busmon.registry.fold.routes import Routes
 from busmon.registry.fold.scanning import END, Scanner
 from busmon.registry.series.columns import Column, SeriesGroup
@@ -20,6 +20,15 @@ from busmon.wire import cuts
 from busmon.wire.cuts import AFTER_HEAD, Context, Header, Kind, Said
 
 MAX_TEXT_BYTES = 512
+
+MAX_TEXTS = 250_000
+"""Of one shard; each takes some 60 bytes and its own."""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Of all its texts."""
+
+MAX_STATED = 10_000
+"""Heads, and contexts: publishers may state others in each body."""
 
 _MOST_LEARNED = 1000
 """Texts that are learned from one body."""
@@ -32,10 +41,11 @@ _WAYS = {COUNTER: Way.COUNT, GAUGE: Way.SET, HISTOGRAM: Way.OBSERVE}
 
 
 class _Meaning(NamedTuple):
-    """A number's change: of a series, or of the series of the number before."""
+    """A number's change: of the series with this first cell, or of the series of the number before."""
 
     way: Way
-    series: Series | None = None
+    target: Target | None = None
+    cell: int = 0
     bucket: int = 0
 
 
@@ -49,9 +59,8 @@ class Learner:
         scanner: knows the texts.
     """
 
-    def __init__(self, routes: Routes, most: int) -> None:
-        self.scanner = Scanner(most)
-        self._most = most
+    def __init__(self, routes: Routes) -> None:
+        self.scanner = Scanner()
         self._ways, self._table_ways = routes.ways.entries, routes.table_ways.entries
         self.clear()
 
@@ -60,14 +69,26 @@ class Learner:
         self.scanner.clear()
         self._contexts: list[Context | None] = [None]
         self._states: dict[Context, int] = {}
+        self._targets: dict[tuple[str, tuple[float, ...]], Target] = {}
+        self._heads = 0
 
     @property
     def is_full(self) -> bool:
-        """Return whether there is no room for another text or context."""
-        return len(self.scanner) >= self._most or len(self._contexts) >= self._most
+        """Return whether no further text is learned."""
+        is_stated = max(self._heads, len(self._contexts)) >= MAX_STATED
+        return is_stated or len(self.scanner) >= MAX_TEXTS or self.scanner.text_bytes >= MAX_BYTES
 
-    def learn(self, body: bytes) -> None:
-        """Learn the texts of the body that was read last, from the unknown one to one that states no known series."""
+    def learn(self, body: bytes) -> bool:
+        """Learn the texts of the body that was read last, from the unknown one to one that states no known series.
+
+        Returns:
+            Whether one of them was new and states a known series.
+        """
+        known = len(self.scanner) - self._heads
+        self._learn(body)
+        return len(self.scanner) - self._heads > known
+
+    def _learn(self, body: bytes) -> None:
         state, at = self.scanner.missed_state, self.scanner.missed_at
         for _ in range(0 if state == END else _MOST_LEARNED):
             found = (_TEXT if state else _HEAD).match(body, at)
@@ -89,6 +110,7 @@ class Learner:
             author = cuts.read_head(text)
             if author is not None:
                 behind = self._find_state(AFTER_HEAD)
+                self._heads += 1
                 self.scanner.learn(state, text, behind, Way.NOTHING, author)
             return behind
         said = cuts.read_text(context, text, is_last=is_last)
@@ -143,7 +165,7 @@ class Learner:
             return None
         if said.labelvalues is None:
             if context.kind == Kind.BUCKET:
-                return _Meaning(Way.ADD_BUCKET, None, context.buckets - 1)
+                return _Meaning(Way.ADD_BUCKET, bucket=context.buckets - 1)
             return _ADD_SUM if context.kind == Kind.SUM else _LIST
         if family.type != HISTOGRAM and context.kind != Kind.ROW:
             return None
@@ -151,7 +173,7 @@ class Learner:
         if way == Way.SET and context.header and context.header.has_since:
             way = Way.SET_SINCE
         cell = group.cells[tuple(said.labelvalues)]
-        return _Meaning(way, _make_series(group.column, family.type, cell, family.buckets, group.sum))
+        return _Meaning(way, self._find_target(group.column, family.type, family.buckets, group.sum), cell)
 
     def _find_sample(self, name: Any, labels: Any, value: object, type: Any = None) -> _Meaning | None:  # noqa: A002, ARG002 - JSON's names
         """Find the change of a sample by the way that the ordinary fold took for such samples.
@@ -165,11 +187,15 @@ class Learner:
         if type not in {None, family_type}:
             return None
         cell = cells[*labels.values()]
-        return _Meaning(_WAYS[family_type], _make_series(column, family_type, cell, bounds, total))
+        return _Meaning(_WAYS[family_type], self._find_target(column, family_type, bounds, total), cell)
 
-
-def _make_series(column: Column, type_: str, cell: int, bounds: tuple[float, ...], total: int) -> Series:
-    return Series(column.shares if type_ == GAUGE else column.increments, cell, bounds, total)
+    def _find_target(self, column: Column, type_: str, bounds: tuple[float, ...], total: int) -> Target:
+        """Return the one target that families of this form have in a column."""
+        target = self._targets.get((column.name, bounds))
+        if target is None:
+            changed = column.shares if type_ == GAUGE else column.increments
+            target = self._targets[column.name, bounds] = Target(changed, bounds, total)
+        return target
 
 
 def _is_next_bucket(family: Family, said: Said) -> bool:

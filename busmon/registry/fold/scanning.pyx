@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from libc.math cimport floor, isfinite
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from busmon.registry.fold.cut cimport ADD_BUCKET, ADD_SUM, COUNT, LIST, OBSERVE, SET, SET_SINCE, SINCE, Cut, Number, Way
@@ -24,7 +24,7 @@ END = -1
 """The state behind a body."""
 
 cdef enum:
-    _FEWEST_NUMBERS = 256
+    _FEWEST = 1024  # a power of two
     _MOST_NUMBERS = 32768  # of a body; one with more is parsed
     _MOST_HEAD_BYTES = 1024
 
@@ -33,53 +33,45 @@ cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")  # so that nobody 
 
 
 cdef struct Edge:
-    uint64_t hash
-    const char *text
-    Py_ssize_t length
+    PyObject *meaning
+    uint32_t hash
+    uint32_t text  # its place among all texts
+    uint16_t length
+    int16_t bucket
     int32_t state
     int32_t next
-    int32_t way
-    int32_t bucket
+    int32_t cell
     int32_t follower  # the edge that came behind it last, and probably comes again
-    PyObject *meaning
+    int8_t way
 
 
 cdef class Scanner:
     """The known texts by state, in a hash table with open addressing that is at most half full.
 
-    Args:
-        most: how many texts there may be.
-
     Attributes:
-        missed_state: of the first text that the last read body has and nobody knows.
+        text_bytes: of all known texts.
+        missed_state: of the first text that the last read body has and nobody knows; `END` where there is none.
         missed_at: where this text begins.
     """
 
+    cdef readonly Py_ssize_t text_bytes
     cdef readonly int missed_state
     cdef readonly Py_ssize_t missed_at
-    cdef Edge *edges
+    cdef Edge *edges  # from the second one on; 0 is no edge
+    cdef char *texts
     cdef int32_t *slots
-    cdef uint32_t mask
-    cdef int32_t count, most
-    cdef list kept
     cdef Number *numbers
-    cdef Py_ssize_t room
+    cdef int32_t count
+    cdef Py_ssize_t edge_room, text_room, slot_room, number_room
+    cdef dict kept
 
-    def __cinit__(self, int32_t most):
-        cdef uint32_t size = 64
-        while size < 2 * <uint32_t>most:
-            size *= 2
-        self.mask, self.most, self.room = size - 1, most, _FEWEST_NUMBERS
-        self.slots = <int32_t *>PyMem_Malloc(size * sizeof(int32_t))
-        self.edges = <Edge *>PyMem_Malloc((most + 1) * sizeof(Edge))
-        self.numbers = <Number *>PyMem_Malloc(self.room * sizeof(Number))
-        if self.slots is NULL or self.edges is NULL or self.numbers is NULL:
-            raise MemoryError
+    def __cinit__(self):
         self.clear()
 
     def __dealloc__(self):
-        PyMem_Free(self.slots)
         PyMem_Free(self.edges)
+        PyMem_Free(self.texts)
+        PyMem_Free(self.slots)
         PyMem_Free(self.numbers)
 
     def __len__(self):
@@ -87,8 +79,13 @@ cdef class Scanner:
 
     def clear(self):
         """Forget all texts; what was read stays."""
-        memset(self.slots, 0, (self.mask + 1) * sizeof(int32_t))
-        self.count, self.kept = 0, []
+        self.count, self.text_bytes, self.kept = 0, 0, {}
+        self.missed_state, self.missed_at = END, 0
+        self.edge_room = _widen(<void **>&self.edges, 0, _FEWEST, sizeof(Edge))
+        self.text_room = _widen(<void **>&self.texts, 0, _FEWEST, 1)
+        self.number_room = _widen(<void **>&self.numbers, 0, _FEWEST, sizeof(Number))
+        self.slot_room = _widen(<void **>&self.slots, 0, _FEWEST, sizeof(int32_t))
+        memset(self.slots, 0, self.slot_room * sizeof(int32_t))
 
     def find(self, int32_t state, bytes text not None):
         """Return the state behind a text; None for one that isn't known in this state."""
@@ -96,29 +93,63 @@ cdef class Scanner:
         cdef int32_t found = self._look(state, begin, PyBytes_GET_SIZE(text))
         return self.edges[found].next if found else None
 
-    def learn(self, int32_t state, bytes text not None, int32_t behind, Way way, meaning, int32_t bucket=0):
-        """Learn a text that isn't known in this state, if there is room.
+    def learn(
+        self,
+        int32_t state,
+        bytes text not None,
+        int32_t behind,
+        Way way,
+        meaning,
+        int32_t cell=0,
+        int16_t bucket=0,
+    ):
+        """Learn a text that isn't known in this state.
 
         Args:
             state: before the text.
-            text: without a number outside of strings, but for a head.
+            text: without a number outside of strings, but for a head; of at most 65,535 bytes.
             behind: the state behind the number that follows.
             way: the change that this number makes.
-            meaning: the `Series` that it changes, or what a head names.
+            meaning: the `Target` that it changes, or what a head names.
+            cell: the first one of the series that it changes.
             bucket: the place of the bucket that it counts.
+
+        Raises:
+            OverflowError: the text is too long, or the texts have 4 GiB.
         """
-        if self.count >= self.most:
-            return
-        cdef Edge *edge = &self.edges[self.count + 1]
-        edge.text, edge.length, edge.state = PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), state
-        edge.hash = _hash(state, edge.text, edge.length)
-        edge.next, edge.way, edge.bucket, edge.follower, edge.meaning = behind, way, bucket, 0, <PyObject *>meaning
-        self.kept.append((text, meaning))
-        cdef uint32_t slot = edge.hash & self.mask
-        while self.slots[slot]:
-            slot = (slot + 1) & self.mask
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(text)
+        cdef Edge edge
+        edge.text, edge.length, edge.state, edge.next = self.text_bytes, length, state, behind
+        if edge.text != self.text_bytes or edge.length != length:
+            raise OverflowError
+        edge.hash = _hash(state, PyBytes_AS_STRING(text), length)
+        edge.way, edge.meaning, edge.cell, edge.bucket, edge.follower = way, <PyObject *>meaning, cell, bucket, 0
+        self.edge_room = _widen(<void **>&self.edges, self.edge_room, self.count + 2, sizeof(Edge))
+        self.text_room = _widen(<void **>&self.texts, self.text_room, self.text_bytes + length, 1)
+        if 2 * (self.count + 1) > self.slot_room:
+            self._spread()
+        self.kept[id(meaning)] = meaning
+        memcpy(self.texts + self.text_bytes, PyBytes_AS_STRING(text), length)
+        self.text_bytes += length
         self.count += 1
-        self.slots[slot] = self.count
+        self.edges[self.count] = edge
+        self._place(self.count)
+
+    cdef int _spread(self) except -1:
+        """Double the hash table."""
+        cdef int32_t number
+        self.slot_room = _widen(<void **>&self.slots, self.slot_room, 2 * self.slot_room, sizeof(int32_t))
+        memset(self.slots, 0, self.slot_room * sizeof(int32_t))
+        for number in range(1, self.count + 1):
+            self._place(number)
+        return 0
+
+    cdef void _place(self, int32_t number) noexcept:
+        cdef uint32_t mask = <uint32_t>self.slot_room - 1
+        cdef uint32_t slot = self.edges[number].hash & mask
+        while self.slots[slot]:
+            slot = (slot + 1) & mask
+        self.slots[slot] = number
 
     def read(self, bytes body not None):
         """Read a body whose texts are all known; None for any other body."""
@@ -146,9 +177,11 @@ cdef class Scanner:
             if state == 0:
                 head, at = edge, number.value
             else:
-                if count == self.room and not self._widen():
-                    return None
-                number.series, number.way, number.bucket = edge.meaning, edge.way, edge.bucket
+                if count == self.number_room:
+                    if count == _MOST_NUMBERS:
+                        return None
+                    self.number_room = _widen(<void **>&self.numbers, count, 2 * count, sizeof(Number))
+                number.target, number.cell, number.way, number.bucket = edge.meaning, edge.cell, edge.way, edge.bucket
                 self.numbers[count] = number
                 count += 1
                 samples += edge.way in (COUNT, SET, SET_SINCE, OBSERVE, ADD_SUM)
@@ -166,22 +199,12 @@ cdef class Scanner:
         memcpy(cut.numbers, self.numbers, count * sizeof(Number))
         return cut
 
-    cdef bint _widen(self) except -1:
-        """Make room for more numbers; return whether a body may have more."""
-        if self.room >= _MOST_NUMBERS:
-            return False
-        cdef Number *wider = <Number *>PyMem_Realloc(self.numbers, 2 * self.room * sizeof(Number))
-        if wider is NULL:
-            raise MemoryError
-        self.numbers, self.room = wider, 2 * self.room
-        return True
-
     cdef int32_t _next(self, int32_t state, int32_t before, const char **position, const char *end) noexcept:
         """Find the known text at a position, and move the position behind it; 0 where it isn't known."""
         cdef const char *begin = position[0]
         cdef int32_t found = self.edges[before].follower if before else 0
         cdef Edge *edge = &self.edges[found]
-        if found and edge.state == state and edge.length <= end - begin and memcmp(begin, edge.text, edge.length) == 0:
+        if found and edge.state == state and edge.length <= end - begin and self._has_text(edge, begin):
             if begin + edge.length == end if edge.next < 0 else is_number(begin[edge.length]):
                 position[0] = begin + edge.length
                 return found
@@ -199,19 +222,36 @@ cdef class Scanner:
 
     cdef int32_t _look(self, int32_t state, const char *text, Py_ssize_t length) noexcept:
         """Return the number of a text's edge; 0 where it isn't known."""
-        cdef uint64_t hash_ = _hash(state, text, length)
-        cdef uint32_t slot = hash_ & self.mask
+        cdef uint32_t hash_ = _hash(state, text, length)
+        cdef uint32_t mask = <uint32_t>self.slot_room - 1
+        cdef uint32_t slot = hash_ & mask
         cdef Edge *edge
         while self.slots[slot]:
             edge = &self.edges[self.slots[slot]]
-            if edge.hash == hash_ and edge.state == state and edge.length == length:
-                if memcmp(edge.text, text, length) == 0:
-                    return self.slots[slot]
-            slot = (slot + 1) & self.mask
+            if edge.hash == hash_ and edge.state == state and edge.length == length and self._has_text(edge, text):
+                return self.slots[slot]
+            slot = (slot + 1) & mask
         return 0
 
+    cdef bint _has_text(self, const Edge *edge, const char *begin) noexcept:
+        return memcmp(self.texts + edge.text, begin, edge.length) == 0
 
-cdef uint64_t _hash(int32_t state, const char *text, Py_ssize_t length) noexcept:
+
+cdef Py_ssize_t _widen(void **items, Py_ssize_t room, Py_ssize_t needed, size_t size) except -1:
+    """Make room for so many items of a size, by doubling it; return the room."""
+    if needed <= room:
+        return room
+    room = room or _FEWEST
+    while room < needed:
+        room *= 2
+    cdef void *wider = PyMem_Realloc(items[0], room * size)
+    if wider is NULL:
+        raise MemoryError
+    items[0] = wider
+    return room
+
+
+cdef uint32_t _hash(int32_t state, const char *text, Py_ssize_t length) noexcept:
     """Hash eight bytes at a time, with the multipliers of MurmurHash3's finalizer."""
     cdef uint64_t mixed = _SEED ^ <uint64_t>state << 32 ^ <uint64_t>length
     cdef uint64_t word
@@ -223,7 +263,7 @@ cdef uint64_t _hash(int32_t state, const char *text, Py_ssize_t length) noexcept
         text += 8
         length -= 8
     mixed *= 0xC4CEB9FE1A85EC53ULL
-    return mixed ^ mixed >> 33
+    return <uint32_t>(mixed >> 32)
 
 
 cdef bint _is_usual(const Number *number, int way, int32_t state) noexcept:

@@ -11,14 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busmon.registry.fold import known_texts
-from busmon.registry.fold.known_texts import KnownTexts
+from busmon.registry.fold.known_texts import IS_SCANNING, KnownTexts
 from busmon.registry.series import shares
 from busmon.wire.envelope import Envelope
 from busmon.wire.json_v1 import decode, of_document
 from tests.unit.registry.fold.drawn_tables import BOUNDS, COUNTED, KNOWN, state, tables
 from tests.unit.registry.registries import NOW, Registry, fresh_directory
 
-pytestmark = pytest.mark.skipif(not known_texts.IS_SCANNING, reason="the scanner isn't compiled, or isn't to be used")
+if IS_SCANNING:
+    from busmon.registry.fold import learning
+
+pytestmark = pytest.mark.skipif(not IS_SCANNING, reason="the scanner isn't compiled, or isn't to be used")
 
 TRICKY = ('"value":', '"ts":', "}", "]}", "},{", '","value":1},{"name":"x', "\\", '"', "ä\n", "", "0", "[", "-1", "a{b")
 AGENTS = ("planner", "writer", *TRICKY)
@@ -416,8 +419,9 @@ def test_a_gauge_without_room_for_another_source_is_rejected_scanned_or_parsed(m
         assert registry.text("tasks_processed_total").endswith(" 3.0\n")
 
 
-def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch, taught: Registry) -> None:
-    monkeypatch.setattr(known_texts, "MAX_TEXTS", 10)
+@pytest.mark.parametrize(("limit", "most"), [("MAX_TEXTS", 10), ("MAX_STATED", 10), ("MAX_BYTES", 1_000)])
+def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch, taught: Registry, limit: str, most: int) -> None:
+    monkeypatch.setattr(learning, limit, most)
     texts = KnownTexts(taught.shard.fold._routes)
     learner = texts._learner
     assert learner is not None
@@ -425,12 +429,41 @@ def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch, taught: Reg
         texts._rest = 0
         texts.read(body(COUNTER, GAUGE, source=f"s-{number}"))
         texts.read(body(tables=[{**LATER, "name": f"m-{number}"}]))
-        assert len(learner.scanner) <= 10
-        assert len(learner._contexts) <= 12
+    learned = {"MAX_TEXTS": len(learner.scanner), "MAX_BYTES": learner.scanner.text_bytes}
+    assert learned.get(limit, max(learner._heads, len(learner._contexts))) < most + 1_000
+    assert learner.is_full
+
+
+def test_a_long_head_is_not_learned(taught: Registry) -> None:
+    texts = KnownTexts(taught.shard.fold._routes)
     long = body(COUNTER, source="s" * 200, agent="a" * 200).replace(b'"v":1', b'"v":1,"x":"%b"' % (b"x" * 600))
-    texts.clear()
     assert read_often(texts, long) is None
-    assert len(learner.scanner) == 0
+    assert texts._learner is not None
+    assert len(texts._learner.scanner) == 0
+
+
+def test_texts_that_fill_the_memory_are_forgotten_when_they_are_of_no_use(
+    monkeypatch: pytest.MonkeyPatch, taught: Registry
+) -> None:
+    monkeypatch.setattr(learning, "MAX_STATED", 10)
+    monkeypatch.setattr(known_texts, "_FORGET_AFTER", 20)
+    texts = KnownTexts(taught.shard.fold._routes)
+    for number in range(40):
+        texts._missed = texts._rest = 0
+        texts.read(body(COUNTER, source=f"s-{number}"))
+    assert texts.read(body(COUNTER, source="s-39")) is not None
+    assert texts.read(body(COUNTER, source="s-0")) is None
+
+
+def test_many_texts_are_known_at_once(taught: Registry) -> None:
+    texts = KnownTexts(taught.shard.fold._routes)
+    contents = [body(COUNTER, GAUGE, HISTOGRAM, source=f"s-{number}") for number in range(5_000)]
+    for content in contents:
+        assert read_often(texts, content) is not None
+    for content in contents:
+        scanned = texts.read(content)
+        assert scanned is not None
+        assert scanned.source.encode() in content
 
 
 def test_nothing_is_scanned_for_a_while_where_every_body_is_new(taught: Registry) -> None:
