@@ -126,18 +126,22 @@ _CELLS: Mapping[bytes, Kind] = {b"1": Kind.ROW, b"[1]": Kind.LISTED}
 _NOT_IN_HEAD = frozenset({"samples", "tables", "final"})
 _SAMPLE: Sequence[set[str]] = ({"name", "labels", "value"}, {"name", "labels", "value", "type"})
 _TABLE = {"name", "labels", "rows"}
+_MOST_OPENED = 100
+"""Arrays and objects that are begun: `orjson` writes no JSON that is nested deeper than 254 of them."""
 
 
 def read_head(text: bytes) -> Author | None:
     """Read a body's beginning, up to the number of its time; None if the rest of the body may say more of the head."""
     try:
-        document = orjson.loads(text + b"1}")
+        document, other = orjson.loads(text + b"1}"), orjson.loads(text + b"2}")
         if type(document) is not dict or _NOT_IN_HEAD & document.keys():
             return None
         envelope = json_v1.of_document({**document, "samples": []})
     except (orjson.JSONDecodeError, EnvelopeError):
         return None
-    return Author(envelope.source, envelope.agent) if document.get("ts") == 1 else None
+    # The number behind a head may be that of another member, and a head may have numbers of its own.
+    is_time = (document.get("ts"), other.get("ts")) == (1, 2)
+    return Author(envelope.source, envelope.agent) if is_time else None
 
 
 def read_text(context: Context, text: bytes, *, is_last: bool) -> Said | None:
@@ -164,7 +168,9 @@ def read_text(context: Context, text: bytes, *, is_last: bool) -> Said | None:
 
 
 def _parse(begun: bytes, ends: Sequence[bytes]) -> Any:
-    """Parse JSON with the first of these ends that makes it whole."""
+    """Parse JSON with the first of these ends that makes it whole; None if it is nested too deep."""
+    if begun.count(b"[") + begun.count(b"{") > _MOST_OPENED:
+        return None
     for end in ends:
         try:
             return orjson.loads(begun + end)

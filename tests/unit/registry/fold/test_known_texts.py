@@ -274,6 +274,9 @@ def test_a_body_that_was_cut_off_is_parsed(taught: Registry, end: int) -> None:
         (b'"ts":1763794800.0', b'"ts":1763794800.0,"final":true'),
         (b'"ts":1763794800.0', b'"final":true,"ts":1763794800.0'),
         (b'"ts":1763794800.0', b'"samples":[],"ts":1763794800.0'),
+        (b'"ts":1763794800.0', b'"ts" :1,"\\"ts":1763794800.0'),
+        (b'"ts":1763794800.0', b'"t\\u0073":1,"\\"ts":1763794800.0'),
+        (b'"ts":1763794800.0', b'"\\"t\\u0073":1,"ts" :1.0,"\\"ts":1763794800.0'),
         (b'"v":1', b'"v":2'),
         (b'"v":1', b'"v":1.0'),
         (b"]}", b"]"),
@@ -475,6 +478,43 @@ def test_nothing_is_scanned_for_a_while_where_every_body_is_new(taught: Registry
         learned.append(len(texts._learner.scanner))
     assert max(learned) == 768
     assert learned[255] == learned[511] == 256
+
+
+def nest(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@pytest.mark.parametrize("levels", [98, 99, 250, 251, 252, 253, 1020, 1100])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'["a",1]', b'["a",1,%b]'),
+        (b'["b",-3]]', b'["b",-3],%b]'),
+        (b'["b",-3]]}', b'["b",-3]],"more":%b}'),
+        (b'["b",-3]]}]}', b'["b",-3]]}],"more":%b}'),
+        (b'"tables"', b'"more":%b,"tables"'),
+        (b'"ts"', b'"more":%b,"ts"'),
+        (b'"name"', b'"more":%b,"name"'),
+        (b'["a",1]', b'["a",%b,1]'),
+    ],
+    ids=str,
+)
+def test_a_deeply_nested_body_is_parsed_or_means_the_same(
+    taught: Registry, before: bytes, after: bytes, levels: int
+) -> None:
+    content = body(tables=[LEVELS])
+    assert read_often(taught.shard.fold.texts, content) is not None
+    spoilt = content.replace(before, after % nest(levels))
+    assert spoilt != content
+    if scanned := read_often(taught.shard.fold.texts, spoilt):
+        require_same(taught, spoilt, scanned)
+
+
+def test_a_list_of_deeply_nested_observations_is_parsed(taught: Registry) -> None:
+    content = body(tables=[{**LISTS, "rows": [["a", [0.1, 7, 0.2]], ["a", 4]]}])
+    for levels in (250, 251, 252):
+        spoilt = content.replace(b"0.2]", b"0.2,%b]" % nest(levels))
+        assert read_often(taught.shard.fold.texts, spoilt) is None
 
 
 def test_a_body_of_many_numbers_is_scanned(taught: Registry) -> None:
