@@ -14,12 +14,10 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.errors import RejectedError
 from busmon.registry.fold.cut import Target, Way
 from busmon.registry.fold.routes import Routes
-from busmon.registry.fold.scanning import END, Scanner
+from busmon.registry.fold.scanning import END, MAX_TEXT_BYTES, Scanner
 from busmon.registry.series.columns import Column, SeriesGroup
 from busmon.wire import cuts
 from busmon.wire.cuts import AFTER_HEAD, Context, Header, Kind, Said
-
-MAX_TEXT_BYTES = 512
 
 MAX_TEXTS = 250_000
 """Of one shard; each takes some 60 bytes and its own."""
@@ -32,6 +30,9 @@ MAX_STATED = 10_000
 
 _MOST_LEARNED = 1000
 """Texts that are learned from one body."""
+
+_PASSED_PER_LEARNED = 16
+"""Known texts that are passed on the way to unknown ones, for each learned one: passing one costs more than parsing."""
 
 _HEAD = re.compile(rb'.*?"ts": *', re.DOTALL)
 _TEXT = re.compile(rb'(?:[^"0-9-]|"(?:[^"\\]|\\.)*")*', re.DOTALL)
@@ -89,13 +90,16 @@ class Learner:
         return len(self.scanner) - self._heads > known
 
     def _learn(self, body: bytes) -> None:
-        state, at = self.scanner.missed_state, self.scanner.missed_at
-        for _ in range(0 if state == END else _MOST_LEARNED):
-            found = (_TEXT if state else _HEAD).match(body, at)
-            if found is None or found.end() - at > MAX_TEXT_BYTES:
+        state, at, known = self.scanner.missed_state, self.scanner.missed_at, len(self.scanner)
+        for step in range(_MOST_LEARNED):
+            if state == END or step > _PASSED_PER_LEARNED * (len(self.scanner) - known + 1):
                 return
-            behind = self._learn_text(state, found[0], is_last=found.end() == len(body))
-            number = _NUMBER.match(body, found.end())
+            # The search is slow, and a long text would have it take hundreds of bytes for each of its own.
+            found = (_TEXT if state else _HEAD).match(body, at, at + MAX_TEXT_BYTES + 1)
+            if found is None or len(found[0]) > MAX_TEXT_BYTES:
+                return
+            number, is_last = _NUMBER.match(body, found.end()), found.end() == len(body)
+            behind = self._learn_text(state, found[0], is_last=is_last) if number or is_last else None
             if behind is None or number is None:
                 return
             state, at = behind, number.end()

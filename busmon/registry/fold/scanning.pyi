@@ -4,6 +4,7 @@ from busmon.registry.fold.cut import Cut, Way
 
 START: int
 END: int
+MAX_TEXT_BYTES: int
 
 @final
 class Scanner:

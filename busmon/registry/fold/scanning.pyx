@@ -26,10 +26,17 @@ END = -1
 cdef enum:
     _FEWEST = 1024  # a power of two
     _MOST_NUMBERS = 32768  # of a body; one with more is parsed
-    _MOST_HEAD_BYTES = 1024
+    _MOST_TEXT_BYTES = 512
+    _MOST_FACTORS = 2 + (_MOST_TEXT_BYTES >> 2)  # one for each four bytes of a text
+
+MAX_TEXT_BYTES = _MOST_TEXT_BYTES
+"""A longer text isn't learned."""
 
 cdef double _MOST_OBSERVED = 1e300  # so that no list of observations has an infinite sum
-cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")  # so that nobody chooses texts whose hashes collide
+cdef uint64_t[_MOST_FACTORS] _FACTORS  # of a hash, and random, so that nobody chooses texts whose hashes collide
+cdef int _factor
+for _factor in range(_MOST_FACTORS):
+    _FACTORS[_factor] = int.from_bytes(os.urandom(8), "little")
 
 
 cdef struct Edge:
@@ -81,11 +88,11 @@ cdef class Scanner:
         """Forget all texts; what was read stays."""
         self.count, self.text_bytes, self.kept = 0, 0, {}
         self.missed_state, self.missed_at = END, 0
+        self.slot_room = _widen(<void **>&self.slots, 0, _FEWEST, sizeof(int32_t))
+        memset(self.slots, 0, self.slot_room * sizeof(int32_t))
         self.edge_room = _widen(<void **>&self.edges, 0, _FEWEST, sizeof(Edge))
         self.text_room = _widen(<void **>&self.texts, 0, _FEWEST, 1)
         self.number_room = _widen(<void **>&self.numbers, 0, _FEWEST, sizeof(Number))
-        self.slot_room = _widen(<void **>&self.slots, 0, _FEWEST, sizeof(int32_t))
-        memset(self.slots, 0, self.slot_room * sizeof(int32_t))
 
     def find(self, int32_t state, bytes text not None):
         """Return the state behind a text; None for one that isn't known in this state."""
@@ -107,7 +114,7 @@ cdef class Scanner:
 
         Args:
             state: before the text.
-            text: without a number outside of strings, but for a head; of at most 65,535 bytes.
+            text: without a number outside of strings, but for a head; of at most `MAX_TEXT_BYTES`.
             behind: the state behind the number that follows.
             way: the change that this number makes.
             meaning: the `Target` that it changes, or what a head names.
@@ -120,7 +127,7 @@ cdef class Scanner:
         cdef Py_ssize_t length = PyBytes_GET_SIZE(text)
         cdef Edge edge
         edge.text, edge.length, edge.state, edge.next = self.text_bytes, length, state, behind
-        if edge.text != self.text_bytes or edge.length != length:
+        if edge.text != self.text_bytes or length > _MOST_TEXT_BYTES:
             raise OverflowError
         edge.hash = _hash(state, PyBytes_AS_STRING(text), length)
         edge.way, edge.meaning, edge.cell, edge.bucket, edge.follower = way, <PyObject *>meaning, cell, bucket, 0
@@ -222,6 +229,8 @@ cdef class Scanner:
 
     cdef int32_t _look(self, int32_t state, const char *text, Py_ssize_t length) noexcept:
         """Return the number of a text's edge; 0 where it isn't known."""
+        if length > _MOST_TEXT_BYTES:
+            return 0
         cdef uint32_t hash_ = _hash(state, text, length)
         cdef uint32_t mask = <uint32_t>self.slot_room - 1
         cdef uint32_t slot = hash_ & mask
@@ -252,17 +261,25 @@ cdef Py_ssize_t _widen(void **items, Py_ssize_t room, Py_ssize_t needed, size_t 
 
 
 cdef uint32_t _hash(int32_t state, const char *text, Py_ssize_t length) noexcept:
-    """Hash eight bytes at a time, with the multipliers of MurmurHash3's finalizer."""
-    cdef uint64_t mixed = _SEED ^ <uint64_t>state << 32 ^ <uint64_t>length
-    cdef uint64_t word
-    while length > 0:
+    """Hash four bytes at a time by random factors, so that nobody can choose many texts that have one hash.
+
+    The sum is Carter and Wegman's multilinear hash: two texts have the same one by a chance of at most 1 in 2**33. The
+    rest spreads the sums over the table.
+    """
+    cdef const uint64_t *factor = &_FACTORS[2]
+    cdef uint64_t mixed = _FACTORS[0] * <uint32_t>state + _FACTORS[1] * <uint32_t>length
+    cdef uint32_t word
+    while length >= 4:
+        memcpy(&word, text, 4)
+        mixed += factor[0] * word
+        factor += 1
+        text += 4
+        length -= 4
+    if length:
         word = 0
-        memcpy(&word, text, min(length, 8))
-        mixed = (mixed ^ word) * 0xFF51AFD7ED558CCDULL
-        mixed ^= mixed >> 32
-        text += 8
-        length -= 8
-    mixed *= 0xC4CEB9FE1A85EC53ULL
+        memcpy(&word, text, length)
+        mixed += factor[0] * word
+    mixed = (mixed ^ mixed >> 32) * 0xFF51AFD7ED558CCDULL
     return <uint32_t>(mixed >> 32)
 
 
@@ -281,8 +298,8 @@ cdef bint _is_usual(const Number *number, int way, int32_t state) noexcept:
 
 cdef const char *_find_head_end(const char *position, const char *end) noexcept:
     """Return the place of the envelope's time, if the head is short; else NULL."""
-    if end - position > _MOST_HEAD_BYTES:
-        end = position + _MOST_HEAD_BYTES
+    if end - position > _MOST_TEXT_BYTES:
+        end = position + _MOST_TEXT_BYTES
     while end - position > 5:
         if memcmp(position, b'"ts":', 5) == 0:
             position += 5

@@ -1,6 +1,7 @@
 """A body that is scanned means what the same body means when it is parsed, or it isn't scanned."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -515,6 +516,46 @@ def test_a_list_of_deeply_nested_observations_is_parsed(taught: Registry) -> Non
     for levels in (250, 251, 252):
         spoilt = content.replace(b"0.2]", b"0.2,%b]" % nest(levels))
         assert read_often(taught.shard.fold.texts, spoilt) is None
+
+
+@pytest.mark.parametrize(
+    "long", [b" " * 900_000, b'"x":"%b",' % (b"a" * 900_000), b'"x":[%b0],' % (b'"",' * 300_000)], ids=len
+)
+def test_a_long_text_is_not_searched_to_its_end(taught: Registry, long: bytes) -> None:
+    content = body(COUNTER).replace(b'"samples"', long + b'"samples"')
+    texts = KnownTexts(taught.shard.fold._routes)
+    assert texts.read(content) is None
+    tracemalloc.start()
+    try:
+        assert texts.read(content) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500_000
+
+
+def test_few_known_texts_are_passed_on_the_way_to_unknown_ones(taught: Registry) -> None:
+    texts = KnownTexts(taught.shard.fold._routes)
+    known = {**LISTS, "rows": [["a", [1] * 500]]}
+    assert read_often(texts, body(tables=[known])) is not None
+    assert texts._learner is not None
+    scanner = texts._learner.scanner
+    had = len(scanner)
+    content = body(tables=[known, LEVELS], source="s-2")
+    assert texts.read(content) is None
+    assert len(scanner) == had + 1
+    assert texts.read(content) is None
+    assert texts.read(content) is not None
+
+
+def test_nothing_is_learned_behind_the_end_of_a_body(taught: Registry) -> None:
+    texts, content = KnownTexts(taught.shard.fold._routes), body(COUNTER)
+    assert read_often(texts, content) is not None
+    assert texts._learner is not None
+    had = len(texts._learner.scanner)
+    for end in (body(COUNTER, GAUGE), body(COUNTER, HISTOGRAM)):
+        assert read_often(texts, content + b"5" + end.removeprefix(content[:-3])) is None
+    assert len(texts._learner.scanner) == had
 
 
 def test_a_body_of_many_numbers_is_scanned(taught: Registry) -> None:
