@@ -142,8 +142,8 @@ class Fold:
     def rollback(self) -> None:
         """Undo the open batch, and the series that it made."""
         if sum(column.rollback() for column in self._columns.values()):
-            self._admission.rollback(self.groups)
             self.texts.clear()
+            self._admission.rollback(self.groups)
         self.streams.rollback()
         self.celery.rollback()
         self.rejected.rollback()
