@@ -10,6 +10,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+from busmon.errors import CompiledModuleError
+
 VARIABLE = "BUSMON_PURE_PYTHON"
 """The variable of the setting `pure_python`: with 1, no compiled module is used."""
 
@@ -32,14 +34,20 @@ def find(name: str) -> ModuleType | None:
         None if it isn't built for this Python, or `BUSMON_PURE_PYTHON` is 1.
 
     Raises:
-        ImportError: the module is there and can't be loaded.
+        CompiledModuleError: the module is there and can't be loaded.
     """
-    return import_module(name) if _may_be_used() and _is_built(name) else None
+    if not _may_be_used() or not _is_built(name):
+        return None
+    try:
+        return import_module(name)
+    except ImportError as error:
+        remedy = f"build and install busmon again, or set {VARIABLE}=1, which leaves all compiled modules unused"
+        raise CompiledModuleError(f"the compiled module {name} can't be loaded: {error}; {remedy}") from error
 
 
 def is_in_use() -> bool:
     """Tell whether `find` has every compiled module; imports none of them."""
-    return bool(MODULES) and _may_be_used() and all(map(_is_built, MODULES))
+    return _may_be_used() and all(map(_is_built, MODULES))
 
 
 def obey(pure_python: str) -> None:

@@ -102,6 +102,10 @@ class MissingExtraError(UserError):
     """A library that is only installed on request isn't; the message names the extra that brings it."""
 
 
+class CompiledModuleError(UserError):
+    """A compiled module is there and can't be loaded; the message names it, the reason and the way to do without it."""
+
+
 class SpoolError(BusmonError):
     """An agent's spool can't be written or read: a full disk, its permissions; the message names the directory."""
 

@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         usage="busmon [-h] [--version] COMMAND ...",
         description="Exact, crash-proof telemetry from RabbitMQ to Prometheus.",
     )
-    root.add_argument("--version", action=_Version, nargs=0, help="print the version, and how the hot path was built")
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version, and whether modules are compiled")
     commands = root.add_subparsers(prog="busmon", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     overview = [_group(commands, title, modules) for title, modules in GROUPS]
     root.epilog = "\n\n".join([*overview, EXAMPLES])

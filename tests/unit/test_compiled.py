@@ -10,6 +10,7 @@ import pytest
 
 import busmon
 from busmon import cli, compiled
+from busmon.errors import CompiledModuleError
 from busmon.settings import SCHEMA
 from hatch_build import are_up_to_date
 from tests.unit.test_cli import run
@@ -56,16 +57,22 @@ def test_a_setting_from_a_flag_or_a_file_counts_as_the_variable_does(
     assert compiled.find(built) is not None
 
 
-def test_a_module_that_cant_be_loaded_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_cant_be_loaded_is_one_line_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("BUSMON_PURE_PYTHON", raising=False)
     (tmp_path / "busmon_broken.py").write_text("raise ImportError('undefined symbol')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ImportError, match="undefined symbol"):
+    with pytest.raises(CompiledModuleError) as raised:
         compiled.find("busmon_broken")
+    assert str(raised.value) == (
+        "the compiled module busmon_broken can't be loaded: undefined symbol; build and install busmon again, or set "
+        "BUSMON_PURE_PYTHON=1, which leaves all compiled modules unused"
+    )
 
 
 def test_they_are_in_use_if_every_one_is_built_and_may_be_used(built: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for modules, in_use in (((), False), ((built,), True), ((built, "busmon.no_such_module"), False)):
+    for modules, in_use in (((built,), True), ((built, "busmon.no_such_module"), False)):
         monkeypatch.setattr(compiled, "MODULES", modules)
         assert compiled.is_in_use() is in_use
     monkeypatch.setattr(compiled, "MODULES", (built,))
@@ -98,7 +105,7 @@ def find_path(module: str) -> Path:
 def test_the_version_tells_whether_they_are_in_use(
     built: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for modules, told in (((built,), "compiled"), ((), "pure Python")):
+    for modules, told in (((built,), "compiled"), (("busmon.no_such_module",), "pure Python")):
         monkeypatch.setattr(compiled, "MODULES", modules)
         with pytest.raises(SystemExit):
             cli.main(["--version"])
