@@ -13,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LONGEST_SENTENCE = 30  # words; 25 is the aim
-TEXTS = {".py", ".md", ".toml", ".html", ".js", ".jsx", ".css", ".yml", ".yaml", ".json", ".sh", ".tmpl", ""}
+PYTHON = {".py", ".pyi", ".pyx", ".pxd"}
+TEXTS = PYTHON | {".md", ".toml", ".html", ".js", ".jsx", ".css", ".yml", ".yaml", ".json", ".sh", ".tmpl", ""}
 FOREIGN = ("tests/dashboards/package-lock.json", "LICENSE", "docker/requirements.txt", "tests/clients/recorded")
 OWN = ("tests/language.py", "tests/unit/test_language.py")  # they name the words
 BANNED = {

@@ -42,7 +42,7 @@ cdef struct Parts:  # of a plain delivery: those that differ from one to the nex
     Bytes body
 
 
-cdef struct Properties:  # as far as a worker uses them
+cdef struct Properties:  # those that a worker uses
     Bytes content_type
     Bytes content_encoding
     Bytes message_id

@@ -154,7 +154,7 @@ class Basic(amqp_object.Class):
         exchange: str
         routing_key: str
 
-# A property may be missing, and one that is no UTF-8 is bytes: `| Any`, as in typeshed, asks no reader to say so.
+# A property may be missing, and one that isn't UTF-8 is bytes: `| Any`, as in typeshed, asks no reader to say so.
 class BasicProperties(amqp_object.Properties):
     FLAG_CONTENT_TYPE: ClassVar[int]
     FLAG_CONTENT_ENCODING: ClassVar[int]
