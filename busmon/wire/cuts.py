@@ -19,9 +19,6 @@ import orjson
 from busmon.errors import EnvelopeError
 from busmon.wire import json_v1
 
-TS = b'"ts":'
-"""The end of a body's head, but for blanks."""
-
 
 class Kind(StrEnum):
     """The place of a number in a body."""

@@ -93,7 +93,12 @@ class Part(NamedTuple):
 
 
 class Cut(Protocol):
-    """The samples of a body that was scanned instead of parsed."""
+    """The samples of a body that was scanned instead of parsed.
+
+    Attributes:
+        body: as delivered, for a parser where the samples can't be folded at once.
+        samples: how many there are.
+    """
 
     body: bytes
     samples: int

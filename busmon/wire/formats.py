@@ -150,10 +150,10 @@ class Formats:
         )
 
     @staticmethod
-    def decode_own(bodies: Sequence[bytes], read_cut: Callable[[bytes], Envelope | None]) -> list[Envelope] | None:
-        """Decode bodies in busmon's own form, and parse those that can't be read cut; None if one has another form."""
+    def decode_own(bodies: Sequence[bytes], scan: Callable[[bytes], Envelope | None]) -> list[Envelope] | None:
+        """Decode bodies in busmon's own form: those that can't be scanned are parsed. None if one has another form."""
         try:
-            envelopes = [read_cut(body) or json_v1.of_document(orjson.loads(body)) for body in bodies]
+            envelopes = [scan(body) or json_v1.of_document(orjson.loads(body)) for body in bodies]
         except (EnvelopeError, orjson.JSONDecodeError):
             return None
         is_large = max(map(len, bodies)) > _FEW_BYTES

@@ -25,9 +25,8 @@ class Reader:
     def __init__(self, registry_dir: Path) -> None:
         self.skipped: dict[str, str] = {}
         self.timed: set[str] = set()
-        self._is_timed = partial(
-            _is_timed, self.timed
-        )  # a bound method would be a cycle, which reference counts don't free
+        # A bound method would be a cycle, which reference counts don't free.
+        self._is_timed = partial(_is_timed, self.timed)
         self._directory = registry_dir
         self._writers: dict[str, FollowedFiles] = {}
 
