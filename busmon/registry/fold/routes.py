@@ -66,7 +66,7 @@ class Route(NamedTuple):
     is_usual: bool
 
 
-Way = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
+SampleWay = tuple[Mapping[tuple[str, ...], int], Column, str, tuple[float, ...], int]
 """What a plain sample needs of its route: cells, column, type, bounds and where the sum stands. A bare tuple, since a
 named one takes twice as long to unpack."""
 
@@ -94,7 +94,7 @@ class Routes:
         self._forbidden = budgets.forbidden_labels
         self._families = families
         self._columns = columns
-        self.ways: BoundedCache[tuple[Any, ...], Way] = BoundedCache(_MAX_ROUTES)
+        self.ways: BoundedCache[tuple[Any, ...], SampleWay] = BoundedCache(_MAX_ROUTES)
         self.table_ways: BoundedCache[str, TableWay] = BoundedCache(_MAX_ROUTES)
         self._routes: BoundedCache[tuple[Any, ...], Route | Fault] = BoundedCache(_MAX_ROUTES)
 

@@ -15,7 +15,7 @@ from busmon.bare import bare
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.errors import RejectedError
 from busmon.registry.fold.observing import find_known_counts
-from busmon.registry.fold.routes import Shortcut, TableWay, Way
+from busmon.registry.fold.routes import SampleWay, Shortcut, TableWay
 from busmon.registry.series.columns import SeriesGroup
 from busmon.registry.series.latest import Share
 from busmon.sample_checks import NUMBERS
@@ -67,7 +67,7 @@ def tables(  # noqa: PLR0913 - called in one place
 
 
 def samples(
-    ways: Mapping[tuple[Any, ...], Way], samples: list[Any], source: str, at: float, folded: Counter[str]
+    ways: Mapping[tuple[Any, ...], SampleWay], samples: list[Any], source: str, at: float, folded: Counter[str]
 ) -> list[Any]:
     """Fold the samples that are a name, labels, a number and perhaps the type, and count them; give back the others."""
     others, counters, gauges, histograms = [], 0, 0, 0
