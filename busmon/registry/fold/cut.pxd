@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t
 
-cpdef enum Way:
+cpdef enum Change:
     # The change that a number makes.
     NOTHING
     COUNT  # added to a counter
@@ -21,7 +21,7 @@ cdef struct Number:
     double value
     int32_t cell
     int16_t bucket
-    int8_t way
+    int8_t change
     bint is_whole
 
 

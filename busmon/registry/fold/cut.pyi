@@ -5,7 +5,7 @@ from typing import final
 
 from busmon.registry.series.shares import Shares
 
-class Way(IntEnum):
+class Change(IntEnum):
     NOTHING = 0
     COUNT = 1
     SET = 2

@@ -88,28 +88,28 @@ cdef class Cut:
         while place < self.count:
             number = &self.numbers[place]
             place += 1
-            if number.way == SINCE:
+            if number.change == SINCE:
                 since = min(number.value, now)
                 continue
             if <object>number.target is not None:
                 target, cell = <Target>number.target, number.cell
-            if number.way == COUNT:
+            if number.change == COUNT:
                 counted += 1
                 target.add(cell, number.value)
-            elif number.way == SET or number.way == SET_SINCE:
+            elif number.change == SET or number.change == SET_SINCE:
                 gauged += 1
                 if target.changed is not shares:
                     shares = target.changed
                     opened, held = shares.find(source)
-                _set(shares, opened, held, cell, source, number.value, at if number.way == SET else since)
-            elif number.way == OBSERVE:
+                _set(shares, opened, held, cell, source, number.value, at if number.change == SET else since)
+            elif number.change == OBSERVE:
                 observed += 1
                 target.observe(cell, number.value)
-                if place < self.count and self.numbers[place].way == LIST:
+                if place < self.count and self.numbers[place].change == LIST:
                     place = self._fold_list(target, cell, place)
                 else:
                     target.add(cell + target.total, number.value)
-            elif number.way == ADD_SUM:
+            elif number.change == ADD_SUM:
                 observed += 1
                 target.add(cell + target.total, number.value)
             elif number.value > 0:  # a bucket
@@ -124,7 +124,7 @@ cdef class Cut:
     cdef Py_ssize_t _fold_list(self, Target target, int32_t cell, Py_ssize_t place) except -1:
         """Fold the observations from the second one of a list on, and the sum of the list; return the place behind."""
         cdef list listed = [self._find(place - 1)]
-        while place < self.count and self.numbers[place].way == LIST:
+        while place < self.count and self.numbers[place].change == LIST:
             listed.append(self._find(place))
             target.observe(cell, self.numbers[place].value)
             place += 1

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from busmon import sample_checks
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.errors import RejectedError
-from busmon.registry.fold.cut import Target, Way
+from busmon.registry.fold.cut import Change, Target
 from busmon.registry.fold.routes import Routes
 from busmon.registry.fold.scanning import END, MAX_TEXT_BYTES, Scanner
 from busmon.registry.series.columns import Column, SeriesGroup
@@ -38,19 +38,19 @@ _HEAD = re.compile(rb'.*?"ts": *', re.DOTALL)
 _TEXT = re.compile(rb'(?:[^"0-9-]|"(?:[^"\\]|\\.)*")*', re.DOTALL)
 _NUMBER = re.compile(rb"-?[0-9.eE+-]+")
 
-_WAYS = {COUNTER: Way.COUNT, GAUGE: Way.SET, HISTOGRAM: Way.OBSERVE}
+_CHANGES = {COUNTER: Change.COUNT, GAUGE: Change.SET, HISTOGRAM: Change.OBSERVE}
 
 
 class _Meaning(NamedTuple):
     """A number's change: of the series with this first cell, or of the series of the number before."""
 
-    way: Way
+    change: Change
     target: Target | None = None
     cell: int = 0
     bucket: int = 0
 
 
-_NO_CHANGE, _SINCE, _LIST, _ADD_SUM = map(_Meaning, (Way.NOTHING, Way.SINCE, Way.LIST, Way.ADD_SUM))
+_NO_CHANGE, _SINCE, _LIST, _ADD_SUM = map(_Meaning, (Change.NOTHING, Change.SINCE, Change.LIST, Change.ADD_SUM))
 
 
 class Learner:
@@ -115,7 +115,7 @@ class Learner:
             if author is not None:
                 behind = self._find_state(AFTER_HEAD)
                 self._heads += 1
-                self.scanner.learn(state, text, behind, Way.NOTHING, author)
+                self.scanner.learn(state, text, behind, Change.NOTHING, author)
             return behind
         said = cuts.read_text(context, text, is_last=is_last)
         meaning = None if said is None else self._find_meaning(said)
@@ -169,15 +169,15 @@ class Learner:
             return None
         if said.labelvalues is None:
             if context.kind == Kind.BUCKET:
-                return _Meaning(Way.ADD_BUCKET, bucket=context.buckets - 1)
+                return _Meaning(Change.ADD_BUCKET, bucket=context.buckets - 1)
             return _ADD_SUM if context.kind == Kind.SUM else _LIST
         if family.type != HISTOGRAM and context.kind != Kind.ROW:
             return None
-        way = Way.ADD_BUCKET if context.kind == Kind.BUCKET else _WAYS[family.type]
-        if way == Way.SET and context.header and context.header.has_since:
-            way = Way.SET_SINCE
+        change = Change.ADD_BUCKET if context.kind == Kind.BUCKET else _CHANGES[family.type]
+        if change == Change.SET and context.header and context.header.has_since:
+            change = Change.SET_SINCE
         cell = group.cells[tuple(said.labelvalues)]
-        return _Meaning(way, self._find_target(group.column, family.type, family.buckets, group.sum), cell)
+        return _Meaning(change, self._find_target(group.column, family.type, family.buckets, group.sum), cell)
 
     def _find_sample(self, name: Any, labels: Any, value: object, type: Any = None) -> _Meaning | None:  # noqa: A002, ARG002 - JSON's names
         """Find the change of a sample by the way that the ordinary fold took for such samples.
@@ -191,7 +191,7 @@ class Learner:
         if type not in {None, family_type}:
             return None
         cell = cells[*labels.values()]
-        return _Meaning(_WAYS[family_type], self._find_target(column, family_type, bounds, total), cell)
+        return _Meaning(_CHANGES[family_type], self._find_target(column, family_type, bounds, total), cell)
 
     def _find_target(self, column: Column, type_: str, bounds: tuple[float, ...], total: int) -> Target:
         """Return the one target that families of this form have in a column."""

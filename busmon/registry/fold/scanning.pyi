@@ -1,6 +1,6 @@
 from typing import final
 
-from busmon.registry.fold.cut import Cut, Way
+from busmon.registry.fold.cut import Change, Cut
 
 START: int
 END: int
@@ -15,6 +15,6 @@ class Scanner:
     def clear(self) -> None: ...
     def find(self, state: int, text: bytes) -> int | None: ...
     def learn(
-        self, state: int, text: bytes, behind: int, way: Way, meaning: object, cell: int = 0, bucket: int = 0
+        self, state: int, text: bytes, behind: int, change: Change, meaning: object, cell: int = 0, bucket: int = 0
     ) -> None: ...
     def read(self, body: bytes) -> Cut | None: ...

@@ -13,7 +13,8 @@ from libc.math cimport floor, isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from busmon.registry.fold.cut cimport ADD_BUCKET, ADD_SUM, COUNT, LIST, OBSERVE, SET, SET_SINCE, SINCE, Cut, Number, Way
+from busmon.registry.fold.cut cimport ADD_BUCKET, ADD_SUM, COUNT, LIST, OBSERVE, SET, SET_SINCE, SINCE
+from busmon.registry.fold.cut cimport Change, Cut, Number
 from busmon.wire.json_tokens cimport find_text_end, is_number, read_number
 
 import os
@@ -49,7 +50,7 @@ cdef struct Edge:
     int32_t next
     int32_t cell
     int32_t follower  # the edge that came behind it last, and probably comes again
-    int8_t way
+    int8_t change
 
 
 cdef class Scanner:
@@ -105,7 +106,7 @@ cdef class Scanner:
         int32_t state,
         bytes text not None,
         int32_t behind,
-        Way way,
+        Change change,
         meaning,
         int32_t cell=0,
         int16_t bucket=0,
@@ -116,7 +117,7 @@ cdef class Scanner:
             state: before the text.
             text: without a number outside of strings, but for a head; of at most `MAX_TEXT_BYTES`.
             behind: the state behind the number that follows.
-            way: the change that this number makes.
+            change: the one that this number makes.
             meaning: the `Target` that it changes, or what a head names.
             cell: the first one of the series that it changes.
             bucket: the place of the bucket that it counts.
@@ -130,7 +131,7 @@ cdef class Scanner:
         if edge.text != self.text_bytes or length > _MOST_TEXT_BYTES:
             raise OverflowError
         edge.hash = _hash(state, PyBytes_AS_STRING(text), length)
-        edge.way, edge.meaning, edge.cell, edge.bucket, edge.follower = way, <PyObject *>meaning, cell, bucket, 0
+        edge.change, edge.meaning, edge.cell, edge.bucket, edge.follower = change, <PyObject *>meaning, cell, bucket, 0
         self.edge_room = _widen(<void **>&self.edges, self.edge_room, self.count + 2, sizeof(Edge))
         self.text_room = _widen(<void **>&self.texts, self.text_room, self.text_bytes + length, 1)
         if 2 * (self.count + 1) > self.slot_room:
@@ -179,7 +180,7 @@ cdef class Scanner:
             if edge.next < 0:
                 break
             position = read_number(position, &number.value, &number.is_whole)
-            if position is NULL or not _is_usual(&number, edge.way, state):
+            if position is NULL or not _is_usual(&number, edge.change, state):
                 return None
             if state == 0:
                 head, at = edge, number.value
@@ -188,10 +189,11 @@ cdef class Scanner:
                     if count == _MOST_NUMBERS:
                         return None
                     self.number_room = _widen(<void **>&self.numbers, count, 2 * count, sizeof(Number))
-                number.target, number.cell, number.way, number.bucket = edge.meaning, edge.cell, edge.way, edge.bucket
+                number.change, number.target = edge.change, edge.meaning
+                number.cell, number.bucket = edge.cell, edge.bucket
                 self.numbers[count] = number
                 count += 1
-                samples += edge.way in (COUNT, SET, SET_SINCE, OBSERVE, ADD_SUM)
+                samples += edge.change in (COUNT, SET, SET_SINCE, OBSERVE, ADD_SUM)
             state = edge.next
         cdef Cut cut = self._cut(body, count)
         cut.author, cut.at, cut.samples = <object>head.meaning, at, samples
@@ -283,17 +285,17 @@ cdef uint32_t _hash(int32_t state, const char *text, Py_ssize_t length) noexcept
     return <uint32_t>(mixed >> 32)
 
 
-cdef bint _is_usual(const Number *number, int way, int32_t state) noexcept:
+cdef bint _is_usual(const Number *number, int change, int32_t state) noexcept:
     """Return whether the ordinary way accepts a number at once."""
     if not isfinite(number.value):
         return False
-    if state == 0 or way == SINCE:
+    if state == 0 or change == SINCE:
         return number.value > 0
-    if way == OBSERVE or way == LIST:
+    if change == OBSERVE or change == LIST:
         return -_MOST_OBSERVED <= number.value <= _MOST_OBSERVED
-    if way == ADD_BUCKET:
+    if change == ADD_BUCKET:
         return number.value >= 0 and floor(number.value) == number.value
-    return way != COUNT or number.value >= 0
+    return change != COUNT or number.value >= 0
 
 
 cdef const char *_find_head_end(const char *position, const char *end) noexcept:
