@@ -14,7 +14,7 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.errors import RejectedError
 from busmon.registry.fold.cut import Change, Target
 from busmon.registry.fold.routes import Routes
-from busmon.registry.fold.scanning import END, MAX_TEXT_BYTES, Scanner
+from busmon.registry.fold.scanning import END, MAX_TEXT_BYTES, START, Scanner
 from busmon.registry.series.columns import Column, SeriesGroup
 from busmon.wire import cuts
 from busmon.wire.cuts import AFTER_HEAD, Context, Header, Kind, Said
@@ -95,7 +95,7 @@ class Learner:
             if state == END or step > _PASSED_PER_LEARNED * (len(self.scanner) - known + 1):
                 return
             # The search is slow, and a long text would have it take hundreds of bytes for each of its own.
-            found = (_TEXT if state else _HEAD).match(body, at, at + MAX_TEXT_BYTES + 1)
+            found = (_HEAD if state == START else _TEXT).match(body, at, at + MAX_TEXT_BYTES + 1)
             if found is None or len(found[0]) > MAX_TEXT_BYTES:
                 return
             number, is_last = _NUMBER.match(body, found.end()), found.end() == len(body)

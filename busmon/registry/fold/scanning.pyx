@@ -19,9 +19,13 @@ from busmon.wire.json_tokens cimport find_text_end, is_number, read_number
 
 import os
 
-START = 0
+cdef enum:
+    _START = 0
+    _END = -1
+
+START = _START
 """The state before a body's head, which ends with the name of the envelope's time."""
-END = -1
+END = _END
 """The state behind a body."""
 
 cdef enum:
@@ -88,7 +92,7 @@ cdef class Scanner:
     def clear(self):
         """Forget all texts; what was read stays."""
         self.count, self.text_bytes, self.kept = 0, 0, {}
-        self.missed_state, self.missed_at = END, 0
+        self.missed_state, self.missed_at = _END, 0
         self.slot_room = _widen(<void **>&self.slots, 0, _FEWEST, sizeof(int32_t))
         memset(self.slots, 0, self.slot_room * sizeof(int32_t))
         self.edge_room = _widen(<void **>&self.edges, 0, _FEWEST, sizeof(Edge))
@@ -168,21 +172,21 @@ cdef class Scanner:
         cdef Edge *head = NULL
         cdef double at = 0.0
         cdef Py_ssize_t count = 0, samples = 0
-        cdef int32_t state = 0, found = 0
+        cdef int32_t state = _START, found = 0
         cdef Number number
-        self.missed_state = END
+        self.missed_state = _END
         while True:
             found = self._next(state, found, &position, end)
             if found == 0:
                 self.missed_at = position - start
                 return None
             edge = &self.edges[found]
-            if edge.next < 0:
+            if edge.next == _END:
                 break
             position = read_number(position, &number.value, &number.is_whole)
             if position is NULL or not _is_usual(&number, edge.change, state):
                 return None
-            if state == 0:
+            if state == _START:
                 head, at = edge, number.value
             else:
                 if count == self.number_room:
@@ -214,14 +218,14 @@ cdef class Scanner:
         cdef int32_t found = self.edges[before].follower if before else 0
         cdef Edge *edge = &self.edges[found]
         if found and edge.state == state and edge.length <= end - begin and self._has_text(edge, begin):
-            if begin + edge.length == end if edge.next < 0 else is_number(begin[edge.length]):
+            if begin + edge.length == end if edge.next == _END else is_number(begin[edge.length]):
                 position[0] = begin + edge.length
                 return found
-        cdef const char *behind = _find_head_end(begin, end) if state == 0 else find_text_end(begin, end)
+        cdef const char *behind = _find_head_end(begin, end) if state == _START else find_text_end(begin, end)
         if behind is NULL:
             return 0
         found = self._look(state, begin, behind - begin)
-        if found == 0 or (self.edges[found].next < 0) != (behind == end):
+        if found == 0 or (self.edges[found].next == _END) != (behind == end):
             self.missed_state = state
             return 0
         if before:
@@ -289,7 +293,7 @@ cdef bint _is_usual(const Number *number, int change, int32_t state) noexcept:
     """Return whether the ordinary way accepts a number at once."""
     if not isfinite(number.value):
         return False
-    if state == 0 or change == SINCE:
+    if state == _START or change == SINCE:
         return number.value > 0
     if change == OBSERVE or change == LIST:
         return -_MOST_OBSERVED <= number.value <= _MOST_OBSERVED
