@@ -21,6 +21,12 @@ if IS_SCANNING:
 MAX_BODY_BYTES = 1_000_000
 """A longer body may have more samples than are taken from one."""
 
+_LEARNING_BYTES = 600
+"""Learning a text takes as long as parsing and folding so many bytes of a body."""
+
+_MOST_CREDIT = 64 * 1024 * 1024
+"""So many bytes' worth of learning may be done before as many were parsed: two thirds of a second of CPU."""
+
 _LOOK_AFTER = 256
 """After so many bodies that were scanned in vain and taught nothing it is decided whether to scan the next ones."""
 
@@ -37,6 +43,7 @@ class KnownTexts:
     def __init__(self, routes: Routes) -> None:
         self._learner = Learner(routes) if IS_SCANNING else None
         self._unlearned = 0
+        self._credit = _MOST_CREDIT
         self._read = self._missed = self._rest = 0
         self._next_rest = _SHORTEST_REST
 
@@ -64,11 +71,12 @@ class KnownTexts:
 
     def _miss(self, learner: "Learner", body: bytes) -> None:
         """Learn from a body that couldn't be read; if it teaches nothing, decide whether to scan the next ones."""
+        self._credit = min(self._credit + len(body), _MOST_CREDIT)
         if learner.is_full:
             self._unlearned += 1
             if self._unlearned == _FORGET_AFTER:
                 self.clear()
-        elif learner.learn(body):
+        elif self._credit <= 0 or self._learn(learner, body):
             return
         self._missed += 1
         if self._missed == _LOOK_AFTER:
@@ -77,3 +85,10 @@ class KnownTexts:
             else:
                 self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
             self._read = self._missed = 0
+
+    def _learn(self, learner: "Learner", body: bytes) -> bool:
+        """Learn on credit: whatever publishers state, or make forget, learning takes no longer than parsing in all."""
+        known = len(learner.scanner)
+        is_useful = learner.learn(body)
+        self._credit -= _LEARNING_BYTES * (len(learner.scanner) - known + 1)
+        return is_useful

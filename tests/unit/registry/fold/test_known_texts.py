@@ -117,7 +117,7 @@ def body(
 
 def read_often(texts: KnownTexts, content: bytes) -> Envelope | None:
     """Read a body until its texts are known, if they can be: one read teaches a thousand of them."""
-    texts._rest = texts._missed = 0
+    texts._rest, texts._missed, texts._credit = 0, 0, known_texts._MOST_CREDIT
     if texts._learner is not None and texts._learner.is_full:
         texts.clear()
     return texts.read(content) or texts.read(content) or texts.read(content)
@@ -545,6 +545,24 @@ def test_few_known_texts_are_passed_on_the_way_to_unknown_ones(taught: Registry)
     assert texts.read(content) is None
     assert len(scanner) == had + 1
     assert texts.read(content) is None
+    assert texts.read(content) is not None
+
+
+def test_learning_what_is_forgotten_again_takes_no_longer_than_parsing(
+    taught: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_texts, "_MOST_CREDIT", 60_000)
+    texts, content = KnownTexts(taught.shard.fold._routes), body(*EACH)
+    assert texts._learner is not None
+    parsed_bytes = learned = 0
+    for _ in range(1_000):
+        assert texts.read(content) is None
+        parsed_bytes += len(content)
+        learned += len(texts._learner.scanner)
+        texts.clear()
+    assert parsed_bytes / 2 < learned * known_texts._LEARNING_BYTES < parsed_bytes + 60_000
+    for _ in range(20):
+        texts.read(content)
     assert texts.read(content) is not None
 
 
