@@ -66,8 +66,10 @@ def run(state: Path, kind: str, kills: int, seconds: float) -> Done:
         shutil.rmtree(directory, ignore_errors=True)
         kept.rename(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(directory, kept.with_suffix(".new"), ignore=shutil.ignore_patterns("lease"))
-    kept.with_suffix(".new").rename(kept)
+    copy = kept.with_suffix(".new")
+    shutil.rmtree(copy, ignore_errors=True)  # cut off while it was made
+    shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("lease"))
+    copy.rename(kept)
     seed = random.randrange(1_000_000)
     sys.stdout.write(f"slice {len(read(state)) + 1}: {kind} --seed {seed}\n")
     sys.stdout.flush()

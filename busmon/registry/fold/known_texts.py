@@ -1,9 +1,8 @@
 """The bodies whose texts between the numbers are known: such a body is folded without being parsed.
 
 `scanning.pyx` reads them, `learning.py` makes texts known, and here it is decided which bodies are tried. A body with
-another text, or with a value that the ordinary way looks at twice, is parsed. A text is learned when its series exists,
-and so when it has come before. Where most bodies teach nothing, none is scanned for a while. Without the compiled
-scanner every body is parsed. One thread.
+another text, or with a value that the ordinary way looks at twice, is parsed. Where most bodies have new texts, none is
+scanned for a while. Without the compiled scanner every body is parsed. One thread.
 """
 
 from busmon import compiled
@@ -28,13 +27,16 @@ _MOST_CREDIT = 64 * 1024 * 1024
 """So many bytes' worth of learning may be done before as many were parsed: two thirds of a second of CPU."""
 
 _LOOK_AFTER = 256
-"""After so many bodies that were scanned in vain and taught nothing it is decided whether to scan the next ones."""
+"""After so many bodies that were scanned in vain it is decided whether to scan the next ones."""
 
 _FORGET_AFTER = 20_000
 """Bodies that teach nothing, since there is no room, until all texts are forgotten: others may be in use now."""
 
 _SHORTEST_REST, _LONGEST_REST = 256, 16_384
 """So many bodies are parsed at once where scanning doesn't pay; twice as many each time."""
+
+_LEARNING_REST = 4096
+"""So many are parsed where most bodies teach a text that may come again: to learn one costs as much as a body."""
 
 
 class KnownTexts:
@@ -44,7 +46,7 @@ class KnownTexts:
         self._learner = Learner(routes) if IS_SCANNING else None
         self._unlearned = 0
         self._credit = _MOST_CREDIT
-        self._read = self._missed = self._rest = 0
+        self._read = self._missed = self._taught = self._rest = 0
         self._next_rest = _SHORTEST_REST
 
     def clear(self) -> None:
@@ -70,21 +72,17 @@ class KnownTexts:
         return bare(Envelope, (source, agent, cut.at, [], [], False, (), None, FORMAT, cut, False))
 
     def _miss(self, learner: "Learner", body: bytes) -> None:
-        """Learn from a body that couldn't be read; if it teaches nothing, decide whether to scan the next ones."""
+        """Learn from a body that couldn't be read, and decide whether to scan the next ones."""
         self._credit = min(self._credit + len(body), _MOST_CREDIT)
         if learner.is_full:
             self._unlearned += 1
             if self._unlearned == _FORGET_AFTER:
                 self.clear()
-        elif self._credit <= 0 or self._learn(learner, body):
-            return
+        elif self._credit > 0:
+            self._taught += self._learn(learner, body)
         self._missed += 1
         if self._missed == _LOOK_AFTER:
-            if self._read > self._missed:
-                self._next_rest = _SHORTEST_REST
-            else:
-                self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
-            self._read = self._missed = 0
+            self._decide()
 
     def _learn(self, learner: "Learner", body: bytes) -> bool:
         """Learn on credit: whatever publishers state, or make forget, learning takes no longer than parsing in all."""
@@ -92,3 +90,13 @@ class KnownTexts:
         is_useful = learner.learn(body)
         self._credit -= _LEARNING_BYTES * (len(learner.scanner) - known + 1)
         return is_useful
+
+    def _decide(self) -> None:
+        """Decide whether the next bodies are scanned: always if most were read, and some if most taught a text."""
+        if self._read > self._missed:
+            self._next_rest = _SHORTEST_REST
+        elif self._taught > self._missed // 2:
+            self._rest = _LEARNING_REST
+        else:
+            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
+        self._read = self._missed = self._taught = 0

@@ -560,6 +560,7 @@ def test_learning_what_is_forgotten_again_takes_no_longer_than_parsing(
         parsed_bytes += len(content)
         learned += len(texts._learner.scanner)
         texts.clear()
+        texts._rest = 0
     assert parsed_bytes / 2 < learned * known_texts._LEARNING_BYTES < parsed_bytes + 60_000
     for _ in range(20):
         texts.read(content)
@@ -574,6 +575,20 @@ def test_nothing_is_learned_behind_the_end_of_a_body(taught: Registry) -> None:
     for end in (body(COUNTER, GAUGE), body(COUNTER, HISTOGRAM)):
         assert read_often(texts, content + b"5" + end.removeprefix(content[:-3])) is None
     assert len(texts._learner.scanner) == had
+
+
+def test_some_bodies_are_scanned_where_each_teaches_a_text_that_may_come_again(taught: Registry) -> None:
+    texts = KnownTexts(taught.shard.fold._routes)
+    assert texts._learner is not None
+    content = body(COUNTER, GAUGE, HISTOGRAM)
+    tried = 0
+    for number in range(10_000):
+        had = len(texts._learner.scanner)
+        texts.read(content.replace(b'"labels":{"agent"', b'"labels":%b{"agent"' % (b" " * (number % 200))))
+        tried += len(texts._learner.scanner) > had
+        if number % 200 == 199:
+            texts.clear()
+    assert 256 < tried <= 3 * 256
 
 
 def test_a_body_of_many_numbers_is_scanned(taught: Registry) -> None:
