@@ -1,7 +1,8 @@
 """The compiled modules of the hot path: their names, and the choice between them and pure Python.
 
 A compiled module is an optional extension: a pure Python path does the same without it. Its user looks it up
-once, at import, and so before any settings are loaded: the environment variable decides. Any thread.
+once, at import, and the environment variable decides: imports know no settings. The command line sets the variable to
+what the settings say (`obey`). Any thread.
 """
 
 import os
@@ -53,9 +54,11 @@ def is_in_use() -> bool:
 def obey(pure_python: str) -> None:
     """Take the value of the setting `pure_python` for this process and its children, wherever it came from.
 
-    It has to come before the first import of a module that calls `find`.
+    It has to come before the first import of a module that calls `find`. The command line does so before it runs a
+    command.
     """
-    os.environ[VARIABLE] = pure_python
+    if _may_be_used() == (pure_python == "1"):
+        os.environ[VARIABLE] = pure_python
 
 
 def _may_be_used() -> bool:

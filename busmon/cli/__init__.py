@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(args, "extra", ""):
             require(args.extra, f"`{args.command}`")
+        if getattr(args, "setting_flags", ()):
+            compiled.obey(settings_from(args).pure_python)
         status: int = args.run(args)
         sys.stdout.flush()
     except BusmonError as error:

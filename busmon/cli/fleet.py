@@ -2,7 +2,6 @@
 
 import argparse
 
-from busmon import compiled
 from busmon.cli.commands import Commands, add_command, need_extra
 from busmon.cli.options import add_settings, settings_from
 
@@ -163,8 +162,6 @@ def run_up(args: argparse.Namespace) -> int:
 
 def run_worker(args: argparse.Namespace) -> int:
     """Run one worker until it is told to stop; its number in the fleet is its lowest shard's."""
-    settings, number = settings_from(args), args.shards[0]
-    compiled.obey(settings.pure_python)  # before the imports that look compiled modules up
     from busmon import logs
     from busmon.fleet.supervisor import parent
     from busmon.fleet.supervisor.directory import prepare
@@ -173,6 +170,7 @@ def run_worker(args: argparse.Namespace) -> int:
 
     if args.supervised:
         parent.watch()
+    settings, number = settings_from(args), args.shards[0]
     logs.configure(settings, "worker", worker=number)
     limits.require(len(args.shards))
     if not args.supervised:

@@ -1,6 +1,6 @@
 """The settings, from one typed schema. This room alone reads the environment; a `Settings` never changes.
 
-`busmon/compiled.py` reads the variable of `pure_python` itself, since modules are imported before settings are loaded.
+`busmon/compiled.py` reads the variable of `pure_python` itself, since imports know no settings.
 """
 
 from busmon.settings.kinds import address, mask, split_urls

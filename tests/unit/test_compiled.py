@@ -57,6 +57,17 @@ def test_a_setting_from_a_flag_or_a_file_counts_as_the_variable_does(
     assert compiled.find(built) is not None
 
 
+@pytest.mark.parametrize("command", ["tail", "quarantine list", "simulate --seconds 1"])
+def test_a_command_takes_the_setting_of_a_file(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUSMON_PURE_PYTHON", raising=False)
+    (tmp_path / "pure.toml").write_text("pure_python = 1\n")
+    nowhere = {"BUSMON_AMQP_URL": "amqp://127.0.0.1:1", "PYTHONVERBOSE": "1"}
+    for given, uses in (({}, compiled.is_in_use()), ({"BUSMON_CONFIG": str(tmp_path / "pure.toml")}, False)):
+        done = run(*command.split(), env=nowhere | given)
+        assert "Connection refused" in done.stderr
+        assert ("# extension module 'busmon.bus.frames.compiled_peeler' loaded" in done.stderr) is uses
+
+
 def test_a_module_that_cant_be_loaded_is_one_line_with_its_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
