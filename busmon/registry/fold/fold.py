@@ -84,7 +84,7 @@ class Fold:
         own.now, own.sender, self._agent = now, (user, agent, source), agent
         self._room.agent = agent
         if cut is not None:
-            if self._room.is_wide(cut.samples):
+            if self._room.is_wide(source, cut.samples):
                 cut.fold(source, at, now, self._folded)
             else:
                 _, _, _, samples, tables, *_ = of_document(orjson.loads(cut.body))

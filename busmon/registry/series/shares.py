@@ -86,15 +86,15 @@ class Room:
         self._name(source)
         self.add(source)
 
-    def is_wide(self, more: int) -> bool:
-        """Return whether there is room for so many shares, whoever says them."""
-        return self.taken + more <= MAX_SHARES_OF_AGENT
+    def is_wide(self, source: str, more: int) -> bool:
+        """Return whether there is room for so many more shares of this source."""
+        agent = self._agents.get(source)
+        charged = self._of_agent.get(agent or self.agent, 0) + (0 if agent else self._of_source.get(source, 0))
+        return self.taken + more <= MAX_SHARES and charged + more <= MAX_SHARES_OF_AGENT
 
     def is_spent(self, source: str) -> bool:
         """Return whether there is no room for one more share of this source."""
-        agent = self._agents.get(source)
-        unnamed = 0 if agent else self._of_source.get(source, 0)
-        return self.taken >= MAX_SHARES or self._of_agent.get(agent or self.agent, 0) + unnamed >= MAX_SHARES_OF_AGENT
+        return not self.is_wide(source, 1)
 
     def add(self, source: str) -> None:
         """Have one more share of this source, whatever the bounds are: it is in the shard's files."""

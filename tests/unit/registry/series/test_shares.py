@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.errors import RejectedError
@@ -121,6 +123,41 @@ def test_a_shard_remembers_so_many_gauges_of_sources_and_of_an_agent(
         assert registry.shard.fold._room.taken == 4
     with Registry(tmp_path) as registry:
         assert registry.shard.fold._room.taken == 4
+
+
+def test_an_agent_without_room_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "MAX_SHARES", 5)
+    monkeypatch.setattr(shares, "MAX_SHARES_OF_AGENT", 3)
+    room = shares.Room()
+    room.agent = "greedy"
+    for _ in range(3):
+        assert room.is_wide("g", 1)
+        room.take("g")
+    assert not room.is_wide("g", 1)
+    assert not room.is_wide("g-2", 1)
+    room.agent = "modest"
+    assert not room.is_wide("g", 1)
+    assert [room.is_wide("m", more) for more in range(4)] == [True, True, True, False]
+    room.add("m")  # by the shard's files, which name no agent
+    assert [room.is_wide("m", more) for more in range(3)] == [True, True, False]
+    room.take("m")
+    assert not room.is_wide("m", 1)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 4), st.booleans()), max_size=30)
+)
+def test_a_room_that_is_wide_takes_as_many_shares(steps: list[tuple[str, str, int, bool]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shares, "MAX_SHARES", 9)
+        patch.setattr(shares, "MAX_SHARES_OF_AGENT", 5)
+        room = shares.Room()
+        for room.agent, source, more, is_filed in steps:
+            if room.is_wide(source, more):
+                for _ in range(more):
+                    (room.add if is_filed else room.take)(source)
+            elif is_filed:
+                room.add(source)
 
 
 def test_room_is_given_back_by_whatever_takes_a_share_out(tmp_path: Path) -> None:
