@@ -39,6 +39,8 @@ class CustomBuildHook(BuildHookInterface[BuilderConfig]):
         modules = [source.with_name(source.stem + sysconfig.get_config_var("EXT_SUFFIX")) for source in sources]
         is_editable, mode = version == "editable", self._read_mode()
         is_built = is_editable and mode != "off" and are_up_to_date(root, modules)
+        if is_editable:
+            remove(find_orphans(root, modules))
         if not sources or not (is_built or self._may_compile(mode)):
             if is_editable:
                 remove(root / module for module in modules)
@@ -126,6 +128,11 @@ def are_up_to_date(root: Path, modules: Iterable[Path]) -> bool:
     youngest = max(path.stat().st_mtime_ns for path in (root / "hatch_build.py", *sources))
     built = [root / module for module in modules]
     return all(path.exists() and path.stat().st_mtime_ns > youngest for path in built)
+
+
+def find_orphans(root: Path, modules: Iterable[Path]) -> set[Path]:
+    """Find extension modules of this Python that have no source any more: they would hide a `.py` of the same name."""
+    return set(root.glob(f"busmon/**/*{sysconfig.get_config_var('EXT_SUFFIX')}")) - {root / path for path in modules}
 
 
 def replace(old: Path, new: Path) -> None:

@@ -103,7 +103,7 @@ class MissingExtraError(UserError):
 
 
 class CompiledModuleError(UserError):
-    """A compiled module is there and can't be loaded; the message names it, the reason and the way to do without it."""
+    """Compiled modules are there and can't be used; the message has the reason and the way to do without them."""
 
 
 class SpoolError(BusmonError):

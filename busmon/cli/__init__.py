@@ -100,7 +100,7 @@ class _Version(argparse.Action):
     """The flag that prints the version; only then are compiled modules searched for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(f"busmon {__version__} ({'compiled' if compiled.is_in_use() else 'pure Python'})")
+        print(f"busmon {__version__} ({compiled.describe()})")
         parser.exit()
 
 

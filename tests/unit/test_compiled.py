@@ -1,5 +1,8 @@
 """Compiled modules: found where they are built and may be used, and listed by name."""
 
+import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -80,6 +83,58 @@ def test_a_module_that_cant_be_loaded_is_one_line_with_its_remedy(
         "the compiled module busmon_broken can't be loaded: undefined symbol; build and install busmon again, or set "
         "BUSMON_PURE_PYTHON=1, which leaves all compiled modules unused"
     )
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the package in a directory as a clone is, where modules were built before their sources changed."""
+    root = tmp_path / "a clone"
+    shutil.copytree(PACKAGE, root / "busmon", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(PACKAGE.parent / "topology", root / "topology")
+    (root / "hatch_build.py").touch()
+    for name in compiled.MODULES:
+        module = root / f"{name.replace('.', '/')}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        module.touch()
+        os.utime(module, (0, 0))
+    return root
+
+
+def run_in(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the package that is in a directory."""
+    environment = {name: text for name, text in os.environ.items() if name != "BUSMON_PURE_PYTHON"} | variables
+    command = [sys.executable, *arguments]
+    environment["PYTHONPATH"] = str(directory)
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_modules_older_than_their_sources_are_one_line_with_its_remedy(clone: Path) -> None:
+    line = (
+        "busmon: compiled modules are older than their sources; run `make compile`, or set BUSMON_PURE_PYTHON=1, which "
+        "leaves all compiled modules unused\n"
+    )
+    for command in (["up", "--listen", "127.0.0.1:0"], ["worker", "--shards", "0"]):
+        done = run_in(clone, "-m", "busmon", *command)
+        assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_the_version_tells_that_modules_are_older_than_their_sources(clone: Path) -> None:
+    done = run_in(clone, "-m", "busmon", "--version")
+    told = "compiled modules are older than their sources: run `make compile`"
+    assert (done.returncode, done.stdout) == (0, f"busmon {busmon.__version__} ({told})\n")
+    pure = run_in(clone, "-m", "busmon", "--version", BUSMON_PURE_PYTHON="1")
+    assert pure.stdout == f"busmon {busmon.__version__} (pure Python)\n"
+
+
+def test_an_agent_needs_no_compiled_module(clone: Path) -> None:
+    assert run_in(clone, "-c", "from busmon import Telemetry").stderr == ""
+
+
+def test_the_times_of_an_installations_files_mean_nothing(clone: Path) -> None:
+    (clone / "hatch_build.py").unlink()
+    command = "from busmon import compiled; print(compiled.find('busmon.registry.fold.cut'))"
+    assert "the compiled module busmon.registry.fold.cut can't be loaded: " in run_in(clone, "-c", command).stderr
 
 
 def test_they_are_in_use_if_every_one_is_built_and_may_be_used(built: str, monkeypatch: pytest.MonkeyPatch) -> None:

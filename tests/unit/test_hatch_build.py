@@ -183,6 +183,24 @@ def test_an_editable_install_that_is_pure_leaves_no_older_module_behind(mode: st
     assert (project / FOREIGN).exists()
 
 
+@pytest.mark.parametrize("mode", ["required", "off"])
+def test_an_editable_install_leaves_no_module_without_a_source(mode: str, project: Path) -> None:
+    compile_in_place(project, "required")
+    (project / SOURCE).rename((project / SOURCE).with_stem("summing"))
+    (project / SOURCE).with_suffix(".py").write_text("is_python = True\n")
+    compile_in_place(project, mode)
+    assert not (project / BUILT).exists()
+    assert (project / BUILT.replace("adding", "summing")).exists() == (mode == "required")
+    assert (project / FOREIGN).exists()
+
+
+def test_an_editable_install_without_any_source_leaves_no_module(project: Path) -> None:
+    compile_in_place(project, "required")
+    (project / SOURCE).unlink()
+    compile_in_place(project)
+    assert not (project / BUILT).exists()
+
+
 @pytest.mark.parametrize("mode", [None, "", "auto"])
 def test_without_a_compiler_the_wheel_is_pure_and_a_line_says_so(mode: str | None, project: Path) -> None:
     compiler = sysconfig.get_config_var("CC").split()[0]
