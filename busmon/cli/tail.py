@@ -158,6 +158,6 @@ def _json(seen: Seen) -> str:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(f"{one:g}" for one in value)
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    """Write a value, or several, as it was published: in full, and whole numbers without a fraction."""
+    values = value if isinstance(value, list) else [value]
+    return " ".join(str(one).removesuffix(".0") if isinstance(one, float) else str(one) for one in values)

@@ -60,6 +60,24 @@ def test_a_sample_without_labels_is_shown_by_its_name_alone() -> None:
     assert labelled.endswith(' hits_total{queue="a"} 1')
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1"),
+        (73400320, "73400320"),
+        (73400320.0, "73400320"),
+        (1763794800.123456, "1763794800.123456"),
+        (0.25, "0.25"),
+        (1e300, "1e+300"),
+        ([0.21, 1234567.0, 3], "0.21 1234567 3"),
+    ],
+)
+def test_a_value_is_shown_in_full(value: object, text: str) -> None:
+    key = "values" if isinstance(value, list) else "value"
+    (line,) = shown(of_samples({"name": "size_bytes", key: value}))
+    assert line.endswith(f" size_bytes {text}")
+
+
 def test_nothing_that_was_published_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b]0;owned\x07\x9b2J\x7f"
     body = of_samples({**GOOD, "labels": {evil: evil}})
