@@ -62,10 +62,9 @@ def add(commands: Commands) -> None:
         EXAMPLES,
         description="Publish one sample, or all samples of standard input, and wait until a queue has stored them.",
     )
-    single = (
-        "busmon publish NAME VALUE [--type T] [--outlives-source] [-l KEY=VALUE]... [--agent A] [--retry-seconds S]"
-    )
-    publish.usage = f"{single}\n       busmon publish - [--agent A] [--retry-seconds S]"
+    common = "[--agent A] [--retry-seconds S]"
+    single = f"busmon publish NAME VALUE [--type T] [--outlives-source] [-l KEY=VALUE]... {common} [-v]"
+    publish.usage = f"{single}\n       busmon publish - {common}"
     publish.add_argument("name", metavar="NAME", help="the metric, or - for samples from standard input")
     publish.add_argument("value", metavar="VALUE", nargs="?", help="a number")
     publish.add_argument(

@@ -348,7 +348,7 @@ def test_the_demo_takes_no_compiler_and_says_that_there_is_none(clone: Path) -> 
     done = set_up(clone)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        f"busmon set-up: {line}\nbusmon set-up: ready\n",
+        f"busmon set-up: {line} (`make compile` installs what is missing)\nbusmon set-up: ready\n",
         "",
     )
 
