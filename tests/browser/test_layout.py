@@ -14,7 +14,7 @@ from tests.browser.looked_at import opened, texts, wait_for
 from tests.fleet.publishing import publish
 from tests.fleet.real_fleet import RealFleet
 
-WIDTHS = (320, 390, 768, 1024, 1180, 1360, 2000)
+WIDTHS = (320, 390, 768, 1024, 1180, 1200, 1360, 2000)
 
 TOUCHING = """() => {
   const boxes = [...document.querySelectorAll(".node, .card, .tile")].map((box) => [box, box.getBoundingClientRect()]);
