@@ -94,4 +94,5 @@ def test_series_that_come_and_go_take_no_memory(tmp_path: Path, monkeypatch: pyt
             assert "messages_published_total{" not in page(scrape)
             gc.collect()
             known.append(len(gc.get_objects()) + gc.get_freeze_count())
-    assert max(known[-10:]) - min(known[10:20]) < 100
+    # 40 series that stay each time would be thousands; a worker of pytest makes some of its own meanwhile.
+    assert max(known[-10:]) - min(known[10:20]) < 1_000
