@@ -112,7 +112,7 @@ _WHOLE: Mapping[Kind, bytes] = {
     Kind.SUM: b'{"rows":[[{"sum":1}]]}',
     Kind.SAMPLE: b'{"value":1}',
 }
-"""What is before a text, as it stays if the text says nothing more of it. Compared as JSON, where 1 isn't 1.0."""
+"""The part before a text, if the text says nothing more of it. It is compared as JSON, where 1 isn't 1.0."""
 
 _ENDS: Mapping[Kind, Sequence[bytes]] = {
     Kind.TS: (b'{"ts":1,"tables":[]}', b'{"ts":1,"samples":[]}'),

@@ -12,7 +12,7 @@ from busmon.wire.envelope import Envelope
 from busmon.wire.json_v1 import FORMAT
 
 IS_SCANNING = compiled.find("busmon.registry.fold.scanning") is not None
-"""Whether there is a scanner."""
+"""The compiled scanner is there, and may be used."""
 
 if IS_SCANNING:
     from busmon.registry.fold.learning import Learner

@@ -143,6 +143,14 @@ def require_same(registry: Registry, content: bytes, scanned: Envelope) -> None:
     assert states[0] == states[1]
 
 
+def require_parsed_if_edited(registry: Registry, content: bytes, before: bytes, after: bytes) -> None:
+    """Require that a body is scanned, and parsed with another text in it."""
+    texts = registry.shard.fold.texts
+    assert read_often(texts, content) is not None
+    assert before in content
+    assert read_often(texts, content.replace(before, after)) is None
+
+
 def count(parsed: Envelope) -> int:
     return len(parsed.samples) + sum(len(table["rows"]) for table in parsed.tables)
 
@@ -300,10 +308,7 @@ def test_a_body_that_was_cut_off_is_parsed(taught: Registry, end: int) -> None:
     ids=str,
 )
 def test_a_body_with_anything_else_in_it_is_parsed(taught: Registry, before: bytes, after: bytes) -> None:
-    content = body(COUNTER, GAUGE, COUNTER)
-    assert read_often(taught.shard.fold.texts, content) is not None
-    assert before in content
-    assert read_often(taught.shard.fold.texts, content.replace(before, after)) is None
+    require_parsed_if_edited(taught, body(COUNTER, GAUGE, COUNTER), before, after)
 
 
 @pytest.mark.parametrize(
@@ -354,10 +359,7 @@ def test_a_body_with_anything_else_in_it_is_parsed(taught: Registry, before: byt
     ids=str,
 )
 def test_a_table_with_anything_else_in_it_is_parsed(taught: Registry, before: bytes, after: bytes) -> None:
-    content = body(tables=FORMS)
-    assert read_often(taught.shard.fold.texts, content) is not None
-    assert before in content
-    assert read_often(taught.shard.fold.texts, content.replace(before, after)) is None
+    require_parsed_if_edited(taught, body(tables=FORMS), before, after)
 
 
 @given(
