@@ -2,8 +2,8 @@
 
 A step is the work of a task between two waits. Without turns, the loop runs the steps of all requests one after the
 other, so a crowd of one address delays each step of another's scrape. With turns it runs one step, then meets what came
-in meanwhile; the next turn is the address's that took least time. Within an address, steps keep their order. Lives on
-the event loop.
+in meanwhile; the next turn is the address's that took least CPU time. Within an address, steps keep their order. Lives
+on the event loop.
 """
 
 import asyncio
@@ -14,9 +14,6 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from busmon.exporter.turn_order import TurnOrder
-
-_LONGEST_SECONDS = 0.1
-"""The most that a step is taken to last: a machine that sleeps meanwhile takes nobody's turns."""
 
 
 class Turns:
@@ -62,12 +59,13 @@ class Turns:
                 error = raised
 
     def _step(self, address: str, work: Coroutine[Any, Any, None], error: BaseException | None) -> Any:
-        began = time.perf_counter()
+        # CPU time: an address isn't charged for what else the machine runs meanwhile.
+        began = time.thread_time()
         try:
             return work.send(None) if error is None else work.throw(error)
         finally:
             error = None  # as above
-            self._order.charge(address, min(time.perf_counter() - began, _LONGEST_SECONDS))
+            self._order.charge(address, time.thread_time() - began)
 
     def _wait(self, address: str) -> Generator[Any, None, None]:
         """Wait for a turn; there is none to wait for if nobody has had one in this pass of the loop."""

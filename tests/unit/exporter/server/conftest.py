@@ -1,5 +1,6 @@
-"""The deadlines that a test can wait for, and terms with TLS."""
+"""The deadlines that a test can wait for, steps of known length, and terms with TLS."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring the deadlines of connections and answers forward."""
     monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.2)
+
+
+@pytest.fixture
+def even_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each look at the clock of turns take a millisecond, so that a step takes one."""
+    milliseconds = itertools.count()
+    monkeypatch.setattr("busmon.exporter.server.turns.time.thread_time", lambda: next(milliseconds) / 1000)
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def test_a_flood_from_one_address_ends_no_connection_of_another(monkeypatch: pyt
     served(access, talk, most=most)
 
 
+@pytest.mark.usefixtures("even_steps")
 @pytest.mark.parametrize("is_closed", [False, True], ids=["plain", "TLS"])
 def test_a_newcomer_of_another_address_has_a_place_and_the_first_turn_whatever_a_crowd_waits_for(
     closed: Access, monkeypatch: pytest.MonkeyPatch, *, is_closed: bool
