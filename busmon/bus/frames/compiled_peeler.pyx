@@ -87,8 +87,12 @@ cdef class Peeler:
         """Leave this channel's deliveries from now on."""
         self._bases.pop(channel_number, None)
 
-    def take_apart(self, bytes buffer not None):
+    def take_apart(self, bytes buffer not None, received_at):
         """Take apart the plain and whole deliveries at the buffer's start.
+
+        Args:
+            buffer: received bytes.
+            received_at: the deliveries' time of receipt, in seconds since the epoch.
 
         Returns:
             where the rest begins, and the deliveries of each channel, in the order in which channels were added.
@@ -104,7 +108,7 @@ cdef class Peeler:
             while take_delivery(&rest, &parts) and read_properties(parts.properties, &properties):
                 if parts.channel != channel:
                     base, deliveries, channel = self._bases[parts.channel], peeled[parts.channel], parts.channel
-                deliveries.append(self._make(base, &parts, &properties))
+                deliveries.append(self._make(base, &parts, &properties, received_at))
                 left = rest.length
         except (KeyError, UnicodeDecodeError):
             pass  # the next delivery is of another channel, or isn't plain
@@ -125,7 +129,7 @@ cdef class Peeler:
             return False
         return not take_number(&header.payload, 8, &size) or size > 0
 
-    cdef _make(self, base, Parts *parts, Properties *properties):
+    cdef _make(self, base, Parts *parts, Properties *properties, received_at):
         """Make a delivery; raise UnicodeDecodeError if one of its texts isn't UTF-8."""
         cdef object published_at = None
         if properties.is_unread:
@@ -144,6 +148,7 @@ cdef class Peeler:
             published_at,
             self._find_text(properties.user_id),
             copy(parts.properties),
+            received_at,
         )
         arguments = (fields,)  # of `bare(Delivery, fields)`
         return new_tuple(UNREAD_DELIVERY if properties.is_unread else DELIVERY, <PyObject *>arguments, NULL)

@@ -1,6 +1,7 @@
 """The delivery: one body as the broker delivered it, with the properties that its way through a worker takes. Pure."""
 
 from collections.abc import Mapping
+from time import time
 from typing import Any, NamedTuple, TypeGuard
 
 from pika import BasicProperties
@@ -32,6 +33,7 @@ class Delivery(NamedTuple):
         published_at: the time of the publish, in seconds since the epoch, if a header has it.
         user_id: the user that published it, checked by the broker against the connection's login; None if not stated.
         encoded_properties: all properties, as AMQP encodes them.
+        received_at: the time at which its bytes were read from the socket, in seconds since the epoch.
     """
 
     body: bytes
@@ -45,6 +47,7 @@ class Delivery(NamedTuple):
     published_at: float | None
     user_id: str | None
     encoded_properties: bytes
+    received_at: float
 
     @staticmethod
     def from_pika(method: Basic.Deliver, properties: BasicProperties, body: bytes, base: int = 0) -> "Delivery":
@@ -69,6 +72,7 @@ class Delivery(NamedTuple):
             None,
             properties.user_id,
             properties.encoded,
+            time(),
         )
 
     @property

@@ -85,16 +85,20 @@ class Peeler:
         self._bases.pop(channel_number, None)
         self._forms.clear()
 
-    def take_apart(self, buffer: bytes) -> tuple[int, Peeled]:
+    def take_apart(self, buffer: bytes, received_at: float) -> tuple[int, Peeled]:
         """Take apart the plain and whole deliveries at the buffer's start.
+
+        Args:
+            buffer: received bytes.
+            received_at: the deliveries' time of receipt, in seconds since the epoch.
 
         Returns:
             where the rest begins, and the deliveries of each channel, in the order in which channels were added.
         """
         peeled: Peeled = {number: [] for number in self._bases}
-        return self._take_apart(buffer, peeled), peeled
+        return self._take_apart(buffer, received_at, peeled), peeled
 
-    def _take_apart(self, buffer: bytes, peeled: Peeled) -> int:
+    def _take_apart(self, buffer: bytes, received_at: float, peeled: Peeled) -> int:
         forms, known_names, position = self._forms.entries, self._names.entries, 0
         read_properties = self._read_properties
         try:
@@ -116,7 +120,7 @@ class Peeler:
                 ):
                     break
                 told_names = known_names.get(names) or self._read_names(names)
-                fields = buffer[start:end], base + tag, bits & 1 == 1, *told_names, *properties, encoded
+                fields = buffer[start:end], base + tag, bits & 1 == 1, *told_names, *properties, encoded, received_at
                 peeled[number].append(bare(Delivery if properties[3] is not UNREAD else UnreadDelivery, fields))
                 position = end + 1
         except (IndexError, KeyError, StructError, UnicodeDecodeError):

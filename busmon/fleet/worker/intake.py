@@ -118,7 +118,7 @@ class Intake:
 
     def _decode(self, run: Sequence[Delivery], now: float) -> None:
         """Decode deliveries and count them."""
-        bodies, _, _, _, routing_keys, *stated, encoded = zip(*run, strict=True)
+        bodies, _, _, _, routing_keys, *stated, encoded, _ = zip(*run, strict=True)
         content_types, content_encodings, message_ids, _, _ = stated
         are_own = self._formats.are_own(bodies, routing_keys, content_types, content_encodings, message_ids)
         if (

@@ -1,9 +1,10 @@
 """One queue's way through a worker: delivery → intake (decode, fold) → batch (commit) → settle.
 
-A delivery is folded when it arrives, or waits for its user's turn while the lane is behind. Its batch is closed by
-size, by age or by a drain. A batch that the files can't take is rolled back, and its deliveries are kept and folded
-again, in order. A batch that can't be counted for another reason is counted one by one (`uncountable.py`). After any
-crash the ledger has the ids of the counted envelopes. One thread, the consumer's.
+Deliveries are gathered and folded together, since a fold has a fixed cost; the close of a batch folds what is gathered
+for it. While the lane is behind, a delivery waits for its user's turn. A batch is closed by size, by age or by a drain.
+A batch that the files can't take is rolled back, and its deliveries are kept and folded again, in order. A batch that
+can't be counted for another reason is counted one by one (`uncountable.py`). After any crash the ledger has the ids of
+the counted envelopes. One thread, the consumer's.
 """
 
 import time
@@ -16,8 +17,9 @@ import structlog
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.errors import BusmonError
+from busmon.fleet.worker.gathered import Gathered
 from busmon.fleet.worker.intake import Intake
-from busmon.fleet.worker.open_batch import MAX_RUN, OpenBatch, Settlement
+from busmon.fleet.worker.open_batch import MAX_RUN, MAX_RUN_BYTES, OpenBatch, Settlement
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.paced_log import PacedLog
 from busmon.fleet.worker.quarantine_shares import QuarantineShares
@@ -95,6 +97,7 @@ class Lane:
         )
         self._uncountable = Uncountable(self._batch, self._intake, shard, queue)
         self._turns = Turns()
+        self._gathered = Gathered()
         self._next: list[Delivery] = []
         self._run: Sequence[Delivery] = ()
         self._is_stuck = False
@@ -102,8 +105,8 @@ class Lane:
 
     @property
     def opened_at(self) -> float | None:
-        """Return the monotonic clock's time when the open batch took its first delivery; None while it is empty."""
-        return self._batch.opened_at
+        """Return the monotonic clock's time of the open batch's first delivery; None if no delivery waits for it."""
+        return self._batch.opened_at or self._gathered.since
 
     @property
     def committed_at(self) -> float | None:
@@ -118,7 +121,7 @@ class Lane:
     # -- the way of a delivery ----------------------------------------------------------------------------------------
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Fold deliveries into the open batch, and close each full batch; after a slice of time the rest waits.
+        """Gather deliveries; fold them once they are many, and close each full batch. After a slice the rest waits.
 
         Deliveries that arrive while others wait, wait for their user's turn (`turns.py`).
 
@@ -130,8 +133,10 @@ class Lane:
             self._wait(deliveries)
             if self._turns.bytes > MAX_WAITING_BYTES:
                 self.work()
-        else:
-            self._take(deliveries, SLICE_SECONDS)
+            return
+        self._gathered.add(deliveries)
+        if len(self._gathered) >= self._batch.room or self._gathered.bytes >= MAX_RUN_BYTES:
+            self._take(SLICE_SECONDS)
 
     def work(self) -> None:
         """Fold waiting deliveries for a slice of time, in the order of the users' turns.
@@ -158,6 +163,8 @@ class Lane:
         Raises:
             OSError: the files can't take the batch; nothing of it is settled, and its deliveries are kept.
         """
+        if self._gathered:
+            self._take(SLICE_SECONDS)
         if self._is_stuck or trigger in _LAST:
             self._next += self._turns.take_all()
         self._is_stuck = False
@@ -177,7 +184,7 @@ class Lane:
     def void(self) -> None:
         """Undo the open batch: its channel is lost, and the broker redelivers its deliveries."""
         self._batch.void()
-        self._turns = Turns()
+        self._turns, self._gathered = Turns(), Gathered()
         if self._is_stuck:
             self._rehearsed = self._next[: self._batch_size]
         self._next, self._is_stuck = [], False
@@ -192,9 +199,9 @@ class Lane:
         # A source whose user isn't checked may arrive under several, whose turns would change its order.
         return self._ownership.users(deliveries) if self._ownership.is_checked else [None] * len(deliveries)
 
-    def _take(self, deliveries: Sequence[Delivery], seconds: float) -> None:
-        """Count deliveries for so long; the rest waits."""
-        self._next = [*deliveries]
+    def _take(self, seconds: float) -> None:
+        """Count the gathered deliveries for so long; the rest waits."""
+        self._next = self._gathered.take()
         self._count_next(seconds)
         self._return_rest()
 

@@ -5,6 +5,7 @@ The measures are part of the batch's own commit, so they are as exact as its cou
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.registry.fold.fold import Fold
@@ -19,6 +20,8 @@ _COUNTED_AS: Mapping[Verdict, str] = {
 
 BELIEVED_SECONDS = 30 * 86_400.0
 """The longest believable wait in a queue; a single stamp of 1970 would permanently outweigh all other latencies."""
+
+_received_at_of = attrgetter("received_at")
 
 
 class Measured:
@@ -48,43 +51,46 @@ class Measured:
     def take(
         self, deliveries: Sequence[Delivery], envelopes: Sequence[Envelope], users: Sequence[str | None], now: float
     ) -> None:
-        """Measure envelopes that were consumed at `now`, in seconds since the epoch, and published by these users."""
+        """Measure envelopes that were folded at `now`, in seconds since the epoch, and published by these users.
+
+        Their latency ends with the receipt, not with the fold, which waits until it pays.
+        """
         if not envelopes:
             return
         sources, agents, times, _, _, finals, parts, _, formats, _, _ = zip(*envelopes, strict=True)
-        self._heard.update(dict.fromkeys(agents, now))
+        received = [*map(_received_at_of, deliveries)]
+        heard = received if max(received) <= now else [now] * len(received)  # or else the clock was set back meanwhile
+        self._heard.update(zip(agents, heard, strict=True))
         self._users.update(zip(agents, users, strict=True))
         if any(finals) or any(parts):
-            self._attend(envelopes, users, now)
+            self._attend(envelopes, users, heard)
         else:
             self._present.update(zip(sources, agents, strict=True))
         for format_, delivery in zip(formats, deliveries, strict=True):
             self._sizes[format_].append(len(delivery.body))
-        self._time(deliveries, agents, times, now)
-
-    def _time(
-        self, deliveries: Iterable[Delivery], agents: Iterable[str], times: Iterable[float | None], now: float
-    ) -> None:
-        """Note the latencies; an impossible time gives latency 0, and counts as a wrong clock of the agent."""
         published = [delivery.published_at or ts for delivery, ts in zip(deliveries, times, strict=True)]
-        earliest = now - BELIEVED_SECONDS
-        believed = [now - at for at in published if at is not None and earliest <= at <= now]
+        self._time(published, received, agents)
+
+    def _time(self, published: Sequence[float | None], received: Sequence[float], agents: Iterable[str]) -> None:
+        """Note the latencies; an impossible time gives latency 0, and counts as a wrong clock of the agent."""
+        stated = [at - since for at, since in zip(received, published, strict=True) if since is not None]
+        believed = [seconds for seconds in stated if 0.0 <= seconds <= BELIEVED_SECONDS]
         self._latencies += believed
-        if len(believed) < len(published):
-            said = zip(agents, published, strict=True)
-            skewed = [agent for agent, at in said if at is not None and not earliest <= at <= now]
+        if len(believed) < len(stated):
+            said = zip(agents, published, received, strict=True)
+            skewed = [a for a, since, at in said if since is not None and not 0.0 <= at - since <= BELIEVED_SECONDS]
             self._skewed.update(skewed)
             self._latencies += [0.0] * len(skewed)
 
-    def _attend(self, envelopes: Iterable[Envelope], users: Iterable[str | None], now: float) -> None:
+    def _attend(self, envelopes: Iterable[Envelope], users: Iterable[str | None], heard: Iterable[float]) -> None:
         """Note the present agents, in order: an agent that stops may have started in the same batch."""
-        for envelope, user in zip(envelopes, users, strict=True):
+        for envelope, user, at in zip(envelopes, users, heard, strict=True):
             if envelope.final:
                 self._present.pop(envelope.source, None)
             else:
                 self._present[envelope.source] = envelope.agent
             for part in envelope.parts:
-                self._heard[part.agent] = now
+                self._heard[part.agent] = at
                 self._users[part.agent] = user
                 self._present[part.source] = part.agent
 

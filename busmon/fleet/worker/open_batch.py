@@ -136,6 +136,11 @@ class OpenBatch:
         self._refused: list[_Refused] = []
 
     @property
+    def room(self) -> int:
+        """Return how many further deliveries fill the batch."""
+        return self._max_deliveries - len(self._deliveries)
+
+    @property
     def is_full(self) -> bool:
         """Return whether the batch takes no further delivery."""
         return len(self._deliveries) >= self._max_deliveries or self._bytes >= MAX_BATCH_BYTES

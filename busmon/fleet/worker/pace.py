@@ -79,6 +79,10 @@ class Pace:
             fold()
         except OSError as error:
             self._fail(error)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Plan what comes next: the work on what waits, and the look at the batch's age."""
         if self._lane.is_behind and not self._is_working:
             self._is_working = True
             self._later(0, self._go_on)
@@ -115,6 +119,7 @@ class Pace:
             commit()
         except OSError as error:
             self._fail(error)
+        self._plan()
 
     def _age(self) -> None:
         """Close a batch that has reached its age limit, or plan the next check."""
@@ -147,6 +152,7 @@ class Pace:
             self.error = ""
             _log.info("pace.commit_recovered", shard=self._lane.number)
             self._at_recovery()
+            self._plan()
         self._show()
 
     def _show(self) -> None:

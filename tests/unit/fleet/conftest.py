@@ -3,9 +3,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from busmon.fleet.worker import intake, lane, open_batch, uncountable
+from busmon.bus.frames import delivery
+from busmon.fleet.worker import gathered, intake, lane, open_batch, uncountable
 
 from .settlements import NOW
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a lane fold deliveries when they arrive, as it does where they are many or large."""
+    monkeypatch.setattr(lane, "MAX_RUN_BYTES", 1)
 
 
 @pytest.fixture
@@ -14,6 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     said = SimpleNamespace(now=NOW)
     said.time = lambda: said.now
     said.perf_counter, said.monotonic = time.perf_counter, time.monotonic
-    for module in (intake, lane, open_batch, uncountable):
+    for module in (gathered, intake, lane, open_batch, uncountable):
         monkeypatch.setattr(module, "time", said)
+    monkeypatch.setattr(delivery, "time", said.time)
     return said

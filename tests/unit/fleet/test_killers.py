@@ -45,6 +45,7 @@ def live_and_die(directory: Path, deliveries: Sequence[Delivery]) -> None:
             worker = Worker(directory)
             for each in deliveries:
                 worker.lane.deliver([each])
+            worker.lane.close(Trigger.DRAIN)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -85,6 +86,7 @@ def test_a_killer_that_comes_again_is_tried_again(tmp_path: Path) -> None:
             assert worker.votes() == 1
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("redelivered", [False, True])
 def test_innocent_bodies_are_acquitted_however_often_their_worker_is_killed(
     redelivered: bool,  # noqa: FBT001
@@ -116,6 +118,7 @@ def test_a_blamed_body_that_is_no_envelope_is_quarantined_for_that(tmp_path: Pat
     assert Suspects(tmp_path, 0).blamed == {}
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_body_is_noted_while_it_is_folded_and_not_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[bytes] = []
     loads = orjson.loads

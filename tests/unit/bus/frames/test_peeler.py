@@ -18,7 +18,7 @@ from busmon.bus.frames.peeled_properties import MAX_HEADERS, UNREAD
 
 from .stated import PLAIN
 from .stated import properties as stated_properties
-from .ways import COMPILED, CONTENT, DELIVER, both_ways, framed, if_compiled, long, plain, short
+from .ways import COMPILED, CONTENT, DELIVER, NOW, both_ways, framed, if_compiled, long, plain, short
 
 BASES = {1: 0, 2: 2**64}
 UNKNOWN_CHANNEL = 3
@@ -92,7 +92,7 @@ def make(way: ModuleType) -> Any:
 
 def tell(made: Any, stream: bytes) -> tuple[Any, ...]:
     """Whatever a peeler makes of a stream, with the types of all objects."""
-    position, peeled = made.take_apart(stream)
+    position, peeled = made.take_apart(stream, NOW)
     told = [
         (channel, [(type(each), [(type(field), field) for field in tuple(each)]) for each in found])
         for channel, found in peeled.items()
@@ -163,7 +163,7 @@ def test_as_many_headers_are_read_as_may_be(way: ModuleType, by: int, behind: by
     stamp = short(b"published_at_ns") + b"l" + struct.pack(">q", 1_000_000_000)
     made = make(way)
     for count in (1, MAX_HEADERS - 1, MAX_HEADERS, MAX_HEADERS + 1):
-        _, peeled = made.take_apart(with_table(stamp * count, by, behind))
+        _, peeled = made.take_apart(with_table(stamp * count, by, behind), NOW)
         if by == 0:
             is_read = count <= MAX_HEADERS
             assert peeled[1][0][7:9] == ("a:1", 1.0 if is_read else UNREAD)
@@ -184,11 +184,14 @@ def test_both_are_equal_for_the_beginning_of_any_header(size: int) -> None:
 @both_ways
 def test_a_delivery_has_each_part(way: ModuleType) -> None:
     made = make(way)
-    position, peeled = made.take_apart(plain(2) + plain(1) + b"\1")
+    position, peeled = made.take_apart(plain(2) + plain(1) + b"\1", NOW)
     assert position == 2 * len(plain())
     encoded = b"".join(PLAIN.encode())
     names = "telemetry", "analyzer.task", "application/json", None, "a:1", 1_763_794_800.123456789, None
-    assert peeled == {1: [(b"{}", 1, False, *names, encoded)], 2: [(b"{}", 2**64 + 1, False, *names, encoded)]}
+    assert peeled == {
+        1: [(b"{}", 1, False, *names, encoded, NOW)],
+        2: [(b"{}", 2**64 + 1, False, *names, encoded, NOW)],
+    }
     assert [*peeled] == [1, 2]
 
 
@@ -200,7 +203,7 @@ def test_a_frame_that_claims_more_than_there_is_waits(way: ModuleType, length: i
     start = [0, *(end + 1 for end in ends)][frame_number]
     claimed = plain()[: start + 3] + struct.pack(">I", length) + plain()[start + 7 :]
     made = make(way)
-    assert made.take_apart(claimed) == (0, {1: [], 2: []})
+    assert made.take_apart(claimed, NOW) == (0, {1: [], 2: []})
     assert made.is_begun(claimed, 0)
 
 
@@ -221,7 +224,7 @@ def test_the_memory_of_publishers_is_bounded(way: ModuleType) -> None:
     tracemalloc.start()
     try:
         for each in distinct(10_000):
-            position, _ = made.take_apart(each)
+            position, _ = made.take_apart(each, NOW)
             assert position == len(each)
         del each
         assert tracemalloc.get_traced_memory()[0] < 4_000_000
@@ -232,8 +235,8 @@ def test_the_memory_of_publishers_is_bounded(way: ModuleType) -> None:
 def test_forms_and_names_are_bounded() -> None:
     made = make(peeler)
     for each in distinct(1_280):
-        made.take_apart(each)
+        made.take_apart(each, NOW)
     for length in range(1_280):
-        made.take_apart(plain(body=b"{}", encoded=b"\x00\x00" + b"x" * length))
+        made.take_apart(plain(body=b"{}", encoded=b"\x00\x00" + b"x" * length), NOW)
     assert 0 < len(made._forms.entries) <= 1000
     assert 0 < len(made._names.entries) <= 1000

@@ -16,6 +16,7 @@ from busmon.bus.frames.peeled_properties import ReadProperties
 from .stated import PLAIN
 
 CHANNEL = 1
+NOW = 1_763_794_800.0
 DELIVER = struct.pack(">I", spec.Basic.Deliver.INDEX) + b"\x06busmon"
 CONTENT = struct.pack(">HH", spec.BasicProperties.INDEX, 0)
 
@@ -41,7 +42,7 @@ class Reader:
         Raises:
             IndexError: it isn't plain.
         """
-        found: Delivery = self._peeler.take_apart(delivery)[1][CHANNEL][0]
+        found: Delivery = self._peeler.take_apart(delivery, NOW)[1][CHANNEL][0]
         return found
 
     def read(self, encoded: bytes) -> ReadProperties:

@@ -47,6 +47,7 @@ def test_a_full_batch_is_committed_and_what_arrived_with_it_begins_the_next(tmp_
         assert worker.shows("busmon_batches_total", trigger="size") == 2
 
 
+@pytest.mark.usefixtures("at_once")
 def test_large_bodies_fill_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 1000)
     with Worker(tmp_path) as worker:
@@ -102,6 +103,7 @@ def test_two_senders_that_look_like_one_are_named_once_with_what_to_set(tmp_path
     assert "host.name" in warning["advice"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_of_many_names_that_two_senders_share_each_is_named_once_a_few_in_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_commit_that_fails_keeps_the_batch_and_later_happens_once(
         assert worker.shows("message_size_bytes_count") == 2
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("unwritable", "redelivered"), [("families", False), ("suspect", True)])
 def test_what_a_full_disk_keeps_from_being_folded_is_counted_later_and_once(
     unwritable: str,
@@ -321,7 +324,7 @@ def slow_clock(clock: SimpleNamespace) -> None:
     clock.monotonic = lambda: float(next(seconds))
 
 
-@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.usefixtures("slow_clock", "at_once")
 def test_what_takes_long_is_folded_in_slices_and_says_that_the_worker_lives(tmp_path: Path) -> None:
     """The loop has its turn between the slices: heartbeats, acks and the other lanes."""
     lived: list[int] = []
@@ -341,7 +344,7 @@ def test_what_takes_long_is_folded_in_slices_and_says_that_the_worker_lives(tmp_
         assert worker.broker.calls == [Settled([1], votes=1), Settled([2, 3, 4], votes=4)]
 
 
-@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.usefixtures("slow_clock", "at_once")
 @pytest.mark.parametrize("trigger", [Trigger.DRAIN, Trigger.CANCEL])
 def test_the_last_batch_has_what_waits(tmp_path: Path, trigger: Trigger) -> None:
     packed = gzip.compress(body(VOTE))
@@ -352,7 +355,7 @@ def test_the_last_batch_has_what_waits(tmp_path: Path, trigger: Trigger) -> None
         assert not worker.lane.is_behind
 
 
-@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.usefixtures("slow_clock", "at_once")
 def test_what_waits_is_forgotten_with_its_channel(tmp_path: Path) -> None:
     packed = gzip.compress(body(VOTE))
     with Worker(tmp_path) as worker:
@@ -363,7 +366,7 @@ def test_what_waits_is_forgotten_with_its_channel(tmp_path: Path) -> None:
         assert worker.broker.calls == []
 
 
-@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.usefixtures("slow_clock", "at_once")
 def test_what_waits_follows_what_the_files_did_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(body(VOTE))
     with Worker(tmp_path) as worker:

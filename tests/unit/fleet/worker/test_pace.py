@@ -89,6 +89,7 @@ def test_a_batch_is_closed_when_it_is_old_enough(worker: Worker, pace: Pace, lat
     assert worker.broker.settled == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_what_takes_long_goes_on_when_the_loop_has_had_its_turn(
     worker: Worker, pace: Pace, later: Later, clock: SimpleNamespace
 ) -> None:
@@ -104,6 +105,20 @@ def test_what_takes_long_goes_on_when_the_loop_has_had_its_turn(
     assert worker.votes() == 4
 
 
+def test_of_what_is_gathered_a_batch_that_is_old_enough_folds_a_slice_and_the_rest_goes_on(
+    worker: Worker, pace: Pace, later: Later, clock: SimpleNamespace
+) -> None:
+    packed = gzip.compress(body(VOTE))
+    pace.deliver([delivery(tag, packed, content_encoding="gzip") for tag in range(1, 4)])
+    seconds = iter(range(10_000))
+    clock.monotonic = lambda: later.now + next(seconds)
+    later.pass_(FLUSH_SECONDS)
+    assert worker.broker.settled == [1]
+    later.pass_(FLUSH_SECONDS + 20)  # each look at the clock takes a second
+    assert worker.broker.settled == [1, 2, 3]
+    assert worker.votes() == 3
+
+
 def test_a_batch_that_another_was_closed_before_has_its_own_age(worker: Worker, pace: Pace, later: Later) -> None:
     pace.deliver([delivery(1)])
     later.pass_(1)
@@ -115,6 +130,7 @@ def test_a_batch_that_another_was_closed_before_has_its_own_age(worker: Worker, 
     assert worker.broker.settled == [1, 2]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_change_of_state_is_told_once(worker: Worker, later: Later) -> None:
     told: list[tuple[str, str]] = []
     driven: Pace = Pace(worker.lane, later, FLUSH_SECONDS, at_change=lambda: told.append(state(driven)))

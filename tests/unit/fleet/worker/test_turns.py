@@ -116,7 +116,7 @@ def packed(tag: int, user: str | None) -> Delivery:
     return delivery(tag, content, content_encoding="gzip", user_id=user, message_id=f"s-{user}:{tag}")
 
 
-@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.usefixtures("slow_clock", "at_once")
 @pytest.mark.parametrize("greedy", ["greedy", None])
 def test_an_honest_users_envelope_is_folded_before_a_greedy_ones_backlog(tmp_path: Path, greedy: str | None) -> None:
     with Worker(tmp_path) as worker:
@@ -133,7 +133,7 @@ def test_an_honest_users_envelope_is_folded_before_a_greedy_ones_backlog(tmp_pat
         assert worker.votes() == 51
 
 
-@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.usefixtures("slow_clock", "at_once")
 def test_beyond_so_many_bytes_what_arrives_is_folded_as_fast_as_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
