@@ -20,7 +20,7 @@ from busmon.fleet.supervisor.directory import hold, prepare
 from busmon.fleet.supervisor.process import FleetProcess, Inheritance
 from busmon.fleet.supervisor.supervisor import Supervisor
 from busmon.registry.shard import replica
-from busmon.registry.shard.recover import recover
+from busmon.registry.shard.recover import recover_in_child
 from busmon.settings import Settings, limits
 from busmon.settings.listening import open_listener
 
@@ -63,12 +63,15 @@ def run(settings: Settings) -> int:
 
 
 def _clear(directory: Path, *, are_replicas: bool) -> None:
-    """Finish the commits of a killed fleet, and remove its status files; workers begin replicas again."""
+    """Finish the commits of a killed fleet, and remove its status files; workers begin replicas again.
+
+    A child finishes them: this process would keep the memory that their series took for as long as the fleet runs.
+    """
     status.clear_workers(directory)
     if are_replicas:
         return
     try:
-        redone = recover(directory)
+        redone = recover_in_child(directory)
     except OSError as error:
         raise RegistryError(f"{directory}: can't finish what a killed worker began: {error.strerror}") from error
     if redone:
