@@ -1,6 +1,7 @@
 """The delivery: one body as the broker delivered it, with the properties that its way through a worker takes. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from operator import add, attrgetter
 from time import time
 from typing import Any, NamedTuple, TypeGuard
 
@@ -80,10 +81,13 @@ class Delivery(NamedTuple):
         """Return the properties as published. Headers are None if pika can't decode them, or if they are large."""
         return LazyProperties(self.encoded_properties)
 
-    @property
-    def size(self) -> int:
-        """Return the bytes of the body and the properties: headers take as much time and memory as bodies."""
-        return len(self.body) + len(self.encoded_properties)
+
+_body_of, _encoded_properties_of = attrgetter("body"), attrgetter("encoded_properties")
+
+
+def sizes_of(deliveries: Sequence[Delivery]) -> Iterator[int]:
+    """Yield the bytes of each one's body and properties: headers take as much time and memory as bodies."""
+    return map(add, map(len, map(_body_of, deliveries)), map(len, map(_encoded_properties_of, deliveries)))
 
 
 class UnreadDelivery(Delivery):

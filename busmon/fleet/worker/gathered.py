@@ -2,11 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from operator import attrgetter
 
-from busmon.bus.frames.delivery import Delivery
-
-_body_of = attrgetter("body")
+from busmon.bus.frames.delivery import Delivery, sizes_of
 
 
 class Gathered:
@@ -14,7 +11,7 @@ class Gathered:
 
     Attributes:
         since: the monotonic clock's time of the first one's arrival; None without one.
-        bytes: the size of their bodies.
+        bytes: their size, as of `sizes_of`.
     """
 
     def __init__(self) -> None:
@@ -31,7 +28,7 @@ class Gathered:
         if self.since is None:
             self.since = time.monotonic()
         self._deliveries += deliveries
-        self.bytes += sum(map(len, map(_body_of, deliveries)))
+        self.bytes += sum(sizes_of(deliveries))
 
     def take(self) -> list[Delivery]:
         """Take all out."""

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from busmon.bus.frames.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery, sizes_of
 from busmon.bus.republish.relayed import EXCHANGE, HEADER, QUARANTINED_AT
 from busmon.errors import EnvelopeError
 from busmon.fleet.worker.measured import Measured
@@ -48,7 +48,7 @@ _NO_USER = ""
 _MAX_LOGGED = 200
 """Characters of a refusal's detail in a line of the log."""
 
-_size_of, _encoding_of = attrgetter("size"), attrgetter("content_encoding")
+_encoding_of = attrgetter("content_encoding")
 
 _log = structlog.get_logger(__name__)
 
@@ -151,7 +151,7 @@ class OpenBatch:
         A compressed body ends the run, since decompression may make it a thousand times as large.
         """
         run = deliveries[: min(self._max_deliveries - len(self._deliveries), MAX_RUN)]
-        ends = [*accumulate(map(_size_of, run), initial=self._bytes)]
+        ends = [*accumulate(sizes_of(run), initial=self._bytes)]
         most = min(MAX_BATCH_BYTES, self._bytes + MAX_RUN_BYTES)
         if ends[-1] >= most:
             run = run[: bisect_left(ends, most)]

@@ -9,7 +9,7 @@ least time of the waiting users. The broker has checked the users; deliveries wi
 from collections.abc import Sequence
 from operator import attrgetter
 
-from busmon.bus.frames.delivery import Delivery
+from busmon.bus.frames.delivery import Delivery, sizes_of
 
 User = str | None
 
@@ -22,7 +22,7 @@ MAX_SHARED = 1000
 _DELIVERY_BYTES = 500
 """The fixed cost of a delivery, as bytes of a body."""
 
-_tag_of, _encoding_of, _bytes_of = map(attrgetter, ("delivery_tag", "content_encoding", "size"))
+_tag_of, _encoding_of = attrgetter("delivery_tag"), attrgetter("content_encoding")
 
 
 class Turns:
@@ -51,27 +51,27 @@ class Turns:
                 self._taken_seconds[user] = max(self._taken_seconds.get(user, 0.0), least)
                 waiting = self._waiting[user] = []
             waiting.append(delivery)
-        self.bytes += _size_of(deliveries)
+        self.bytes += sum(sizes_of(deliveries))
 
     def next(self) -> list[Delivery]:
         """Take out all deliveries of the next user, and of those after it that fit into the turn; each in order."""
         users = iter(sorted(self._waiting, key=self._taken_seconds.__getitem__))
         turn = self._waiting.pop(next(users))
-        size, is_compressed = _size_of(turn), any(map(_encoding_of, turn))
+        size, is_compressed = sum(sizes_of(turn)), any(map(_encoding_of, turn))
         for user in users:
             waiting = self._waiting[user]
-            size += _size_of(waiting)
+            size += sum(sizes_of(waiting))
             # A compressed body may cost a thousand times its bytes, so its user alone is charged.
             is_compressed = is_compressed or any(map(_encoding_of, waiting))
             if is_compressed or size > MAX_SHARED_BYTES or len(turn) + len(waiting) > MAX_SHARED:
                 break
             turn += self._waiting.pop(user)
-        self.bytes -= _size_of(turn)
+        self.bytes -= sum(sizes_of(turn))
         return turn
 
     def charge(self, run: Sequence[Delivery], users: Sequence[User], seconds: float) -> None:
         """Note the duration of a run of deliveries: each user has taken its part, by the size of its deliveries."""
-        sizes = [each.size + _DELIVERY_BYTES for each in run]
+        sizes = [size + _DELIVERY_BYTES for size in sizes_of(run)]
         rate = seconds / (sum(sizes) or 1)
         for user, size in zip(users, sizes, strict=True):
             self._taken_seconds[user] = self._taken_seconds.get(user, 0.0) + rate * size
@@ -81,7 +81,3 @@ class Turns:
         waiting = [delivery for deliveries in self._waiting.values() for delivery in deliveries]
         self._waiting, self._taken_seconds, self.bytes = {}, {}, 0
         return sorted(waiting, key=_tag_of)
-
-
-def _size_of(deliveries: Sequence[Delivery]) -> int:
-    return sum(map(_bytes_of, deliveries))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from busmon.bus.frames.delivery import sizes_of
 from busmon.fleet.worker import lane as lanes
 from busmon.fleet.worker.trigger import Trigger
 from tests.unit.fleet.settlements import NOW, VOTE, Settled, Worker, body, delivery
@@ -30,7 +31,7 @@ def test_what_fills_a_batch_is_committed_when_it_arrives(tmp_path: Path) -> None
 
 def test_so_many_bytes_are_folded_when_they_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[None] = []
-    monkeypatch.setattr(lanes, "MAX_RUN_BYTES", 4 * len(body(VOTE)))
+    monkeypatch.setattr(lanes, "MAX_RUN_BYTES", 4 * sum(sizes_of([delivery(1)])))
     with Worker(tmp_path, progress=lambda: runs.append(None)) as worker:
         for tag in range(1, 8):
             worker.lane.deliver([delivery(tag)])
