@@ -32,6 +32,7 @@ TICK_SECONDS = 6.0
 """RabbitMQ tells how much a quorum queue holds as it was at its last tick, and ticks every 5 s."""
 ON_THE_WAY = (".fold.", ".waiting")
 """Queues that have this in their names hold what is to be counted."""
+LINE_START = b'{"timestamp": '
 BROKEN = ("followed_log.replica_differed", "followed_log.refused")
 """The events of a replica that isn't a copy of its log."""
 
@@ -170,6 +171,9 @@ def told(played: Stage) -> dict[str, int]:
 
 
 def events(host: Host) -> Counter[str]:
-    """Count the events of a host's log."""
-    lines = (line for line in host.fleet.log.read_bytes().splitlines() if line.startswith(b"{"))
-    return Counter(json.loads(line)["event"] for line in lines)
+    """Count the events of a host's log.
+
+    SIGKILL may end a process in the middle of its write to the file. The next process's line follows what it wrote.
+    """
+    lines = (line.rpartition(LINE_START) for line in host.fleet.log.read_bytes().splitlines())
+    return Counter(json.loads(start + rest)["event"] for _, start, rest in lines if start)
