@@ -1,4 +1,4 @@
-"""The order in which addresses have their turns: the next is the one that took the least time.
+"""The order in which addresses have their turns: the next is the one that took the least CPU time.
 
 An address counts while it wants something. One that comes, or comes back to wait, begins with the least time at which
 a turn was last given, so none saves up turns. What it took is remembered when it leaves, so none gets rid of it by

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from busmon import status
+from busmon import garbage, status
 from busmon.bus.topology import topology
 from busmon.bus.topology.declare import ensure
 from busmon.catalogue import Catalogue
@@ -20,7 +20,7 @@ from busmon.fleet.supervisor.directory import hold, prepare
 from busmon.fleet.supervisor.process import FleetProcess, Inheritance
 from busmon.fleet.supervisor.supervisor import Supervisor
 from busmon.registry.shard import replica
-from busmon.registry.shard.recover import recover_in_child
+from busmon.registry.shard.recover import recover
 from busmon.settings import Settings, limits
 from busmon.settings.listening import open_listener
 
@@ -63,17 +63,15 @@ def run(settings: Settings) -> int:
 
 
 def _clear(directory: Path, *, are_replicas: bool) -> None:
-    """Finish the commits of a killed fleet, and remove its status files; workers begin replicas again.
-
-    A child finishes them: this process would keep the memory that their series took for as long as the fleet runs.
-    """
+    """Finish the commits of a killed fleet, and remove its status files; workers begin replicas again."""
     status.clear_workers(directory)
     if are_replicas:
         return
     try:
-        redone = recover_in_child(directory)
+        redone = recover(directory)
     except OSError as error:
         raise RegistryError(f"{directory}: can't finish what a killed worker began: {error.strerror}") from error
+    garbage.give_back()
     if redone:
         log.info("up.commits_redone", shards=redone)
 

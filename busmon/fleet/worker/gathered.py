@@ -1,4 +1,4 @@
-"""The deliveries of one lane that wait to be folded together: a fold has a fixed cost, whatever is in it. Pure."""
+"""The deliveries of one lane that wait to be folded together, since a fold has a fixed cost. One thread."""
 
 import time
 from collections.abc import Sequence

@@ -53,6 +53,7 @@ class Upkeep:
             silent_since: sources without an envelope since then are removed, in seconds since the epoch.
             registry_dir: the directory of the requests for removal.
         """
+        self._pace.run(self._lane.fold_gathered)  # a source that is gathered isn't silent
         self._pace.run(partial(self._expire, silent_since))
         self._pace.run(partial(self._clean, registry_dir))
         self._pace.run(self._expose)

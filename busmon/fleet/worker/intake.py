@@ -5,7 +5,6 @@ noted first, and a blamed delivery is tried in a child (`suspects.py`). One thre
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, groupby
 from operator import attrgetter
@@ -30,6 +29,12 @@ _ADVICE = (
     "two OpenTelemetry senders look like one, so their gauges replace each other: give each a service.instance.id or"
     " host.name (the Collector's resourcedetection processor does), a routing key of its own, or the header 'source'"
 )
+_STEP_SECONDS = 1e-6
+"""The time between two deliveries of one read, as the fold is told."""
+
+_READ_SECONDS = 1.0
+"""More than the deliveries of one read are told to be apart. A greater step backwards is the clock's."""
+
 _UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
 
 _is_redelivered, _source_of, _agent_of = attrgetter("redelivered"), attrgetter("source"), attrgetter("agent")
@@ -67,6 +72,7 @@ class Intake:
         self._queue = queue
         self._progress = progress
         self._warned: set[str] = set()
+        self._folded_at = 0.0
 
     def fold(self, run: Sequence[Delivery]) -> None:
         """Fold deliveries of the batch in order; deliveries that may kill the worker are folded one by one.
@@ -177,7 +183,7 @@ class Intake:
     ) -> None:
         """Look up the envelopes' ids, fold and measure the envelopes: each step for all envelopes."""
         self._progress()
-        ledger, fold, clock = self._shard.ledger, self._shard.fold.envelope, time.time
+        ledger, fold = self._shard.ledger, self._shard.fold.envelope
         users = self._ownership.users(run)
         verdicts = ledger.admit_all(map(_source_of, envelopes), message_ids, now, users, map(_agent_of, envelopes))
         if verdicts.count(Verdict.NEW) < len(verdicts):
@@ -185,11 +191,16 @@ class Intake:
             counted = [verdict not in _UNCOUNTED for verdict in verdicts]
             run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
             users = [*compress(users, counted)]
+        at = self._folded_at
         for delivery, envelope, user in zip(run, envelopes, users, strict=True):
             told = self._recognize(delivery, envelope) if envelope.parts else envelope
-            fold(told, clock(), user)  # the arrival decides the later of two gauges of one source
+            # The receipt decides the later of two gauges of one source, and the order where both came in one read.
+            received_at = min(delivery.received_at, now)
+            at = at + _STEP_SECONDS if 0.0 <= at - received_at < _READ_SECONDS else received_at
+            fold(told, at, user)
             if told.parts:
                 self._note_parts(delivery, told, user, now)
+        self._folded_at = at
         self._batch.measured.take(run, envelopes, users, now)
         if confused := self._shard.take_confused_sources():
             self._warn_of_confused(confused)

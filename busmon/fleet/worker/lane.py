@@ -1,7 +1,7 @@
 """One queue's way through a worker: delivery → intake (decode, fold) → batch (commit) → settle.
 
-Deliveries are gathered and folded together, since a fold has a fixed cost; the close of a batch folds what is gathered
-for it. While the lane is behind, a delivery waits for its user's turn. A batch is closed by size, by age or by a drain.
+Deliveries are gathered and folded together, since a fold has a fixed cost, at the latest when their batch is closed.
+While the lane is behind, a delivery waits for its user's turn. A batch is closed by size, by age or by a drain.
 A batch that the files can't take is rolled back, and its deliveries are kept and folded again, in order. A batch that
 can't be counted for another reason is counted one by one (`uncountable.py`). After any crash the ledger has the ids of
 the counted envelopes. One thread, the consumer's.
@@ -105,7 +105,7 @@ class Lane:
 
     @property
     def opened_at(self) -> float | None:
-        """Return the monotonic clock's time of the open batch's first delivery; None if no delivery waits for it."""
+        """Return the monotonic clock's time of the batch's first delivery, folded or gathered; None without one."""
         return self._batch.opened_at or self._gathered.since
 
     @property
@@ -136,7 +136,19 @@ class Lane:
             return
         self._gathered.add(deliveries)
         if len(self._gathered) >= self._batch.room or self._gathered.bytes >= MAX_RUN_BYTES:
-            self._take(SLICE_SECONDS)
+            self.fold_gathered()
+
+    def fold_gathered(self) -> None:
+        """Fold what is gathered for a slice of time, so that the shard has heard it; the rest waits.
+
+        Raises:
+            OSError: as for `deliver`.
+        """
+        if self._gathered.since is not None:
+            self._batch.begin(self._gathered.since)
+            self._next = self._gathered.take()
+            self._count_next(SLICE_SECONDS)
+            self._return_rest()
 
     def work(self) -> None:
         """Fold waiting deliveries for a slice of time, in the order of the users' turns.
@@ -158,13 +170,14 @@ class Lane:
             self._turns = Turns()
 
     def close(self, trigger: Trigger) -> None:
-        """Commit the open batch and kept deliveries, and settle them; before an end also the waiting deliveries.
+        """Commit the open batch, with what a slice folds of the gathered deliveries, and kept deliveries; settle them.
+
+        Before an end also the waiting deliveries.
 
         Raises:
             OSError: the files can't take the batch; nothing of it is settled, and its deliveries are kept.
         """
-        if self._gathered:
-            self._take(SLICE_SECONDS)
+        self.fold_gathered()
         if self._is_stuck or trigger in _LAST:
             self._next += self._turns.take_all()
         self._is_stuck = False
@@ -198,12 +211,6 @@ class Lane:
         """Return whose turn each delivery waits for."""
         # A source whose user isn't checked may arrive under several, whose turns would change its order.
         return self._ownership.users(deliveries) if self._ownership.is_checked else [None] * len(deliveries)
-
-    def _take(self, seconds: float) -> None:
-        """Count the gathered deliveries for so long; the rest waits."""
-        self._next = self._gathered.take()
-        self._count_next(seconds)
-        self._return_rest()
 
     def _return_rest(self) -> None:
         """Let the next deliveries wait, since the time is over."""

@@ -34,7 +34,7 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Deliveries stay in memory until their batch is closed, so this size closes it."""
 
 MAX_RUN_BYTES = 64 * 1024
-"""The bytes of deliveries that are decoded before the first fold: they fit into the processor's cache."""
+"""The bytes of deliveries that are folded together, gathered until then: they fit into the processor's cache."""
 
 MAX_RUN = 1000
 """Deliveries that are folded together, however small."""
@@ -143,14 +143,19 @@ class OpenBatch:
     @property
     def is_full(self) -> bool:
         """Return whether the batch takes no further delivery."""
-        return len(self._deliveries) >= self._max_deliveries or self._bytes >= MAX_BATCH_BYTES
+        return self.room <= 0 or self._bytes >= MAX_BATCH_BYTES
+
+    def begin(self, since: float) -> None:
+        """Count the batch's age from this time of the monotonic clock, unless the batch has begun."""
+        if self.opened_at is None:
+            self.opened_at = since
 
     def take(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Take the first of these deliveries, at least one and at most those that fill the batch; return them.
 
         A compressed body ends the run, since decompression may make it a thousand times as large.
         """
-        run = deliveries[: min(self._max_deliveries - len(self._deliveries), MAX_RUN)]
+        run = deliveries[: min(self.room, MAX_RUN)]
         ends = [*accumulate(sizes_of(run), initial=self._bytes)]
         most = min(MAX_BATCH_BYTES, self._bytes + MAX_RUN_BYTES)
         if ends[-1] >= most:
@@ -159,8 +164,7 @@ class OpenBatch:
             run = run[: next(place for place, delivery in enumerate(run, 1) if delivery.content_encoding)]
         self._bytes = ends[len(run)]
         self._deliveries += run
-        if self.opened_at is None:
-            self.opened_at = time.monotonic()
+        self.begin(time.monotonic())
         return run
 
     def refuse(self, delivery: Delivery, refusal: EnvelopeError) -> None:

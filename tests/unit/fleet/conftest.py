@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from busmon.bus.frames import delivery
-from busmon.fleet.worker import gathered, intake, lane, open_batch, uncountable
+from busmon.fleet.worker import gathered, lane, open_batch, uncountable
 
 from .settlements import NOW
 
@@ -21,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     said = SimpleNamespace(now=NOW)
     said.time = lambda: said.now
     said.perf_counter, said.monotonic = time.perf_counter, time.monotonic
-    for module in (gathered, intake, lane, open_batch, uncountable):
+    for module in (gathered, lane, open_batch, uncountable):
         monkeypatch.setattr(module, "time", said)
     monkeypatch.setattr(delivery, "time", said.time)
     return said

@@ -10,6 +10,8 @@ from busmon.fleet.worker import lane as lanes
 from busmon.fleet.worker.trigger import Trigger
 from tests.unit.fleet.settlements import NOW, VOTE, Settled, Worker, body, delivery
 
+QUEUE_SIZE = {"name": "queue_size", "labels": {"queue": "tasks"}}
+
 
 def test_what_arrives_bit_by_bit_is_folded_in_one_run(tmp_path: Path) -> None:
     runs: list[None] = []
@@ -81,3 +83,49 @@ def test_what_was_received_before_the_clock_was_set_back_is_not_of_the_future(
         assert worker.shows("message_latency_seconds_sum") == 2
         assert worker.shows("busmon_clock_skew_total") == 0
         assert worker.shows("busmon_last_envelope_timestamp_seconds", agent="planner") == NOW - 3600
+
+
+def test_a_batch_is_as_old_as_its_first_delivery_though_others_have_it_folded(
+    clock: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "MAX_RUN_BYTES", 2 * sum(sizes_of([delivery(1)])))
+    with Worker(tmp_path) as worker:
+        for tag in (1, 2, 3):
+            clock.monotonic = lambda tag=tag: float(tag)
+            worker.lane.deliver([delivery(tag)])
+            assert worker.lane.opened_at == 1.0
+
+
+@pytest.mark.parametrize("ts", [None, NOW + 0.2])
+def test_a_gauge_has_the_time_of_its_receipt(clock: SimpleNamespace, tmp_path: Path, ts: float | None) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, body(QUEUE_SIZE | {"value": 2}))])
+        clock.now = NOW + 0.2
+        worker.lane.deliver([delivery(2, body(QUEUE_SIZE | {"value": 1}, ts=ts))])
+        clock.now = NOW + 0.25
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("queue_size") == 1
+
+
+@pytest.mark.parametrize("step_seconds", [0.0, -0.5, -3600.0])
+def test_of_gauges_that_are_received_together_the_last_counts(
+    clock: SimpleNamespace, tmp_path: Path, step_seconds: float
+) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, body(QUEUE_SIZE | {"value": 9}))])
+        worker.lane.close(Trigger.INTERVAL)
+        clock.now = NOW + step_seconds
+        worker.lane.deliver([delivery(tag, body(QUEUE_SIZE | {"value": 8 - tag})) for tag in (2, 3)])
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("queue_size") == 5
+
+
+def test_a_source_that_is_gathered_is_not_silent(clock: SimpleNamespace, tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.lane.deliver([delivery(1, body(QUEUE_SIZE | {"value": 7}))])
+        worker.lane.close(Trigger.INTERVAL)
+        clock.now = NOW + 60
+        worker.lane.deliver([delivery(2)])
+        worker.expire(NOW + 30)
+        worker.lane.close(Trigger.INTERVAL)
+        assert worker.shows("queue_size") == 7
