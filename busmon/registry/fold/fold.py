@@ -18,7 +18,6 @@ from busmon.reasons import SampleReason
 from busmon.registry.admission.admission import LABEL_OVERFLOW, OWN_AGENT, SERIES_OVERFLOW, Admission
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
-from busmon.registry.admission.principal import Principal
 from busmon.registry.fold import observing, refusals, shortcuts
 from busmon.registry.fold.celery import Celery, Gone
 from busmon.registry.fold.exemplars import Exemplars
@@ -27,13 +26,14 @@ from busmon.registry.fold.own_metrics import OwnMetrics
 from busmon.registry.fold.points import Points, of_point, point_time
 from busmon.registry.fold.rejection_log import RejectionLog
 from busmon.registry.fold.routes import Route, Routes, of_sample, of_table
+from busmon.registry.fold.sender import CurrentSender
 from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
 from busmon.registry.series.columns import SKETCH, Column, SeriesGroup
 from busmon.registry.series.shares import NOBODY, Room
 from busmon.sample_checks import check_trace_id, check_value, label_texts, read_time, value_of
 from busmon.wire.envelope import MOVE, Envelope, Part, Point
-from busmon.wire.json_v1 import UNKNOWN_AGENT, of_document
+from busmon.wire.json_v1 import of_document
 from busmon.wire.members import label_names, labels_of, word
 from busmon.wire.rejections import Rejections
 
@@ -57,12 +57,12 @@ class Fold:
     def __init__(self, families: Families, columns: Mapping[str, Column], admission: Admission, shard: int) -> None:
         self._columns = columns
         self._admission = admission
-        self._routes = Routes(families, columns, admission.budgets, self._principal)
+        self._sender = admission.sender = CurrentSender()
+        self._routes = Routes(families, columns, admission.budgets, self._sender)
         self._ways, self._table_ways = self._routes.ways.entries, self._routes.table_ways.entries
-        admission.sender = self._principal
         self.texts = KnownTexts(self._routes)
         self._agent = OWN_AGENT
-        self.own = OwnMetrics(self._routes, admission)
+        self.own = OwnMetrics(self._routes, admission, self._sender)
         self.sketches = Sketches(columns[SKETCH], admission.take_bytes)
         self._room = Room()
         for column in columns.values():
@@ -81,7 +81,7 @@ class Fold:
         source, agent, ts, samples, tables, final, parts, _, _, cut, _ = envelope
         at = now if ts is None or ts > now else ts
         own = self.own
-        own.now, own.sender, self._agent = now, (user, agent, source), agent
+        own.now, self._sender.said, self._agent = now, (user, agent, source), agent
         self._room.agent = agent
         if cut is not None:
             if self._room.is_wide(source, cut.samples):
@@ -101,15 +101,10 @@ class Fold:
         if self._rejections.counts:
             self._reject(agent, now)
         for part in parts:
-            own.sender = user, part.agent, part.source
+            self._sender.said = user, part.agent, part.source
             self._part(part, at, now)
         if final:
             self.leave((source,))
-
-    def _principal(self) -> Principal:
-        """Return the envelope's publisher; an agent without a name is known by its source, such as its host."""
-        user, agent, source = self.own.sender
-        return Principal(user or "", source if agent == UNKNOWN_AGENT else agent)
 
     def leave(self, sources: Collection[str]) -> None:
         """Take these sources' gauges out: they have stopped."""
@@ -346,7 +341,7 @@ class Fold:
 
     def read(self, part: Part, now: float) -> None:
         """Fold what busmon itself has found out of a source."""
-        self.own.now, self.own.sender = now, (None, part.agent, part.source)
+        self.own.now, self._sender.said = now, (None, part.agent, part.source)
         self._part(part, now, now)
 
     def withdraw(self, series: Iterable[Gone], part: Part) -> None:

@@ -11,6 +11,7 @@ from busmon.errors import AdoptionError, RejectedError
 from busmon.registry.admission.admission import ACTIVE_AGENTS, OWN_AGENT, Admission
 from busmon.registry.fold import observing
 from busmon.registry.fold.routes import Routes
+from busmon.registry.fold.sender import CurrentSender
 from busmon.registry.series.columns import Column
 from busmon.registry.series.shares import NOBODY
 from busmon.wire.json_v1 import UNKNOWN_AGENT
@@ -21,14 +22,13 @@ class OwnMetrics:
 
     Attributes:
         now: the time of the fold's last work, in seconds since the epoch.
-        sender: the user, agent and source for which places are taken now.
     """
 
-    def __init__(self, routes: Routes, admission: Admission) -> None:
+    def __init__(self, routes: Routes, admission: Admission, sender: CurrentSender) -> None:
         self._routes = routes
         self._admission = admission
         self.now = 0.0
-        self.sender: tuple[str | None, str, str] = None, OWN_AGENT, ""
+        self._sender = sender
 
     def count(self, name: str, labelvalues: tuple[str, ...] = (), amount: float = 1) -> None:
         """Increment a counter that busmon measures."""
@@ -47,7 +47,7 @@ class OwnMetrics:
 
         One that tells of an agent takes its place from that agent's user.
         """
-        self.sender = user, OWN_AGENT, ""
+        self._sender.said = user, OWN_AGENT, ""
         with suppress(RejectedError):
             column, cell = self._find_or_make(name, labelvalues)
             column.shares.set(cell, NOBODY, value, at)
@@ -56,7 +56,7 @@ class OwnMetrics:
         """Count a source that was heard among its agent's instances, unless these say themselves how many they are."""
         if agent == UNKNOWN_AGENT or not self._derives_agents():
             return
-        self.now, self.sender = now, (user, OWN_AGENT, "")
+        self.now, self._sender.said = now, (user, OWN_AGENT, "")
         with suppress(RejectedError):
             column, cell = self._find_or_make(ACTIVE_AGENTS, (agent,))
             column.shares.derive(cell, source, 1.0, now)
