@@ -1,8 +1,8 @@
 """The delivery: one body as the broker delivered it, with the properties that its way through a worker takes. Pure."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from operator import add, attrgetter
-from time import time
 from typing import Any, NamedTuple, TypeGuard
 
 from pika import BasicProperties
@@ -73,7 +73,7 @@ class Delivery(NamedTuple):
             None,
             properties.user_id,
             properties.encoded,
-            time(),
+            time.time(),
         )
 
     @property

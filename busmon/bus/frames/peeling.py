@@ -7,8 +7,8 @@ in the first frames of a delivery is raised once all of it is there, and so does
 heartbeats. On the thread of the loop.
 """
 
+import time
 from collections.abc import Callable, Sequence
-from time import time
 from typing import Any
 
 from pika.adapters.select_connection import SelectConnection
@@ -62,7 +62,7 @@ class PeelingConnection(SelectConnection):
     def _peel_whole_deliveries(self) -> bool:
         """Deliver the plain, whole deliveries at the buffer's start; return whether the rest waits for more bytes."""
         buffer, entrances = self._frame_buffer, self._entrances
-        end, peeled = self._peeler.take_apart(buffer, time())
+        end, peeled = self._peeler.take_apart(buffer, time.time())
         waits = end == len(buffer) or self._peeler.is_begun(buffer, end)
         self._frame_buffer = buffer[end:]
         self.bytes_received += end

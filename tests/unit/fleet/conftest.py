@@ -21,7 +21,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     said = SimpleNamespace(now=NOW)
     said.time = lambda: said.now
     said.perf_counter, said.monotonic = time.perf_counter, time.monotonic
-    for module in (gathered, lane, open_batch, uncountable):
+    for module in (delivery, gathered, lane, open_batch, uncountable):
         monkeypatch.setattr(module, "time", said)
-    monkeypatch.setattr(delivery, "time", said.time)
     return said
