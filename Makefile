@@ -75,7 +75,7 @@ soak-long: ## 600 min | set up, then soak in slices until 10,000 processes are k
 	@.ci/setup --test
 	.venv/bin/python -m tests.soak.long $(SOAK)
 
-day: ## 60-180 min | set up, then let 100,000 sources a day come and go for three days on a scaled clock, and judge what is flat
+day: ## 20-60 min | set up, then let 100,000 sources a day come and go for six days on a scaled clock, and judge what is flat
 	@.ci/setup --test
 	.venv/bin/python -m tests.day $(DAY)
 

@@ -1,4 +1,4 @@
-"""`python -m tests.day`: three days of churn, and the last day's figures against the day before."""
+"""`python -m tests.day`: days of churn, and the last day's figures against the day before."""
 
 import argparse
 import shutil
@@ -15,7 +15,7 @@ from busmon import garbage
 from tests.day.churn import Churn
 from tests.day.day import Pace, judge, simulate
 
-SOURCES, VALUES, DAYS = 100_000, 20_000, 3
+SOURCES, VALUES, DAYS = 100_000, 20_000, 6
 PACE = Pace(10.0, 1 << 20)
 NOISE = {"private KiB": 2048.0, "other files, bytes": 65_536.0}
 
