@@ -1,9 +1,6 @@
 """A body that is scanned means what the same body means when it is parsed, or it isn't scanned."""
 
-import json
 import tracemalloc
-from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -16,29 +13,25 @@ from busmon.registry.fold.known_texts import IS_SCANNING, KnownTexts
 from busmon.registry.series import shares
 from busmon.wire.envelope import Envelope
 from busmon.wire.json_v1 import decode, of_document
-from tests.unit.registry.fold.drawn_tables import BOUNDS, COUNTED, KNOWN, state, tables
+from tests.unit.registry.fold.drawn_tables import BOUNDS, state, tables
+from tests.unit.registry.fold.known_bodies import (
+    AGENTS,
+    COUNTER,
+    COUNTS,
+    EACH,
+    FORMS,
+    GAUGE,
+    HISTOGRAM,
+    LATER,
+    LEVELS,
+    LISTS,
+    body,
+    read_often,
+)
 from tests.unit.registry.registries import NOW, Registry, fresh_directory
-
-if IS_SCANNING:
-    from busmon.registry.fold import learning
 
 pytestmark = pytest.mark.skipif(not IS_SCANNING, reason="the scanner isn't compiled, or isn't to be used")
 
-TRICKY = ('"value":', '"ts":', "}", "]}", "},{", '","value":1},{"name":"x', "\\", '"', "ä\n", "", "0", "[", "-1", "a{b")
-AGENTS = ("planner", "writer", *TRICKY)
-
-COUNTER = {"name": "tasks_processed_total", "labels": {"agent": "planner", "status": "success"}, "value": 1}
-GAUGE = {"name": "queue_size", "labels": {"queue": "tasks"}, "value": 4}
-HISTOGRAM = {"name": "task_duration_seconds", "labels": {"agent": "planner"}, "value": 0.25}
-EACH: tuple[dict[str, Any], ...] = (COUNTER, GAUGE, HISTOGRAM)
-
-COUNTS = {"name": "tasks_processed_total", "labels": ["agent", "status"], "rows": [["a", "x", 1], ["b", "x", 2.5]]}
-LEVELS = {"name": "queue_size", "labels": ["queue"], "rows": [["a", 1], ["b", -3]]}
-LATER = {"name": "queue_size", "ts": NOW - 3, "labels": ["queue"], "rows": [["a", 5]]}
-LISTS = {"name": "task_duration_seconds", "labels": ["agent"], "rows": [["a", [0.1, 7, 0.2]], ["b", [3]], ["a", 4]]}
-BUCKETS = {"name": "task_duration_seconds", "labels": ["agent"], "rows": [["b", COUNTED], ["a", 2], ["b", COUNTED]]}
-OWN = {"name": "own_seconds", "type": "histogram", "labels": ["agent"], "rows": [["a", COUNTED]]}
-FORMS: tuple[dict[str, Any], ...] = (COUNTS, LEVELS, LATER, LISTS, BUCKETS, OWN)
 
 numbers = (
     st.integers(-5, 10)
@@ -91,36 +84,6 @@ edits = st.lists(
 layouts = st.fixed_dictionaries(
     {"separators": st.sampled_from([(",", ":"), (", ", ": "), (" ,", " : ")]), "ensure_ascii": st.booleans()}
 )
-
-
-@pytest.fixture(scope="module")
-def taught() -> Iterator[Registry]:
-    """A shard that has met every series of the examples."""
-    with fresh_directory() as directory, Registry(directory) as registry:
-        registry.fold(*EACH, ts=NOW - 100)
-        for agent in AGENTS:
-            for sample in EACH:
-                labels = {**sample["labels"], next(iter(sample["labels"])): agent}
-                registry.fold({**sample, "labels": labels}, ts=NOW - 100)
-        registry.fold(tables=deepcopy(KNOWN), ts=NOW - 100)
-        registry.commit()
-        yield registry
-
-
-def body(
-    *said: Any, ts: Any = NOW, separators: tuple[str, str] = (",", ":"), ensure_ascii: bool = False, **stated: Any
-) -> bytes:
-    members = {"samples": said} if said or "tables" not in stated else {}
-    document = {"v": 1, "source": "s-1", "agent": "tester", "ts": ts, **members, **stated}
-    return json.dumps(document, separators=separators, ensure_ascii=ensure_ascii).encode()
-
-
-def read_often(texts: KnownTexts, content: bytes) -> Envelope | None:
-    """Read a body until its texts are known, if they can be: one read teaches a thousand of them."""
-    texts._rest, texts._missed, texts._credit = 0, 0, known_texts._MOST_CREDIT
-    if texts._learner is not None and texts._learner.is_full:
-        texts.clear()
-    return texts.read(content) or texts.read(content) or texts.read(content)
 
 
 def require_same(registry: Registry, content: bytes, scanned: Envelope) -> None:
@@ -425,64 +388,6 @@ def test_a_gauge_without_room_for_another_source_is_rejected_scanned_or_parsed(m
         assert registry.text("tasks_processed_total").endswith(" 3.0\n")
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MAX_TEXTS", 10), ("MAX_STATED", 10), ("MAX_BYTES", 1_000)])
-def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch, taught: Registry, limit: str, most: int) -> None:
-    monkeypatch.setattr(learning, limit, most)
-    texts = KnownTexts(taught.shard.fold._routes)
-    learner = texts._learner
-    assert learner is not None
-    for number in range(100):
-        texts._rest = 0
-        texts.read(body(COUNTER, GAUGE, source=f"s-{number}"))
-        texts.read(body(tables=[{**LATER, "name": f"m-{number}"}]))
-    learned = {"MAX_TEXTS": len(learner.scanner), "MAX_BYTES": learner.scanner.text_bytes}
-    assert learned.get(limit, max(learner._heads, len(learner._contexts))) < most + 1_000
-    assert learner.is_full
-
-
-def test_a_long_head_is_not_learned(taught: Registry) -> None:
-    texts = KnownTexts(taught.shard.fold._routes)
-    long = body(COUNTER, source="s" * 200, agent="a" * 200).replace(b'"v":1', b'"v":1,"x":"%b"' % (b"x" * 600))
-    assert read_often(texts, long) is None
-    assert texts._learner is not None
-    assert len(texts._learner.scanner) == 0
-
-
-def test_texts_that_fill_the_memory_are_forgotten_when_they_are_of_no_use(
-    monkeypatch: pytest.MonkeyPatch, taught: Registry
-) -> None:
-    monkeypatch.setattr(learning, "MAX_STATED", 10)
-    monkeypatch.setattr(known_texts, "_FORGET_AFTER", 20)
-    texts = KnownTexts(taught.shard.fold._routes)
-    for number in range(40):
-        texts._missed = texts._rest = 0
-        texts.read(body(COUNTER, source=f"s-{number}"))
-    assert texts.read(body(COUNTER, source="s-39")) is not None
-    assert texts.read(body(COUNTER, source="s-0")) is None
-
-
-def test_many_texts_are_known_at_once(taught: Registry) -> None:
-    texts = KnownTexts(taught.shard.fold._routes)
-    contents = [body(COUNTER, GAUGE, HISTOGRAM, source=f"s-{number}") for number in range(5_000)]
-    for content in contents:
-        assert read_often(texts, content) is not None
-    for content in contents:
-        scanned = texts.read(content)
-        assert scanned is not None
-        assert scanned.source.encode() in content
-
-
-def test_nothing_is_scanned_for_a_while_where_every_body_is_new(taught: Registry) -> None:
-    texts = KnownTexts(taught.shard.fold._routes)
-    learned = []
-    for number in range(2_000):
-        texts.read(body({**COUNTER, "labels": {"agent": f"a-{number}", "status": "x"}}, source=f"s-{number}"))
-        assert texts._learner is not None
-        learned.append(len(texts._learner.scanner))
-    assert max(learned) == 768
-    assert learned[255] == learned[511] == 256
-
-
 def nest(levels: int) -> bytes:
     return b"[" * levels + b"]" * levels
 
@@ -534,63 +439,6 @@ def test_a_long_text_is_not_searched_to_its_end(taught: Registry, long: bytes) -
     finally:
         tracemalloc.stop()
     assert peak < 500_000
-
-
-def test_few_known_texts_are_passed_on_the_way_to_unknown_ones(taught: Registry) -> None:
-    texts = KnownTexts(taught.shard.fold._routes)
-    known = {**LISTS, "rows": [["a", [1] * 500]]}
-    assert read_often(texts, body(tables=[known])) is not None
-    assert texts._learner is not None
-    scanner = texts._learner.scanner
-    had = len(scanner)
-    content = body(tables=[known, LEVELS], source="s-2")
-    assert texts.read(content) is None
-    assert len(scanner) == had + 1
-    assert texts.read(content) is None
-    assert texts.read(content) is not None
-
-
-def test_learning_what_is_forgotten_again_takes_no_longer_than_parsing(
-    taught: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(known_texts, "_MOST_CREDIT", 60_000)
-    texts, content = KnownTexts(taught.shard.fold._routes), body(*EACH)
-    assert texts._learner is not None
-    parsed_bytes = learned = 0
-    for _ in range(1_000):
-        assert texts.read(content) is None
-        parsed_bytes += len(content)
-        learned += len(texts._learner.scanner)
-        texts.clear()
-        texts._rest = 0
-    assert parsed_bytes / 2 < learned * known_texts._LEARNING_BYTES < parsed_bytes + 60_000
-    for _ in range(20):
-        texts.read(content)
-    assert texts.read(content) is not None
-
-
-def test_nothing_is_learned_behind_the_end_of_a_body(taught: Registry) -> None:
-    texts, content = KnownTexts(taught.shard.fold._routes), body(COUNTER)
-    assert read_often(texts, content) is not None
-    assert texts._learner is not None
-    had = len(texts._learner.scanner)
-    for end in (body(COUNTER, GAUGE), body(COUNTER, HISTOGRAM)):
-        assert read_often(texts, content + b"5" + end.removeprefix(content[:-3])) is None
-    assert len(texts._learner.scanner) == had
-
-
-def test_some_bodies_are_scanned_where_each_teaches_a_text_that_may_come_again(taught: Registry) -> None:
-    texts = KnownTexts(taught.shard.fold._routes)
-    assert texts._learner is not None
-    content = body(COUNTER, GAUGE, HISTOGRAM)
-    tried = 0
-    for number in range(10_000):
-        had = len(texts._learner.scanner)
-        texts.read(content.replace(b'"labels":{"agent"', b'"labels":%b{"agent"' % (b" " * (number % 200))))
-        tried += len(texts._learner.scanner) > had
-        if number % 200 == 199:
-            texts.clear()
-    assert 256 < tried <= 3 * 256
 
 
 def test_a_body_of_many_numbers_is_scanned(taught: Registry) -> None:
