@@ -59,13 +59,18 @@ def platform(agent: str, number: int) -> list[Sample]:
     ]
 
 
+def pick(agent: str, number: int, samples: int) -> list[Sample]:
+    """Pick the samples of an agent's envelope, by the envelope's number: of each family in turn."""
+    return [platform(agent, number + index // 5)[(number + index) % 5] for index in range(samples)]
+
+
 def envelopes(count: int, samples: int, form: str) -> Iterator[tuple[bytes, pika.BasicProperties]]:
     """Make bodies with their properties, as a publisher that isn't busmon's sends them."""
     run = time.time_ns()
     for number in range(count):
         agent = AGENTS[number % len(AGENTS)]
         source = f"{agent}-{run}-{number % SOURCES}"
-        picked = [platform(agent, number + index // 5)[(number + index) % 5] for index in range(samples)]
+        picked = pick(agent, number, samples)
         content = _tables(picked) if form == "tables" else _samples(picked)
         body = orjson.dumps({"v": 1, "source": source, "agent": agent, "ts": time.time(), **content})
         headers = {"source": source}
@@ -87,6 +92,40 @@ def _tables(picked: list[Sample]) -> dict[str, Any]:
     return {"tables": [*tables.values()]}
 
 
+class Scraper(threading.Thread):
+    """Scrapes an address each second from `start` to `end`.
+
+    Args:
+        listen: host and port.
+    """
+
+    def __init__(self, listen: str) -> None:
+        super().__init__()
+        self._listen = listen
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Scrape until the end; an answer that fails is left out."""
+        while not self._ended.wait(SCRAPE_SECONDS):
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://{self._listen}/metrics", timeout=30).read()
+
+    def end(self) -> None:
+        """End it, if it was started, and wait for that."""
+        self._ended.set()
+        if self.is_alive():
+            self.join()
+
+
+def read_cpu(process: Path) -> float:
+    """Return the CPU seconds of a process, by its directory in `/proc`.
+
+    They are in nanoseconds of each thread, where `stat` counts hundredths of a second.
+    """
+    schedules = [thread.read_text() for thread in process.glob("task/*/schedstat")]
+    return sum(int(schedule.split()[0]) for schedule in schedules) / 1e9
+
+
 class Cpu(NamedTuple):
     """CPU seconds of all processes of a fleet, and of its workers."""
 
@@ -99,8 +138,7 @@ class Fleet:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._ended = threading.Event()
-        self._scraper = threading.Thread(target=self._scrape)
+        self._scraper = Scraper(settings.listen)
         environment = {**os.environ, **settings.environment(), "BUSMON_LOG_LEVEL": "error"}
         command = [sys.executable, "-P", "-m", "busmon", "up"]
         self._process = children.start(command, env=environment, start_new_session=True)
@@ -131,25 +169,24 @@ class Fleet:
             with suppress(OSError):
                 fields = (process / "stat").read_text().rpartition(") ")[2].split()
                 if int(fields[3]) == self._process.pid:  # its session
-                    # In nanoseconds of each thread, where `stat` counts hundredths of a second.
-                    schedules = [thread.read_text() for thread in process.glob("task/*/schedstat")]
-                    seconds = sum(int(schedule.split()[0]) for schedule in schedules) / 1e9
+                    seconds = read_cpu(process)
                     fleet += seconds
                     workers += seconds * (b"worker" in (process / "cmdline").read_bytes().split(b"\0"))
         return Cpu(fleet, workers)
 
+    def drain(self, made: Backlog) -> Cpu:
+        """Publish envelopes, wait until each is counted, and return the CPU that it took."""
+        began: list[Cpu] = []
+        backlog.publish(self._settings.amqp_url, self._settings.exchange, made, lambda: began.append(self.read_cpu()))
+        self.wait_until_counted(len(made))
+        ended = self.read_cpu()
+        return Cpu(ended.fleet - began[0].fleet, ended.workers - began[0].workers)
+
     def stop(self) -> None:
-        """Stop the scraper and the fleet."""
-        self._ended.set()
+        """Stop the fleet and the scraper."""
         self._process.terminate()
         self._process.wait()
-        if self._scraper.is_alive():
-            self._scraper.join()
-
-    def _scrape(self) -> None:
-        while not self._ended.wait(SCRAPE_SECONDS):
-            with suppress(OSError):
-                urllib.request.urlopen(f"http://{self._settings.listen}/metrics", timeout=30).read()
+        self._scraper.end()
 
 
 @contextmanager
@@ -187,24 +224,19 @@ def main() -> None:
     with (
         bench() as side,
         tempfile.TemporaryDirectory(prefix="busmon-fleet-") as scratch,
-        fleet(side, scratch) as (running, settings),
+        fleet(side, scratch) as (running, _),
     ):
         for form in args.forms.split(","):
             for samples in map(int, args.sizes.split(",")):
                 runs = [
-                    measure(side, running, settings, [*envelopes(args.envelopes, samples, form)])
-                    for _ in range(args.rounds + 1)
+                    measure(side, running, [*envelopes(args.envelopes, samples, form)]) for _ in range(args.rounds + 1)
                 ]
                 _report(form, samples, args.envelopes, *zip(*runs[1:], strict=True))
 
 
-def measure(side: Bench, running: Fleet, settings: Settings, made: Backlog) -> tuple[float, float, float]:
+def measure(side: Bench, running: Fleet, made: Backlog) -> tuple[float, float, float]:
     """Have both drain the same envelopes; return the CPU seconds of the fleet, of its workers, and of the floor."""
-    began: list[Cpu] = []
-    backlog.publish(settings.amqp_url, settings.exchange, made, lambda: began.append(running.read_cpu()))
-    running.wait_until_counted(len(made))
-    ended = running.read_cpu()
-    return ended.fleet - began[0].fleet, ended.workers - began[0].workers, side.drain_floor(made)
+    return *running.drain(made), side.drain_floor(made)
 
 
 def _report(form: str, samples: int, count: int, *sides: Sequence[float]) -> None:

@@ -19,11 +19,9 @@ are medians over the rounds, in which all take turns.
 import argparse
 import statistics
 import tempfile
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,6 @@ import pika
 from consume import bench
 
 from busmon.demo.rabbitmq import LOOPBACK, free_ports
-from busmon.settings import Settings
 
 VERSION = "v1.37.2"
 PLUGINS = (
@@ -107,7 +104,7 @@ class Telegraf:
     def __init__(self, program: str, scratch: Path, amqp_url: str, way: str) -> None:
         self.queue = f"telegraf-{way}"
         self._amqp_url = amqp_url
-        self._listen = f"{LOOPBACK}:{free_ports(1)[0]}"
+        listen = f"{LOOPBACK}:{free_ports(1)[0]}"
         url = pika.URLParameters(amqp_url)
         with pika.BlockingConnection(url) as connection:
             connection.channel().queue_declare(self.queue, durable=True, arguments={"x-queue-type": "quorum"})
@@ -115,13 +112,12 @@ class Telegraf:
         said = {"username": url.credentials.username, "password": url.credentials.password, "queue": self.queue}
         path = "/" if url.virtual_host == "/" else f"/{url.virtual_host}"
         configuration.write_text(
-            _COMMON.format(host=url.host, port=url.port, path=path, listen=self._listen, **said)
+            _COMMON.format(host=url.host, port=url.port, path=path, listen=listen, **said)
             + (_SUMS if way == "sums" else "")
         )
         self._log = (scratch / f"{way}.log").open("wb")
         self._process = children.start([program, "--config", str(configuration)], stdout=self._log, stderr=self._log)
-        self._ended = threading.Event()
-        self._scraper = threading.Thread(target=self._scrape)
+        self._scraper = fleet.Scraper(listen)
         self._scraper.start()
 
     def drain(self, made: fleet.Backlog) -> float:
@@ -139,11 +135,10 @@ class Telegraf:
         return self._cpu() - began[0]
 
     def stop(self) -> None:
-        """Stop the scraper and Telegraf."""
-        self._ended.set()
-        self._scraper.join()
+        """Stop Telegraf and the scraper."""
         self._process.terminate()
         self._process.wait()
+        self._scraper.end()
         self._log.close()
 
     def _wait_for_consumer(self, channel: Any) -> None:
@@ -154,13 +149,7 @@ class Telegraf:
             time.sleep(fleet.LOOK_SECONDS)
 
     def _cpu(self) -> float:
-        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-
-    def _scrape(self) -> None:
-        while not self._ended.wait(fleet.SCRAPE_SECONDS):
-            with suppress(OSError):
-                urllib.request.urlopen(f"http://{self._listen}/metrics", timeout=30).read()
+        return fleet.read_cpu(Path(f"/proc/{self._process.pid}"))
 
 
 def lines(count: int, samples: int) -> Iterator[tuple[bytes, pika.BasicProperties]]:
@@ -168,7 +157,7 @@ def lines(count: int, samples: int) -> Iterator[tuple[bytes, pika.BasicPropertie
     for number in range(count):
         agent = fleet.AGENTS[number % len(fleet.AGENTS)]
         at = time.time_ns()
-        picked = [fleet.platform(agent, number + index // 5)[(number + index) % 5] for index in range(samples)]
+        picked = fleet.pick(agent, number, samples)
         body = "\n".join(
             ",".join([name, *(f"{label}={value}" for label, value in labels.items())]) + f" value={value} {at + place}"
             for place, (name, labels, value) in enumerate(picked)
@@ -187,16 +176,10 @@ def telegrafs(program: str, scratch: Path, amqp_url: str) -> Iterator[dict[str, 
         yield started
 
 
-def measure(
-    running: fleet.Fleet, settings: Settings, others: dict[str, Telegraf], count: int, samples: int
-) -> list[float]:
+def measure(running: fleet.Fleet, others: dict[str, Telegraf], count: int, samples: int) -> list[float]:
     """Have each drain the same samples; return the CPU seconds of the fleet, and those of each Telegraf."""
-    made = [*fleet.envelopes(count, samples, "tables")]
-    began: list[fleet.Cpu] = []
-    backlog.publish(settings.amqp_url, settings.exchange, made, lambda: began.append(running.read_cpu()))
-    running.wait_until_counted(count)
-    ours = running.read_cpu().fleet - began[0].fleet
-    return [ours, *(other.drain([*lines(count, samples)]) for other in others.values())]
+    ours = running.drain([*fleet.envelopes(count, samples, "tables")])
+    return [ours.fleet, *(other.drain([*lines(count, samples)]) for other in others.values())]
 
 
 def main() -> None:
@@ -217,7 +200,7 @@ def main() -> None:
         print("CPU µs an envelope, in brackets how many times busmon's\n")
         print(f"{'samples':>7}{'busmon':>10}" + "".join(f"{way:>16}" for way in others), flush=True)
         for samples in map(int, args.sizes.split(",")):
-            rounds = [measure(running, settings, others, args.envelopes, samples) for _ in range(args.rounds + 1)]
+            rounds = [measure(running, others, args.envelopes, samples) for _ in range(args.rounds + 1)]
             _report(samples, args.envelopes, *zip(*rounds[1:], strict=True))
 
 
