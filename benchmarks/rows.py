@@ -113,8 +113,8 @@ def _bodies(make: Callable[[int, float], Row], turn: int) -> Iterator[bytes]:
 
 
 def _scan(opened: Shard, body: bytes) -> Any:
-    envelope = opened.fold.texts.read(body)
-    opened.fold.envelope(envelope, time.time()) if envelope else _fold(opened, body)
+    (envelope,) = opened.fold.texts.read([body])
+    opened.fold.envelopes([envelope], [time.time()], [None]) if envelope else _fold(opened, body)
 
 
 def _fold(opened: Shard, body: bytes) -> Any:

@@ -5,7 +5,6 @@ looks at each sample once, and a second pass over all of them would cost as much
 made come as `parts`, whose points say for themselves what they are.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -96,15 +95,12 @@ class Cut(Protocol):
     """The samples of a body that was scanned instead of parsed.
 
     Attributes:
-        body: as delivered, for a parser where the samples can't be folded at once.
+        body: as delivered, for a parser where the samples can't be folded without it.
         samples: how many there are.
     """
 
     body: bytes
     samples: int
-
-    def fold(self, source: str, at: float, now: float, folded: Counter[str]) -> None:
-        """Fold the samples into the open batch of the shard that read them, and count them by type."""
 
 
 class Envelope(NamedTuple):

@@ -22,6 +22,9 @@ from busmon.wire.envelope import Envelope
 
 Decoder = Callable[[Arrival], Envelope]
 
+Scan = Callable[[Sequence[bytes]], Sequence[Envelope | None]]
+"""Reads bodies without parsing them; None in the place of each one that has to be parsed."""
+
 DECODERS: Mapping[str, Decoder] = {
     "otlp": otlp.decode,
     "cloudevents": cloudevents.decode,
@@ -150,10 +153,11 @@ class Formats:
         )
 
     @staticmethod
-    def decode_own(bodies: Sequence[bytes], scan: Callable[[bytes], Envelope | None]) -> list[Envelope] | None:
+    def decode_own(bodies: Sequence[bytes], scan: Scan) -> list[Envelope] | None:
         """Decode bodies in busmon's own form: those that can't be scanned are parsed. None if one has another form."""
         try:
-            envelopes = [scan(body) or json_v1.of_document(orjson.loads(body)) for body in bodies]
+            scanned = zip(scan(bodies), bodies, strict=True)
+            envelopes = [envelope or json_v1.of_document(orjson.loads(body)) for envelope, body in scanned]
         except (EnvelopeError, orjson.JSONDecodeError):
             return None
         is_large = max(map(len, bodies)) > _FEW_BYTES

@@ -18,7 +18,7 @@ from busmon.fleet.worker.open_batch import OpenBatch
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.suspects import Suspects, identity, survives
 from busmon.reasons import BodyReason
-from busmon.registry.fold.ledger import Verdict
+from busmon.registry.fold.source_record import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.wire.encoding import may_be_compressed
 from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
@@ -37,7 +37,8 @@ _READ_SECONDS = 1.0
 
 _UNCOUNTED = frozenset({Verdict.DUPLICATE, Verdict.FOREIGN})
 
-_is_redelivered, _source_of, _agent_of = attrgetter("redelivered"), attrgetter("source"), attrgetter("agent")
+_is_redelivered, _received_at_of = attrgetter("redelivered"), attrgetter("received_at")
+_source_of, _agent_of, _parts_of = map(attrgetter, ("source", "agent", "parts"))
 
 
 class Intake:
@@ -179,35 +180,46 @@ class Intake:
     # -- envelopes to changes -----------------------------------------------------------------------------------------
 
     def _count(
-        self, run: Sequence[Delivery], envelopes: Sequence[Envelope], message_ids: Iterable[str | None], now: float
+        self, run: Sequence[Delivery], envelopes: Sequence[Envelope], message_ids: Sequence[str | None], now: float
     ) -> None:
         """Look up the envelopes' ids, fold and measure the envelopes: each step for all envelopes."""
         self._progress()
-        ledger, fold = self._shard.ledger, self._shard.fold.envelope
+        fold = self._shard.fold
         users = self._ownership.users(run)
-        verdicts = ledger.admit_all(map(_source_of, envelopes), message_ids, now, users, map(_agent_of, envelopes))
+        verdicts = self._shard.ledger.admit_all(
+            [*map(_source_of, envelopes)], message_ids, now, users, [*map(_agent_of, envelopes)]
+        )
         if verdicts.count(Verdict.NEW) < len(verdicts):
             self._note(verdicts, run, envelopes, users)
             counted = [verdict not in _UNCOUNTED for verdict in verdicts]
             run, envelopes = [*compress(run, counted)], [*compress(envelopes, counted)]
             users = [*compress(users, counted)]
-        at = self._folded_at
-        for delivery, envelope, user in zip(run, envelopes, users, strict=True):
-            told = self._recognize(delivery, envelope) if envelope.parts else envelope
-            # The receipt decides the later of two gauges of one source, and the order where both came in one read.
-            received_at = min(delivery.received_at, now)
-            at = at + _STEP_SECONDS if 0.0 <= at - received_at < _READ_SECONDS else received_at
-            fold(told, at, user)
-            if told.parts:
+        times = self._tell_apart(run, now)
+        if any(map(_parts_of, envelopes)):
+            for delivery, envelope, at, user in zip(run, envelopes, times, users, strict=True):
+                told = self._recognize(delivery, envelope)
+                fold.envelope(told, at, user)
                 self._note_parts(delivery, told, user, now)
-        self._folded_at = at
+        else:
+            fold.envelopes(envelopes, times, users)
         self._batch.measured.take(run, envelopes, users, now)
         if confused := self._shard.take_confused_sources():
             self._warn_of_confused(confused)
 
+    def _tell_apart(self, run: Iterable[Delivery], now: float) -> list[float]:
+        """Return the receipts of deliveries, with a step between those of one read, in seconds since the epoch.
+
+        A receipt decides the later of two gauges of one source, and the order decides where both came in one read.
+        """
+        at = self._folded_at
+        receipts = [min(received_at, now) for received_at in map(_received_at_of, run)]
+        times = [at := at + _STEP_SECONDS if 0.0 <= at - since < _READ_SECONDS else since for since in receipts]
+        self._folded_at = at
+        return times
+
     def _recognize(self, delivery: Delivery, envelope: Envelope) -> Envelope:
         """Say of a redelivered body without an id how often its bytes were counted."""
-        if not delivery.redelivered or _has_id(delivery, envelope):
+        if not envelope.parts or not delivery.redelivered or _has_id(delivery, envelope):
             return envelope
         times = self._shard.ledger.count_body(envelope.source, delivery.body)
         return envelope._replace(parts=[part._replace(times_counted=times) for part in envelope.parts])
@@ -217,6 +229,8 @@ class Intake:
 
         Bytes that were counted are noted already.
         """
+        if not envelope.parts:
+            return
         ledger = self._shard.ledger
         for part in envelope.parts:
             ledger.hear(part.source, now, user, part.agent)

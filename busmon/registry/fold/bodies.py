@@ -6,16 +6,12 @@ wasn't counted. Pure: the shard persists it.
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from hashlib import blake2b
-from struct import Struct
 
 MAX_BODIES = 65_536
 """More than a shard may hold unacked, so no counted body that may be redelivered is missing."""
 
 USUAL = 2
 """So many bodies of the same bytes prove nothing."""
-
-_unpack_digest = Struct(">Q").unpack
 
 
 class Bodies:
@@ -58,12 +54,3 @@ class Bodies:
         self._times[oldest] -= 1
         if not self._times[oldest]:
             del self._times[oldest]
-
-
-def digest_of(source: str, body: bytes) -> int:
-    """Return the digest of a source's body."""
-    state = blake2b(source.encode(), digest_size=8)
-    state.update(b"\0")
-    state.update(body)
-    digest: int = _unpack_digest(state.digest())[0]
-    return digest

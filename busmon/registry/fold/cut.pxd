@@ -35,14 +35,19 @@ cdef class Target:
     cdef int observe(self, int32_t first, double value) except -1
 
 
+cdef struct Counts:  # of folded samples, by type
+    Py_ssize_t counters
+    Py_ssize_t gauges
+    Py_ssize_t histograms
+
+
 cdef class Cut:
     cdef readonly bytes body
-    cdef readonly object author
-    cdef readonly double at
     cdef readonly Py_ssize_t samples
     cdef Number *numbers
     cdef Py_ssize_t count
     cdef object kept
 
+    cdef int _fold(self, str source, double at, double now, Counts *counts) except -1
     cdef Py_ssize_t _fold_list(self, Target target, int32_t cell, Py_ssize_t place) except -1
     cdef object _find(self, Py_ssize_t place)

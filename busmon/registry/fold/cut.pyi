@@ -1,9 +1,10 @@
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from enum import IntEnum
 from typing import final
 
-from busmon.registry.series.shares import Shares
+from busmon.registry.series.shares import Room, Shares
+from busmon.wire.envelope import Envelope
 
 class Change(IntEnum):
     NOTHING = 0
@@ -23,7 +24,8 @@ class Target:
 @final
 class Cut:
     body: bytes
-    author: tuple[str, str]
-    at: float
     samples: int
-    def fold(self, source: str, at: float, now: float, folded: Counter[str]) -> None: ...
+
+def fold(
+    envelopes: Sequence[Envelope], times: Sequence[float], place: int, room: Room, folded: Counter[str]
+) -> int: ...

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The numbers of a scanned body, each with the series that it changes, and their changes of the open batch.
+"""The numbers of scanned bodies, each with the series that it changes, and their changes of the open batch.
 
 They are those that the short way of the fold makes of the parsed body (`shortcuts.py`), to the last bit. One thread.
 """
@@ -7,10 +7,15 @@ They are those that the short way of the fold makes of the parsed body (`shortcu
 from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
+from libc.string cimport memset
 
 from busmon.bare import bare
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.registry.series.latest import Share
+from busmon.wire.envelope import Envelope
+
+cdef Py_ssize_t _SOURCE, _AGENT, _TS, _CUT
+_SOURCE, _AGENT, _TS, _CUT = map(Envelope._fields.index, ("source", "agent", "ts", "cut"))
 
 
 cdef class Target:
@@ -53,32 +58,61 @@ cdef class Target:
         return self.add(first + <int32_t>low, 1.0)
 
 
+def fold(envelopes, times, Py_ssize_t place, room, folded):
+    """Fold scanned envelopes into the open batch, up to one that is parsed, or has more gauges than there is room for.
+
+    Args:
+        envelopes: in their order.
+        times: the present as each one is told it, in seconds since the epoch; no time of a sample is later.
+        place: the first envelope to fold.
+        room: the shard's, for the gauges of its sources.
+        folded: the samples that were folded, by type; those of these envelopes are added.
+
+    Returns:
+        the place of the envelope that isn't folded, or the number of envelopes.
+
+    Raises:
+        RejectedError: as of `Shares.set`.
+    """
+    cdef Counts counts
+    cdef Cut cut
+    cdef tuple envelope
+    cdef double now, at
+    cdef Py_ssize_t left = room.left
+    cdef object agent = None
+    memset(&counts, 0, sizeof(Counts))
+    while place < len(envelopes):
+        envelope = <tuple>envelopes[place]
+        if type(envelope[_CUT]) is not Cut:
+            break
+        cut, now, at = <Cut>envelope[_CUT], times[place], envelope[_TS]
+        left -= cut.samples
+        if left < 0 and not room.is_wide(envelope[_SOURCE], cut.samples):
+            break
+        if envelope[_AGENT] is not agent:
+            agent = room.agent = envelope[_AGENT]
+        cut._fold(<str>envelope[_SOURCE], min(at, now), now, &counts)
+        place += 1
+    for type_, count in ((COUNTER, counts.counters), (GAUGE, counts.gauges), (HISTOGRAM, counts.histograms)):
+        if count:
+            folded[type_] += count
+    return place
+
+
 cdef class Cut:
     """The numbers of one body, each with the series that it changes.
 
     Attributes:
         body: as delivered.
-        author: the meaning of its head.
-        at: the envelope's time.
         samples: how many samples it has.
     """
 
     def __dealloc__(self):
         PyMem_Free(self.numbers)
 
-    def fold(self, str source not None, double at, double now, folded):
-        """Fold the samples into the open batch, and count them.
-
-        Args:
-            source: the envelope's.
-            at: the envelope's time, in seconds since the epoch.
-            now: the present, which no time is later than.
-            folded: the samples that were folded, by type.
-
-        Raises:
-            RejectedError: as of `Shares.set`.
-        """
-        cdef Py_ssize_t place = 0, counted = 0, gauged = 0, observed = 0
+    cdef int _fold(self, str source, double at, double now, Counts *counts) except -1:
+        """Fold the samples of a source whose envelope has this time into the open batch, and count them."""
+        cdef Py_ssize_t place = 0
         cdef double since = at
         cdef Number *number
         cdef Target target = None
@@ -94,32 +128,27 @@ cdef class Cut:
             if <object>number.target is not None:
                 target, cell = <Target>number.target, number.cell
             if number.change == COUNT:
-                counted += 1
+                counts.counters += 1
                 target.add(cell, number.value)
             elif number.change == SET or number.change == SET_SINCE:
-                gauged += 1
+                counts.gauges += 1
                 if target.changed is not shares:
                     shares = target.changed
                     opened, held = shares.find(source)
                 _set(shares, opened, held, cell, source, number.value, at if number.change == SET else since)
             elif number.change == OBSERVE:
-                observed += 1
+                counts.histograms += 1
                 target.observe(cell, number.value)
                 if place < self.count and self.numbers[place].change == LIST:
                     place = self._fold_list(target, cell, place)
                 else:
                     target.add(cell + target.total, number.value)
             elif number.change == ADD_SUM:
-                observed += 1
+                counts.histograms += 1
                 target.add(cell + target.total, number.value)
             elif number.value > 0:  # a bucket
                 target.add(cell + number.bucket, number.value)
-        if counted:
-            folded[COUNTER] += counted
-        if gauged:
-            folded[GAUGE] += gauged
-        if observed:
-            folded[HISTOGRAM] += observed
+        return 0
 
     cdef Py_ssize_t _fold_list(self, Target target, int32_t cell, Py_ssize_t place) except -1:
         """Fold the observations from the second one of a list on, and the sum of the list; return the place behind."""

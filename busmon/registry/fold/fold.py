@@ -6,7 +6,7 @@ is the same however envelopes are cut into batches. One thread.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from busmon.registry.admission.families import Families
 from busmon.registry.fold import observing, refusals, shortcuts
 from busmon.registry.fold.celery import Celery, Gone
 from busmon.registry.fold.exemplars import Exemplars
-from busmon.registry.fold.known_texts import KnownTexts
+from busmon.registry.fold.known_texts import IS_SCANNING, KnownTexts
 from busmon.registry.fold.own_metrics import OwnMetrics
 from busmon.registry.fold.points import Points, of_point, point_time
 from busmon.registry.fold.rejection_log import RejectionLog
@@ -36,6 +36,9 @@ from busmon.wire.envelope import MOVE, Envelope, Part, Point
 from busmon.wire.json_v1 import of_document
 from busmon.wire.members import label_names, labels_of, word
 from busmon.wire.rejections import Rejections
+
+if IS_SCANNING:
+    from busmon.registry.fold import cut
 
 _NO_TABLE = "a table is an object with a list of rows"
 _STAMP_SUFFIX = "_timestamp_seconds"
@@ -76,18 +79,31 @@ class Fold:
         self.rejected = RejectionLog(shard)
         self._left_out: Counter[tuple[str, str]] = Counter()
 
+    def envelopes(self, envelopes: Sequence[Envelope], times: Sequence[float], users: Sequence[str | None]) -> None:
+        """Fold every sample of envelopes that were published by these users.
+
+        Args:
+            envelopes: in their order; the texts of this fold may have scanned them.
+            times: when each one arrived, in seconds since the epoch.
+            users: that published each one.
+        """
+        place = 0
+        while place < len(envelopes):
+            if IS_SCANNING:
+                place = cut.fold(envelopes, times, place, self._room, self._folded)
+            if place < len(envelopes):
+                self.envelope(envelopes[place], times[place], users[place])
+                place += 1
+
     def envelope(self, envelope: Envelope, now: float, user: str | None = None) -> None:
         """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`."""
-        source, agent, ts, samples, tables, final, parts, _, _, cut, _ = envelope
+        source, agent, ts, samples, tables, final, parts, _, _, scanned, _ = envelope
         at = now if ts is None or ts > now else ts
         own = self.own
         own.now, self._sender.said, self._agent = now, (user, agent, source), agent
         self._room.agent = agent
-        if cut is not None:
-            if self._room.is_wide(source, cut.samples):
-                cut.fold(source, at, now, self._folded)
-            else:
-                _, _, _, samples, tables, *_ = of_document(orjson.loads(cut.body))
+        if scanned is not None:
+            _, _, _, samples, tables, *_ = of_document(orjson.loads(scanned.body))
         for table in shortcuts.tables(self._table_ways, tables, source, at, self._folded, now=now) if tables else ():
             try:
                 self._table(table, source, at, now)

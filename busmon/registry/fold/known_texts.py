@@ -5,20 +5,17 @@ another text, or with a value that the ordinary way looks at twice, is parsed. W
 scanned for a while. Without the compiled scanner every body is parsed. One thread.
 """
 
+from collections.abc import Sequence
+
 from busmon import compiled
-from busmon.bare import bare
 from busmon.registry.fold.routes import Routes
 from busmon.wire.envelope import Envelope
-from busmon.wire.json_v1 import FORMAT
 
 IS_SCANNING = compiled.find("busmon.registry.fold.scanning") is not None
 """The compiled scanner is there, and may be used."""
 
 if IS_SCANNING:
     from busmon.registry.fold.learning import Learner
-
-MAX_BODY_BYTES = 1_000_000
-"""A longer body may have more samples than are taken from one."""
 
 _LEARNING_BYTES = 600
 """Learning a text takes as long as parsing and folding so many bytes of a body."""
@@ -55,21 +52,22 @@ class KnownTexts:
         if self._learner is not None:
             self._learner.clear()
 
-    def read(self, body: bytes) -> Envelope | None:
-        """Read a body whose texts are all known; None if it has to be parsed."""
+    def read(self, bodies: Sequence[bytes]) -> list[Envelope | None]:
+        """Read bodies whose texts are all known; None in the place of each one that has to be parsed."""
+        read: list[Envelope | None] = []
         learner = self._learner
-        if learner is None or len(body) > MAX_BODY_BYTES:
-            return None
-        if self._rest:
-            self._rest -= 1
-            return None
-        cut = learner.scanner.read(body)
-        if cut is None:
-            self._miss(learner, body)
-            return None
-        self._read += 1
-        source, agent = cut.author
-        return bare(Envelope, (source, agent, cut.at, [], [], False, (), None, FORMAT, cut, False))
+        while learner is not None and len(read) < len(bodies):
+            if resting := min(self._rest, len(bodies) - len(read)):
+                self._rest -= resting
+                read += [None] * resting
+                continue
+            before = len(read)
+            learner.scanner.read(bodies, read)
+            self._read += len(read) - before
+            if len(read) < len(bodies):
+                self._miss(learner, bodies[len(read)])
+                read.append(None)
+        return read or [None] * len(bodies)
 
     def _miss(self, learner: "Learner", body: bytes) -> None:
         """Learn from a body that couldn't be read, and decide whether to scan the next ones."""

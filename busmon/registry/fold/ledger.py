@@ -8,67 +8,25 @@ kept apart until `commit`, and `rollback` forgets it. Pure: the shard persists i
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from hashlib import blake2b
-from itertools import repeat
-from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
-from busmon.bare import bare
+from busmon import compiled
+from busmon.registry.fold import usual_ids
 from busmon.registry.fold.accounts import Accounts
-from busmon.registry.fold.bodies import Bodies, digest_of
+from busmon.registry.fold.bodies import Bodies
+from busmon.registry.fold.source_record import Gap, SourceRecord, Verdict
+from busmon.registry.fold.usual_ids import digest_of
 
 RING_SIZE = 65_536
 MAX_GAPS = 64
 MAX_SOURCES = 100_000
 FORGET_AFTER_SECONDS = 24 * 3600.0
 
-_NO_DIGEST = blake2b(digest_size=8)
-_unpack_digest = Struct(">Q").unpack
+_admit_usual = (compiled.find("busmon.registry.fold.compiled_usual_ids") or usual_ids).admit
 
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,17}")
-
-
-class Verdict(Enum):
-    """The ledger's verdict on an envelope."""
-
-    NEW = "new"
-    DUPLICATE = "duplicate"
-    UNIDENTIFIED = "unidentified"
-    """It has no id: a redelivery of it can't be told."""
-    UNVERIFIABLE = "unverifiable"
-    """Its id is older than what the ledger remembers: it may have been counted."""
-    FOREIGN = "foreign"
-    """Its source belongs to another user."""
-
-
-class Gap(NamedTuple):
-    """A range of sequences that were not seen, both ends included."""
-
-    first: int
-    last: int
-
-
-class SourceRecord(NamedTuple):
-    """The record of one source.
-
-    Attributes:
-        high: the highest sequence counted, 0 when none was.
-        floor: sequences up to it are no longer told apart.
-        gaps: what is missing between `floor` and `high`, ascending.
-        heard_at: when its last envelope was folded, in seconds since the epoch.
-        user: the user that opened it, as AMQP's `user_id` states it; empty if it was not stated.
-        agent: the agent that opened it.
-    """
-
-    high: int = 0
-    floor: int = 0
-    gaps: tuple[Gap, ...] = ()
-    heard_at: float = 0.0
-    user: str = ""
-    agent: str = ""
 
 
 @dataclass(slots=True)
@@ -109,38 +67,33 @@ class Ledger:
 
     def admit_all(
         self,
-        sources: Iterable[str],
-        message_ids: Iterable[str | None],
+        sources: Sequence[str],
+        message_ids: Sequence[str | None],
         now: float,
-        users: Iterable[str | None] = repeat(None),
-        agents: Iterable[str] = repeat(""),
+        users: Sequence[str | None],
+        agents: Sequence[str],
     ) -> list[Verdict]:
         """Judge envelopes in their order and, but for duplicates and foreign ones, take note of them in the open batch.
 
         Most are the next of their source, or have an id that isn't a sequence.
         """
-        opened, known, new, is_free = self.open.sources, self.sources, Verdict.NEW, not self.checks_users
-        ring, digests = self.ring, self.open.digests
-        verdicts = []
-        for source, message_id, user, agent in zip(sources, message_ids, users, agents, strict=False):
-            seen = opened.get(source) or known.get(source)
-            if seen and message_id:
-                high, floor, gaps, _, owner, opener = seen
-                if user == owner or not owner or is_free:
-                    if not message_id.startswith(source):
-                        digest = _digest(source, message_id)
-                        if digest in ring or digest in digests:
-                            verdicts.append(Verdict.DUPLICATE)
-                            continue
-                        digests[digest] = now
-                        opened[source] = bare(SourceRecord, (high, floor, gaps, now, owner, opener))
-                        verdicts.append(new)
-                        continue
-                    if message_id == f"{source}:{high + 1}":
-                        opened[source] = bare(SourceRecord, (high + 1, floor, gaps, now, owner, opener))
-                        verdicts.append(new)
-                        continue
-            verdicts.append(self._judge(source, message_id, now, user, agent))
+        verdicts: list[Verdict] = []
+        while len(verdicts) < len(sources):
+            _admit_usual(
+                sources,
+                message_ids,
+                users,
+                now,
+                verdicts,
+                known=self.sources,
+                opened=self.open.sources,
+                ring=self.ring,
+                digests=self.open.digests,
+                is_free=not self.checks_users,
+            )
+            if (place := len(verdicts)) < len(sources):
+                judged = sources[place], message_ids[place], now, users[place], agents[place]
+                verdicts.append(self._judge(*judged))
         return verdicts
 
     def admit(
@@ -271,19 +224,12 @@ class Ledger:
         self.commit()
 
     def _admit_digest(self, source: str, seen: SourceRecord, message_id: str, now: float) -> Verdict:
-        digest = _digest(source, message_id)
+        digest = digest_of(source, message_id.encode())
         if digest in self.ring or digest in self.open.digests:
             return Verdict.DUPLICATE
         self.open.digests[digest] = now
         self.open.sources[source] = seen._replace(heard_at=now)
         return Verdict.NEW
-
-
-def _digest(source: str, message_id: str) -> int:
-    state = _NO_DIGEST.copy()  # half the cost of a new one
-    state.update(f"{source}\0{message_id}".encode())
-    digest: int = _unpack_digest(state.digest())[0]
-    return digest
 
 
 def _sequence(source: str, message_id: str) -> int | None:

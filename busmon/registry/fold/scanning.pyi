@@ -1,10 +1,13 @@
+from collections.abc import Sequence
 from typing import final
 
-from busmon.registry.fold.cut import Change, Cut
+from busmon.registry.fold.cut import Change
+from busmon.wire.envelope import Envelope
 
 START: int
 END: int
 MAX_TEXT_BYTES: int
+MAX_BODY_BYTES: int
 
 @final
 class Scanner:
@@ -17,4 +20,4 @@ class Scanner:
     def learn(
         self, state: int, text: bytes, behind: int, change: Change, meaning: object, cell: int = 0, bucket: int = 0
     ) -> None: ...
-    def read(self, body: bytes) -> Cut | None: ...
+    def read(self, bodies: Sequence[bytes], envelopes: list[Envelope | None]) -> None: ...

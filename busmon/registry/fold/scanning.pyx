@@ -8,7 +8,7 @@ isn't counted. Each loop ends at a NUL, so no read is behind it. One thread.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject, newfunc
 from libc.math cimport floor, isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -18,6 +18,9 @@ from busmon.registry.fold.cut cimport Change, Cut, Number
 from busmon.wire.json_tokens cimport find_text_end, is_number, read_number
 
 import os
+
+from busmon.wire.envelope import Envelope
+from busmon.wire.json_v1 import FORMAT
 
 cdef enum:
     _START = 0
@@ -36,6 +39,14 @@ cdef enum:
 
 MAX_TEXT_BYTES = _MOST_TEXT_BYTES
 """A longer text isn't learned."""
+MAX_BODY_BYTES = 1_000_000
+"""A longer body may have more samples than are taken from one, and is not read."""
+
+cdef Py_ssize_t _MOST_BODY_BYTES = MAX_BODY_BYTES
+cdef type _ENVELOPE = Envelope
+cdef str _FORMAT = FORMAT
+cdef list _NOTHING = []  # the samples and tables of an envelope with a cut
+cdef newfunc _new_tuple = (<PyTypeObject *>tuple).tp_new
 
 cdef double _MOST_OBSERVED = 1e300  # so that no list of observations has an infinite sum
 cdef uint64_t[_MOST_FACTORS] _FACTORS  # of a hash, and random, so that nobody chooses texts whose hashes collide
@@ -163,8 +174,22 @@ cdef class Scanner:
             slot = (slot + 1) & mask
         self.slots[slot] = number
 
-    def read(self, bytes body not None):
-        """Read a body whose texts are all known; None for any other body."""
+    def read(self, bodies, list envelopes not None):
+        """Read the bodies behind those that were read, up to the first one with a text that isn't known.
+
+        Args:
+            bodies: as delivered.
+            envelopes: of the bodies that were read; those of the next ones are appended, with cuts.
+        """
+        cdef Py_ssize_t place
+        for place in range(len(envelopes), len(bodies)):
+            envelope = self._read(bodies[place])
+            if envelope is None:
+                return
+            envelopes.append(envelope)
+
+    cdef object _read(self, bytes body):
+        """Return the envelope of a body whose texts are all known; None for any other body."""
         cdef const char *start = PyBytes_AS_STRING(body)
         cdef const char *end = start + PyBytes_GET_SIZE(body)
         cdef const char *position = start
@@ -175,6 +200,8 @@ cdef class Scanner:
         cdef int32_t state = _START, found = 0
         cdef Number number
         self.missed_state = _END
+        if end - start > _MOST_BODY_BYTES:
+            return None
         while True:
             found = self._next(state, found, &position, end)
             if found == 0:
@@ -199,13 +226,14 @@ cdef class Scanner:
                 count += 1
                 samples += edge.change in (COUNT, SET, SET_SINCE, OBSERVE, ADD_SUM)
             state = edge.next
-        cdef Cut cut = self._cut(body, count)
-        cut.author, cut.at, cut.samples = <object>head.meaning, at, samples
-        return cut
+        source, agent = <tuple>head.meaning
+        fields = (source, agent, at, _NOTHING, _NOTHING, False, (), None, _FORMAT, self._cut(body, count, samples), False)
+        arguments = (fields,)  # of `bare(Envelope, fields)`
+        return _new_tuple(_ENVELOPE, <PyObject *>arguments, NULL)
 
-    cdef Cut _cut(self, bytes body, Py_ssize_t count):
+    cdef Cut _cut(self, bytes body, Py_ssize_t count, Py_ssize_t samples):
         cdef Cut cut = Cut.__new__(Cut)
-        cut.body, cut.count, cut.kept = body, count, self.kept
+        cut.body, cut.count, cut.samples, cut.kept = body, count, samples, self.kept
         cut.numbers = <Number *>PyMem_Malloc((count or 1) * sizeof(Number))
         if cut.numbers is NULL:
             raise MemoryError

@@ -86,6 +86,11 @@ class Room:
         self._name(source)
         self.add(source)
 
+    @property
+    def left(self) -> int:
+        """Return how many more shares there is room for, whoever takes them; some may take more. Below 0 if none is."""
+        return MAX_SHARES_OF_AGENT - self.taken
+
     def is_wide(self, source: str, more: int) -> bool:
         """Return whether there is room for so many more shares of this source."""
         agent = self._agents.get(source)

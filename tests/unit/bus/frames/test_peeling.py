@@ -34,7 +34,8 @@ class Socketless(ReadingConnection):
     def __init__(self, way: ModuleType | None) -> None:
         self._entrances = {}
         self._frame_buffer = b""
-        self._heartbeat_checker = None
+        self._heartbeat_checker = self._transport = None
+        self._is_paused = False
         self.bytes_received = self.frames_received = self.peeled = 0
         self.callbacks = CallbackManager()
         self.got: list[Any] = []

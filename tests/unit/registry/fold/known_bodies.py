@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from busmon.registry.fold import known_texts
+from busmon.registry.fold.fold import Fold
 from busmon.registry.fold.known_texts import KnownTexts
 from busmon.wire.envelope import Envelope
 from tests.unit.registry.fold.drawn_tables import COUNTED
@@ -39,4 +40,12 @@ def read_often(texts: KnownTexts, content: bytes) -> Envelope | None:
     texts._rest, texts._missed, texts._credit = 0, 0, known_texts._MOST_CREDIT
     if texts._learner is not None and texts._learner.is_full:
         texts.clear()
-    return texts.read(content) or texts.read(content) or texts.read(content)
+    return read(texts, content) or read(texts, content) or read(texts, content)
+
+
+def fold_together(fold: Fold, *envelopes: Envelope) -> None:
+    fold.envelopes(envelopes, [NOW] * len(envelopes), [None] * len(envelopes))
+
+
+def read(texts: KnownTexts, content: bytes) -> Envelope | None:
+    return texts.read([content])[0]

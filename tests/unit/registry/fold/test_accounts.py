@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from busmon.registry.fold import accounts
 from busmon.registry.fold import ledger as ledgers
 from busmon.registry.fold.accounts import cuts
-from busmon.registry.fold.ledger import Ledger, Verdict
+from busmon.registry.fold.ledger import Ledger
+from busmon.registry.fold.source_record import Verdict
 from tests.unit.registry.fold.test_ledger import reloaded
 from tests.unit.registry.registries import NOW, Registry
 

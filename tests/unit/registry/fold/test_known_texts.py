@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busmon.registry.fold import known_texts
 from busmon.registry.fold.known_texts import IS_SCANNING, KnownTexts
 from busmon.registry.series import shares
 from busmon.wire.envelope import Envelope
@@ -26,9 +25,14 @@ from tests.unit.registry.fold.known_bodies import (
     LEVELS,
     LISTS,
     body,
+    fold_together,
+    read,
     read_often,
 )
 from tests.unit.registry.registries import NOW, Registry, fresh_directory
+
+if IS_SCANNING:
+    from busmon.registry.fold.scanning import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.skipif(not IS_SCANNING, reason="the scanner isn't compiled, or isn't to be used")
 
@@ -98,7 +102,7 @@ def require_same(registry: Registry, content: bytes, scanned: Envelope) -> None:
     states = []
     try:
         for envelope in (scanned, parsed):
-            shard.fold.envelope(envelope, NOW)
+            fold_together(shard.fold, envelope)
             states.append(state(shard))
             shard.rollback()
     finally:
@@ -340,8 +344,8 @@ def test_bodies_count_the_same_scanned_or_parsed(bodies: list[dict[str, Any]]) -
             fold = registry.shard.fold
             for number, said in enumerate(bodies * 3):
                 content = body(**said, ts=NOW - number, source=f"s-{number % 2}")
-                scanned = fold.texts.read(content) if is_scanned else None
-                fold.envelope(scanned or decode(content, None, None, len(content)), NOW)
+                scanned = read(fold.texts, content) if is_scanned else None
+                fold_together(fold, scanned or decode(content, None, None, len(content)))
                 if number % 4 == 0:
                     registry.commit()
             registry.commit()
@@ -349,11 +353,41 @@ def test_bodies_count_the_same_scanned_or_parsed(bodies: list[dict[str, Any]]) -
     assert shown[0] == shown[1]
 
 
+def test_scanned_bodies_are_folded_without_being_parsed(taught: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [body(COUNTER), body(GAUGE, HISTOGRAM), body(tables=FORMS)]
+    scanned = [read_often(taught.shard.fold.texts, content) for content in contents]
+    monkeypatch.setattr(taught.shard.fold, "envelope", None)
+    fold_together(taught.shard.fold, *filter(None, scanned))
+    taught.shard.rollback()
+
+
+def test_bodies_are_read_up_to_a_new_text_and_behind_it(taught: Registry) -> None:
+    texts, known = taught.shard.fold.texts, body(COUNTER)
+    assert read_often(texts, known)
+    new, unknown = body(COUNTER, source="s-new"), body({**COUNTER, "labels": {"agent": "nobody", "status": "x"}})
+    envelopes = texts.read([known, unknown, known, new, new])
+    assert [envelope and envelope.source for envelope in envelopes] == ["s-1", None, "s-1", None, "s-new"]
+
+
+def test_a_scanned_body_is_folded_between_parsed_ones_in_order(taught: Registry) -> None:
+    fold, gauge = taught.shard.fold, {**GAUGE, "labels": {"queue": "in order"}}
+    fold_together(fold, of_document(orjson.loads(body(gauge))))
+    taught.commit()
+    scanned = read_often(fold.texts, body({**gauge, "value": 5}, ts=None))
+    parsed = [of_document(orjson.loads(body({**gauge, "value": value}, ts=None))) for value in (9, 7)]
+    assert scanned is None  # a body without a time has no head
+    scanned = read_often(fold.texts, body({**gauge, "value": 5}, ts=NOW + 99))
+    assert scanned is not None
+    fold.envelopes([parsed[0], scanned, parsed[1]], [NOW + 1, NOW + 2, NOW + 3], [None] * 3)
+    taught.commit()
+    assert 'queue_size{queue="in order"} 7.0' in taught.text("queue_size")
+
+
 def test_a_time_of_its_own_ends_with_its_table(taught: Registry) -> None:
     content = body(tables=[LATER, LEVELS, LATER])
     scanned = read_often(taught.shard.fold.texts, content)
     assert scanned is not None
-    taught.shard.fold.envelope(scanned, NOW)
+    fold_together(taught.shard.fold, scanned)
     column = taught.shard.fold.groups["queue_size"].column
     said = {(value, at) for _, _, share in column.shares.dump(whole=False) if share for at, value, _ in [share]}
     taught.shard.rollback()
@@ -363,13 +397,13 @@ def test_a_time_of_its_own_ends_with_its_table(taught: Registry) -> None:
 def test_series_that_a_rollback_removed_are_not_counted_in_others_places() -> None:
     with fresh_directory() as directory, Registry(directory) as registry:
         fold, content = registry.shard.fold, body(COUNTER, COUNTER)
-        fold.envelope(of_document(orjson.loads(content)), NOW)
+        fold_together(fold, of_document(orjson.loads(content)))
         scanned = read_often(fold.texts, content)
         assert scanned is not None
         registry.shard.rollback()
-        assert fold.texts.read(content) is None
+        assert read(fold.texts, content) is None
         registry.fold(HISTOGRAM)
-        fold.envelope(fold.texts.read(content) or of_document(orjson.loads(content)), NOW)
+        fold_together(fold, read(fold.texts, content) or of_document(orjson.loads(content)))
         registry.commit()
         assert registry.text("tasks_processed_total") == (
             'tasks_processed_total{agent="planner",status="success"} 2.0\n'
@@ -382,7 +416,7 @@ def test_a_gauge_without_room_for_another_source_is_rejected_scanned_or_parsed(m
         fold = registry.shard.fold
         for source in ("a", "b", "c"):
             content = body({**GAUGE, "value": ord(source)}, COUNTER, source=source)
-            fold.envelope(read_often(fold.texts, content) or of_document(orjson.loads(content)), NOW)
+            fold_together(fold, read_often(fold.texts, content) or of_document(orjson.loads(content)))
         registry.commit()
         assert registry.rejected() == {"share_budget": 1}
         assert registry.text("tasks_processed_total").endswith(" 3.0\n")
@@ -431,10 +465,10 @@ def test_a_list_of_deeply_nested_observations_is_parsed(taught: Registry) -> Non
 def test_a_long_text_is_not_searched_to_its_end(taught: Registry, long: bytes) -> None:
     content = body(COUNTER).replace(b'"samples"', long + b'"samples"')
     texts = KnownTexts(taught.shard.fold._routes)
-    assert texts.read(content) is None
+    assert read(texts, content) is None
     tracemalloc.start()
     try:
-        assert texts.read(content) is None
+        assert read(texts, content) is None
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -451,7 +485,7 @@ def test_a_body_of_many_numbers_is_scanned(taught: Registry) -> None:
 def test_a_body_of_too_many_numbers_is_parsed(taught: Registry) -> None:
     rows = [["a", "x", 1]] * 40_000
     content = body(tables=[{**COUNTS, "rows": rows}])
-    assert len(content) < known_texts.MAX_BODY_BYTES
+    assert len(content) < MAX_BODY_BYTES
     assert read_often(taught.shard.fold.texts, content) is None
 
 

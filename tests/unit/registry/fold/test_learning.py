@@ -13,6 +13,7 @@ from tests.unit.registry.fold.known_bodies import (
     LEVELS,
     LISTS,
     body,
+    read,
     read_often,
 )
 from tests.unit.registry.registries import Registry
@@ -31,8 +32,8 @@ def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch, taught: Reg
     assert learner is not None
     for number in range(100):
         texts._rest = 0
-        texts.read(body(COUNTER, GAUGE, source=f"s-{number}"))
-        texts.read(body(tables=[{**LATER, "name": f"m-{number}"}]))
+        read(texts, body(COUNTER, GAUGE, source=f"s-{number}"))
+        read(texts, body(tables=[{**LATER, "name": f"m-{number}"}]))
     learned = {"MAX_TEXTS": len(learner.scanner), "MAX_BYTES": learner.scanner.text_bytes}
     assert learned.get(limit, max(learner._heads, len(learner._contexts))) < most + 1_000
     assert learner.is_full
@@ -54,9 +55,9 @@ def test_texts_that_fill_the_memory_are_forgotten_when_they_are_of_no_use(
     texts = KnownTexts(taught.shard.fold._routes)
     for number in range(40):
         texts._missed = texts._rest = 0
-        texts.read(body(COUNTER, source=f"s-{number}"))
-    assert texts.read(body(COUNTER, source="s-39")) is not None
-    assert texts.read(body(COUNTER, source="s-0")) is None
+        read(texts, body(COUNTER, source=f"s-{number}"))
+    assert read(texts, body(COUNTER, source="s-39")) is not None
+    assert read(texts, body(COUNTER, source="s-0")) is None
 
 
 def test_many_texts_are_known_at_once(taught: Registry) -> None:
@@ -65,7 +66,7 @@ def test_many_texts_are_known_at_once(taught: Registry) -> None:
     for content in contents:
         assert read_often(texts, content) is not None
     for content in contents:
-        scanned = texts.read(content)
+        scanned = read(texts, content)
         assert scanned is not None
         assert scanned.source.encode() in content
 
@@ -74,7 +75,7 @@ def test_nothing_is_scanned_for_a_while_where_every_body_is_new(taught: Registry
     texts = KnownTexts(taught.shard.fold._routes)
     learned = []
     for number in range(2_000):
-        texts.read(body({**COUNTER, "labels": {"agent": f"a-{number}", "status": "x"}}, source=f"s-{number}"))
+        read(texts, body({**COUNTER, "labels": {"agent": f"a-{number}", "status": "x"}}, source=f"s-{number}"))
         assert texts._learner is not None
         learned.append(len(texts._learner.scanner))
     assert max(learned) == 768
@@ -89,10 +90,10 @@ def test_few_known_texts_are_passed_on_the_way_to_unknown_ones(taught: Registry)
     scanner = texts._learner.scanner
     had = len(scanner)
     content = body(tables=[known, LEVELS], source="s-2")
-    assert texts.read(content) is None
+    assert read(texts, content) is None
     assert len(scanner) == had + 1
-    assert texts.read(content) is None
-    assert texts.read(content) is not None
+    assert read(texts, content) is None
+    assert read(texts, content) is not None
 
 
 def test_learning_what_is_forgotten_again_takes_no_longer_than_parsing(
@@ -103,15 +104,15 @@ def test_learning_what_is_forgotten_again_takes_no_longer_than_parsing(
     assert texts._learner is not None
     parsed_bytes = learned = 0
     for _ in range(1_000):
-        assert texts.read(content) is None
+        assert read(texts, content) is None
         parsed_bytes += len(content)
         learned += len(texts._learner.scanner)
         texts.clear()
         texts._rest = 0
     assert parsed_bytes / 2 < learned * known_texts._LEARNING_BYTES < parsed_bytes + 60_000
     for _ in range(20):
-        texts.read(content)
-    assert texts.read(content) is not None
+        read(texts, content)
+    assert read(texts, content) is not None
 
 
 def test_nothing_is_learned_behind_the_end_of_a_body(taught: Registry) -> None:
@@ -131,7 +132,7 @@ def test_some_bodies_are_scanned_where_each_teaches_a_text_that_may_come_again(t
     tried = 0
     for number in range(10_000):
         had = len(texts._learner.scanner)
-        texts.read(content.replace(b'"labels":{"agent"', b'"labels":%b{"agent"' % (b" " * (number % 200))))
+        read(texts, content.replace(b'"labels":{"agent"', b'"labels":%b{"agent"' % (b" " * (number % 200))))
         tried += len(texts._learner.scanner) > had
         if number % 200 == 199:
             texts.clear()

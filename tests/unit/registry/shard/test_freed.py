@@ -31,7 +31,7 @@ def test_a_removal_leaves_nothing_of_what_it_replaces(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         shard = registry.shard
         for number in range(1, 4):
-            shard.fold.texts.read(orjson.dumps({"v": 1, "source": "s", "agent": "a", "ts": 1.5, "samples": SAMPLES}))
+            shard.fold.texts.read([orjson.dumps({"v": 1, "source": "s", "agent": "a", "ts": 1.5, "samples": SAMPLES})])
             registry.deliver(f"s-1:{number}", *SAMPLES)
             registry.commit()
         replaced = [
