@@ -149,6 +149,7 @@ cdef class Peeler:
             self._find_text(properties.user_id),
             copy(parts.properties),
             received_at,
+            parts.body.length + parts.properties.length,
         )
         arguments = (fields,)  # of `bare(Delivery, fields)`
         return new_tuple(UNREAD_DELIVERY if properties.is_unread else DELIVERY, <PyObject *>arguments, NULL)

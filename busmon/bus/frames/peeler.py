@@ -120,7 +120,8 @@ class Peeler:
                 ):
                     break
                 told_names = known_names.get(names) or self._read_names(names)
-                fields = buffer[start:end], base + tag, bits & 1 == 1, *told_names, *properties, encoded, received_at
+                stated = *told_names, *properties, encoded
+                fields = buffer[start:end], base + tag, bits & 1 == 1, *stated, received_at, size + len(encoded)
                 peeled[number].append(bare(Delivery if properties[3] is not UNREAD else UnreadDelivery, fields))
                 position = end + 1
         except (IndexError, KeyError, StructError, UnicodeDecodeError):

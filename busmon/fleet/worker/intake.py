@@ -125,7 +125,7 @@ class Intake:
 
     def _decode(self, run: Sequence[Delivery], now: float) -> None:
         """Decode deliveries and count them."""
-        bodies, _, _, _, routing_keys, *stated, encoded, _ = zip(*run, strict=True)
+        bodies, _, _, _, routing_keys, *stated, encoded, _, _ = zip(*run, strict=True)
         content_types, content_encodings, message_ids, _, _ = stated
         are_own = self._formats.are_own(bodies, routing_keys, content_types, content_encodings, message_ids)
         if (
@@ -212,7 +212,9 @@ class Intake:
         A receipt decides the later of two gauges of one source, and the order decides where both came in one read.
         """
         at = self._folded_at
-        receipts = [min(received_at, now) for received_at in map(_received_at_of, run)]
+        receipts = [*map(_received_at_of, run)]
+        if receipts and max(receipts) > now:  # the clock was set back meanwhile
+            receipts = [min(received_at, now) for received_at in receipts]
         times = [at := at + _STEP_SECONDS if 0.0 <= at - since < _READ_SECONDS else since for since in receipts]
         self._folded_at = at
         return times

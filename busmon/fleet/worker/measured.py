@@ -22,7 +22,7 @@ _COUNTED_AS: Mapping[Verdict, str] = {
 BELIEVED_SECONDS = 30 * 86_400.0
 """The longest believable wait in a queue; a single stamp of 1970 would permanently outweigh all other latencies."""
 
-_received_at_of = attrgetter("received_at")
+_body_of, _published_at_of, _received_at_of = map(attrgetter, ("body", "published_at", "received_at"))
 
 
 class Measured:
@@ -67,17 +67,22 @@ class Measured:
             self._attend(envelopes, users, heard)
         else:
             self._present.update(zip(sources, agents, strict=True))
-        for format_, delivery in zip(formats, deliveries, strict=True):
-            self._sizes[format_].append(len(delivery.body))
-        published = [delivery.published_at or ts for delivery, ts in zip(deliveries, times, strict=True)]
+        lengths = map(len, map(_body_of, deliveries))
+        if formats.count(formats[0]) == len(formats):
+            self._sizes[formats[0]] += lengths
+        else:
+            for format_, length in zip(formats, lengths, strict=True):
+                self._sizes[format_].append(length)
+        published = [at or ts for at, ts in zip(map(_published_at_of, deliveries), times, strict=True)]
         self._time(published, received, agents)
 
     def _time(self, published: Sequence[float | None], received: Sequence[float], agents: Iterable[str]) -> None:
         """Note the latencies; an impossible time gives latency 0, and counts as a wrong clock of the agent."""
         stated = [at - since for at, since in zip(received, published, strict=True) if since is not None]
-        believed = [seconds for seconds in stated if 0.0 <= seconds <= BELIEVED_SECONDS]
-        self._latencies += believed
-        if len(believed) < len(stated):
+        if not stated or (min(stated) >= 0.0 and max(stated) <= BELIEVED_SECONDS):
+            self._latencies += stated
+        else:
+            self._latencies += (seconds for seconds in stated if 0.0 <= seconds <= BELIEVED_SECONDS)
             said = zip(agents, published, received, strict=True)
             skewed = [a for a, since, at in said if since is not None and not 0.0 <= at - since <= BELIEVED_SECONDS]
             self._skewed.update(skewed)
