@@ -189,8 +189,8 @@ def test_a_delivery_has_each_part(way: ModuleType) -> None:
     encoded = b"".join(PLAIN.encode())
     names = "telemetry", "analyzer.task", "application/json", None, "a:1", 1_763_794_800.123456789, None
     assert peeled == {
-        1: [(b"{}", 1, False, *names, encoded, NOW)],
-        2: [(b"{}", 2**64 + 1, False, *names, encoded, NOW)],
+        1: [(b"{}", 1, False, *names, encoded, NOW, 2 + len(encoded))],
+        2: [(b"{}", 2**64 + 1, False, *names, encoded, NOW, 2 + len(encoded))],
     }
     assert [*peeled] == [1, 2]
 
