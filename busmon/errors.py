@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from busmon.reasons import BodyReason, SampleReason
 
+MAX_DETAIL_CHARACTERS = 300
+"""Of the detail of a refusal."""
+
 
 class BusmonError(Exception):
     """The root; its message is one line for a person. The command line exits with `exit_status`."""
@@ -125,8 +128,8 @@ class CountedError(BusmonError):
 
     @property
     def detail(self) -> str:
-        """Return a line."""
-        return str(self.args[1])
+        """Return a line of at most `MAX_DETAIL_CHARACTERS`; what a stranger stated in it may be longer."""
+        return str(self.args[1])[:MAX_DETAIL_CHARACTERS]
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

@@ -18,7 +18,7 @@ from typing import Self
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from busmon.bus.frames.delivery import Delivery
-from busmon.errors import EnvelopeError
+from busmon.errors import MAX_DETAIL_CHARACTERS, EnvelopeError
 from busmon.fleet.worker.trigger import Trigger
 from busmon.reasons import BodyReason
 from busmon.registry.admission.budgets import Budgets
@@ -37,7 +37,6 @@ ALARM_SECONDS = 10.0
 """Processor time for one body; the slowest takes a few milliseconds."""
 BUDGETS = Budgets(20, 0.2, 300, 3000, frozenset(), 1 << 18, 1 << 21, 1 << 20)
 """Small, so that they are reached, and so that values come and go within a directory's life."""
-MAX_DETAIL_CHARACTERS = 300
 _FAULTS = frozenset({BodyReason.UNCOUNTABLE, BodyReason.KILLS_WORKER})
 
 
@@ -238,7 +237,7 @@ def _check_refusal(headers: Mapping[str, str]) -> str:
     reason, detail = headers["reason"], headers["detail"]
     if reason in _FAULTS or reason not in {*BodyReason}:
         raise FaultError(f"a body is refused as {reason}: {detail}")
-    if not detail.isprintable() or len(detail) > MAX_DETAIL_CHARACTERS:
+    if not detail.isprintable() or len(detail) > len(f"{reason}: ") + MAX_DETAIL_CHARACTERS:
         raise FaultError(f"a refusal is no short line of text: {detail!r}")
     return str(reason)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from busmon import files
-from busmon.errors import RegistryError, RejectedError
+from busmon.errors import MAX_DETAIL_CHARACTERS, RegistryError, RejectedError
 from busmon.reasons import SampleReason
 from busmon.registry.admission.contest import HeldPlace
 from busmon.registry.admission.principal import NOBODY, Principal
@@ -31,8 +31,6 @@ Line = list[str | float | None]
 LOST = "lost"
 MAX_LOST = 5_000
 """Lost values that are remembered, since their series leave each shard within seconds; 2 MB in a shard."""
-
-MAX_DETAIL_CHARACTERS = 300
 
 _principal = lru_cache(maxsize=1024)(Principal)
 """Makes a principal, or returns an equal one: of 100,000 places of one agent, each would take 118 bytes more."""

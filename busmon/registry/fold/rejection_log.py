@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
+from busmon.errors import MAX_DETAIL_CHARACTERS
 from busmon.registry.storage.rejected_samples import RejectedSample, read, write
 from busmon.wire.envelope import Observed, Point
 from busmon.wire.rejections import KEPT, Rejections, Stated
@@ -23,7 +24,6 @@ MAX_PAIRS = 100
 MAX_CHARACTERS = 120
 """Of a name or a value."""
 
-MAX_DETAIL_CHARACTERS = 300
 MAX_LABELS = 8
 MAX_LABEL_CHARACTERS = 60
 """Of a label's name and of its value."""

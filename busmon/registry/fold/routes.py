@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from busmon.bounded import BoundedCache
 from busmon.catalogue import naming
 from busmon.catalogue.family import GAUGE, TYPES, Family
-from busmon.errors import AdoptionError, RejectedError
+from busmon.errors import MAX_DETAIL_CHARACTERS, AdoptionError, RejectedError
 from busmon.reasons import SampleReason
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
@@ -35,7 +35,6 @@ Candidate = tuple[Sequence[Any], Any]
 Candidates = Callable[[Mapping[str, Any]], Iterator[Candidate]]
 
 _MAX_ROUTES = 10_000
-_MAX_DETAIL_CHARACTERS = 300
 _OPS = frozenset({None, "set", "add"})
 
 
@@ -185,7 +184,7 @@ class Routes:
                 return fault
             group = self.group(family)
         except AdoptionError as error:
-            return Fault(SampleReason(error.reason), error.detail[:_MAX_DETAIL_CHARACTERS])
+            return Fault(SampleReason(error.reason), error.detail)
         if fault := _mismatch(group.family, statement, names_kept):
             return fault
         order = None if names == group.family.labelnames else tuple(map(names.index, group.family.labelnames))
@@ -306,7 +305,7 @@ def _mismatch(  # noqa: PLR0911 - a fault each
         )
     if len(names) != len(family.labelnames) or {*names} != {*family.labelnames}:
         detail = f"expected {_list_labels(family.labelnames)}; got {_list_labels(names)}"
-        return Fault(SampleReason.LABEL_MISMATCH, detail[:_MAX_DETAIL_CHARACTERS])
+        return Fault(SampleReason.LABEL_MISMATCH, detail[:MAX_DETAIL_CHARACTERS])
     return None
 
 
