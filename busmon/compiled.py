@@ -20,7 +20,7 @@ VARIABLE = "BUSMON_PURE_PYTHON"
 
 MODULES: Sequence[str] = (
     "busmon.bus.frames.compiled_peeler",
-    "busmon.registry.fold.compiled_usual_ids",
+    "busmon.registry.ledger.compiled_usual_ids",
     "busmon.registry.fold.cut",
     "busmon.registry.fold.scanning",
     "busmon.wire.json_tokens",

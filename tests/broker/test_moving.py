@@ -14,7 +14,7 @@ import pytest
 from busmon.bus.topology.declare import declare
 from busmon.bus.topology.topology import load
 from busmon.registry.admission.families import Families
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.shard import Shard
 from tests.unit.registry.registries import CATALOGUE, NOW, envelope

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tests.fuzz.bodies import Bodies
 
 ROOT = Path(__file__).parents[2]
-COVERED = tuple(str(ROOT / "busmon" / room) for room in ("wire", "registry/fold", "registry/admission"))
+_COVERED_ROOMS = ("wire", "registry/admission", "registry/celery", "registry/fold", "registry/ledger")
+COVERED = tuple(str(ROOT / "busmon" / room) for room in _COVERED_ROOMS)
 Step = tuple[CodeType, int, int]
 STATE = ROOT / ".state" / "fuzz"
 BUDGETS = {"bodies": 10_000_000, "directories": 100_000}

@@ -18,7 +18,7 @@ from busmon.fleet.worker.open_batch import OpenBatch
 from busmon.fleet.worker.ownership import Ownership
 from busmon.fleet.worker.suspects import Suspects, identity, survives
 from busmon.reasons import BodyReason
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.shard.shard import Shard
 from busmon.wire.encoding import may_be_compressed
 from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope

@@ -9,8 +9,8 @@ from operator import attrgetter
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.registry.fold.fold import Fold
-from busmon.registry.fold.ledger import Ledger
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.ledger import Ledger
+from busmon.registry.ledger.source_record import Verdict
 from busmon.wire.envelope import Envelope
 
 _COUNTED_AS: Mapping[Verdict, str] = {

@@ -15,7 +15,7 @@ from busmon.bus.republish.relayed import FirstPublish, Gates, Relays, find_relay
 from busmon.bus.topology.topology import Topology
 from busmon.errors import EnvelopeError
 from busmon.reasons import BodyReason
-from busmon.registry.fold.ledger import Ledger
+from busmon.registry.ledger.ledger import Ledger
 from busmon.settings import Settings
 from busmon.wire.envelope import SOURCE_SEPARATOR, Envelope
 

@@ -18,8 +18,8 @@ from busmon.reasons import SampleReason
 from busmon.registry.admission.admission import LABEL_OVERFLOW, OWN_AGENT, SERIES_OVERFLOW, Admission
 from busmon.registry.admission.budgets import Budgets
 from busmon.registry.admission.families import Families
+from busmon.registry.celery.events import Celery, Gone
 from busmon.registry.fold import observing, refusals, shortcuts
-from busmon.registry.fold.celery import Celery, Gone
 from busmon.registry.fold.exemplars import Exemplars
 from busmon.registry.fold.known_texts import IS_SCANNING, KnownTexts
 from busmon.registry.fold.own_metrics import OwnMetrics

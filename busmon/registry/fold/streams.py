@@ -31,8 +31,8 @@ import orjson
 from busmon.bounded import BoundedCache
 from busmon.errors import RejectedError
 from busmon.reasons import SampleReason
-from busmon.registry.fold.bodies import USUAL
 from busmon.registry.fold.points import point_time
+from busmon.registry.ledger.bodies import USUAL
 from busmon.sample_checks import LARGEST_COUNT, check_total
 from busmon.wire.envelope import Observed, Point
 from busmon.wire.times import is_time

@@ -19,9 +19,9 @@ from busmon.errors import RegistryError
 from busmon.registry.admission.admission import Admission
 from busmon.registry.admission.budgets import OTHER, UNBOUNDED, Budgets
 from busmon.registry.admission.families import Families
-from busmon.registry.fold.celery import CELERY, Gone
+from busmon.registry.celery.events import CELERY, Gone
 from busmon.registry.fold.fold import Fold
-from busmon.registry.fold.ledger import Ledger
+from busmon.registry.ledger.ledger import Ledger
 from busmon.registry.series.columns import SeriesGroup
 from busmon.registry.series.shares import NOBODY
 from busmon.registry.shard import clock_steps, replica

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from busmon.registry.fold.fold import Fold
-from busmon.registry.fold.ledger import FORGET_AFTER_SECONDS, Changes, Ledger
+from busmon.registry.ledger.ledger import FORGET_AFTER_SECONDS, Changes, Ledger
 from busmon.registry.series.latest import Share
 from busmon.registry.shard.shard_files import NO_DRAFTS, ShardFiles
 from busmon.registry.storage.compaction import Draft

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from busmon.fleet.worker.trigger import Trigger
-from busmon.registry.fold import ledger as ledgers
+from busmon.registry.ledger import ledger as ledgers
 
 from .settlements import NOW, Worker, body, delivery
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from busmon.catalogue.catalogue import Catalogue
 from busmon.registry.admission.budgets import UNBOUNDED, Budgets
 from busmon.registry.admission.families import Families
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.operator import removal
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.shard import Shard

@@ -25,14 +25,14 @@ from busmon.errors import EnvelopeError
 from busmon.registry.admission import sweep
 from busmon.registry.admission.budgets import UNBOUNDED
 from busmon.registry.admission.places import Places
-from busmon.registry.fold import celery_tasks
-from busmon.registry.fold import ledger as ledgers
+from busmon.registry.celery import tasks as celery_tasks
+from busmon.registry.celery.events import Celery
 from busmon.registry.fold import streams as totals
-from busmon.registry.fold.accounts import Account
-from busmon.registry.fold.celery import Celery
 from busmon.registry.fold.exemplars import Exemplars
-from busmon.registry.fold.ledger import Ledger
 from busmon.registry.fold.streams import Streams
+from busmon.registry.ledger import ledger as ledgers
+from busmon.registry.ledger.accounts import Account
+from busmon.registry.ledger.ledger import Ledger
 from busmon.registry.series.shares import MERGES, Shares
 from busmon.settings.kinds import FormatRule
 from busmon.wire.celery_event import TaskEvent, WorkerEvent

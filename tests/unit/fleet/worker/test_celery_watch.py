@@ -11,7 +11,7 @@ from busmon.bus.consume.depths import Depth
 from busmon.fleet.worker import celery_watch
 from busmon.fleet.worker.celery_watch import ASK_SECONDS, LATE_SECONDS, CeleryWatch
 from busmon.status import ConsumerState
-from tests.unit.registry.fold.test_celery import Taken, event, life
+from tests.unit.registry.celery.test_celery import Taken, event, life
 from tests.unit.registry.registries import NOW
 
 if TYPE_CHECKING:

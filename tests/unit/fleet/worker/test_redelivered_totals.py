@@ -8,8 +8,8 @@ import pytest
 
 from busmon.bus.frames.delivery import Delivery
 from busmon.fleet.worker.trigger import Trigger
-from busmon.registry.fold import bodies as module
-from busmon.registry.fold.bodies import Bodies
+from busmon.registry.ledger import bodies as module
+from busmon.registry.ledger.bodies import Bodies
 from tests.unit.fleet.settlements import Worker, delivery
 
 TEXT = "text/plain; version=0.0.4"

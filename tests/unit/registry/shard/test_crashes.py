@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.series.sketch import WINDOW
 from busmon.registry.storage import journal, values

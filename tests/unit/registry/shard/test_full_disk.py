@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.storage import journal, values
 from tests.unit.registry.registries import NOW, Registry, counted, scrape, series

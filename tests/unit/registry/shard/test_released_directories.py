@@ -12,7 +12,7 @@ import pytest
 
 from busmon.catalogue.catalogue import Catalogue
 from busmon.registry.admission.families import Families
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.scrape.exposition import Exposition
 from busmon.registry.shard.recover import recover
 from busmon.registry.shard.shard import Shard

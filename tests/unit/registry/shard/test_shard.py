@@ -13,7 +13,7 @@ import pytest
 
 from busmon.errors import RegistryError, ShardOwnedError
 from busmon.registry.admission.families import Families
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger.source_record import Verdict
 from busmon.registry.shard.recover import recover
 from busmon.registry.shard.shard import Shard
 from busmon.registry.shard.state import ShardState

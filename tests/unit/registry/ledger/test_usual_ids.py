@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busmon import compiled
-from busmon.registry.fold import ledger as ledgers
-from busmon.registry.fold import usual_ids
-from busmon.registry.fold.ledger import Ledger
-from busmon.registry.fold.source_record import Verdict
+from busmon.registry.ledger import ledger as ledgers
+from busmon.registry.ledger import usual_ids
+from busmon.registry.ledger.ledger import Ledger
+from busmon.registry.ledger.source_record import Verdict
 
-COMPILED = compiled.find("busmon.registry.fold.compiled_usual_ids")
+COMPILED = compiled.find("busmon.registry.ledger.compiled_usual_ids")
 WAYS = {"Python": usual_ids.admit} | ({"compiled": COMPILED.admit} if COMPILED else {})
 
 Batch = tuple[list[tuple[str, str | None, str | None, str]], str]

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from struct import Struct
 
 from busmon.bare import bare
-from busmon.registry.fold.source_record import SourceRecord, Verdict
+from busmon.registry.ledger.source_record import SourceRecord, Verdict
 
 NO_DIGEST = blake2b(digest_size=8)
 """A digest of nothing; its copy takes half the time of a new one."""

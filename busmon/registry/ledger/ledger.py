@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from busmon import compiled
-from busmon.registry.fold import usual_ids
-from busmon.registry.fold.accounts import Accounts
-from busmon.registry.fold.bodies import Bodies
-from busmon.registry.fold.source_record import Gap, SourceRecord, Verdict
-from busmon.registry.fold.usual_ids import digest_of
+from busmon.registry.ledger import usual_ids
+from busmon.registry.ledger.accounts import Accounts
+from busmon.registry.ledger.bodies import Bodies
+from busmon.registry.ledger.source_record import Gap, SourceRecord, Verdict
+from busmon.registry.ledger.usual_ids import digest_of
 
 RING_SIZE = 65_536
 MAX_GAPS = 64
 MAX_SOURCES = 100_000
 FORGET_AFTER_SECONDS = 24 * 3600.0
 
-_admit_usual = (compiled.find("busmon.registry.fold.compiled_usual_ids") or usual_ids).admit
+_admit_usual = (compiled.find("busmon.registry.ledger.compiled_usual_ids") or usual_ids).admit
 
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,17}")
 

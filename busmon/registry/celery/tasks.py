@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from busmon.registry.fold.texts import Texts
+from busmon.registry.celery.texts import Texts
 from busmon.wire.celery_event import TaskEvent
 
 MAX_TASKS = 100_000

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from busmon.bounded import BoundedCache
-from busmon.registry.fold.celery_tasks import CeleryTasks, Task
-from busmon.registry.fold.celery_workers import CeleryWorkers
+from busmon.registry.celery.tasks import CeleryTasks, Task
+from busmon.registry.celery.workers import CeleryWorkers
 from busmon.wire.celery import AGENT, SOURCE
 from busmon.wire.celery_event import CeleryEvent, TaskEvent, WorkerEvent, host_of
 from busmon.wire.envelope import SET, Part, Point

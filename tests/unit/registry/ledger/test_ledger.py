@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busmon.registry.fold import ledger as ledgers
-from busmon.registry.fold.ledger import Ledger
-from busmon.registry.fold.source_record import Gap, SourceRecord, Verdict
+from busmon.registry.ledger import ledger as ledgers
+from busmon.registry.ledger.ledger import Ledger
+from busmon.registry.ledger.source_record import Gap, SourceRecord, Verdict
 from tests.unit.registry.registries import NOW
 
 NEW, DUPLICATE, UNVERIFIABLE, UNIDENTIFIED = (

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from busmon.registry.fold import accounts
-from busmon.registry.fold import ledger as ledgers
-from busmon.registry.fold.accounts import cuts
-from busmon.registry.fold.ledger import Ledger
-from busmon.registry.fold.source_record import Verdict
-from tests.unit.registry.fold.test_ledger import reloaded
+from busmon.registry.ledger import accounts
+from busmon.registry.ledger import ledger as ledgers
+from busmon.registry.ledger.accounts import cuts
+from busmon.registry.ledger.ledger import Ledger
+from busmon.registry.ledger.source_record import Verdict
+from tests.unit.registry.ledger.test_ledger import reloaded
 from tests.unit.registry.registries import NOW, Registry
 
 

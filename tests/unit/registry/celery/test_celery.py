@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from busmon.registry.fold import celery_tasks, celery_workers
-from busmon.registry.fold.celery_tasks import CeleryTasks
-from busmon.registry.fold.celery_workers import LOST_SHOWN_SECONDS, STOPPED_SHOWN_SECONDS, CeleryWorkers
+from busmon.registry.celery import tasks as celery_tasks
+from busmon.registry.celery import workers as celery_workers
+from busmon.registry.celery.tasks import CeleryTasks
+from busmon.registry.celery.workers import LOST_SHOWN_SECONDS, STOPPED_SHOWN_SECONDS, CeleryWorkers
 from busmon.wire.arrival import Arrival
 from busmon.wire.celery import decode
 from busmon.wire.celery_event import TaskEvent

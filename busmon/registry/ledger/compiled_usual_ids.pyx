@@ -8,8 +8,8 @@ from cpython.unicode cimport PyUnicode_Tailmatch
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from busmon.registry.fold.source_record import SourceRecord, Verdict
-from busmon.registry.fold.usual_ids import NO_DIGEST
+from busmon.registry.ledger.source_record import SourceRecord, Verdict
+from busmon.registry.ledger.usual_ids import NO_DIGEST
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *length) except NULL

@@ -1,3 +1,0 @@
-from busmon.registry.fold import usual_ids
-
-admit = usual_ids.admit

@@ -1,0 +1,3 @@
+from busmon.registry.ledger import usual_ids
+
+admit = usual_ids.admit
