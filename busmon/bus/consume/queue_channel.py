@@ -22,6 +22,7 @@ from busmon.bus.connect.repeats import Repeats
 from busmon.bus.connect.retry import Retry
 from busmon.bus.connect.silence import Silence
 from busmon.bus.consume.listener import Listener
+from busmon.bus.consume.pausing import pausing
 from busmon.bus.consume.settling import Settler
 from busmon.bus.frames.delivery import Delivery
 from busmon.bus.frames.peeler import CONSUMER_TAG
@@ -242,7 +243,9 @@ class QueueChannel:
             self._queue, _from_pika(self._base, entrance), consumer_tag=CONSUMER_TAG, callback=self._on_consuming
         )
         if self._peeling:
-            channel.connection.peel(channel.channel_number, self._base, entrance)
+            connection = channel.connection
+            entrance = pausing(entrance, self._prefetch, connection.pause)
+            connection.peel(channel.channel_number, self._base, entrance)
         self._overdue = self._ioloop.call_later(_ANSWER_SECONDS, self._on_overdue)
 
     def _entrance(self) -> Entrance:

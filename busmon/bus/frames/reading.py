@@ -2,8 +2,8 @@
 
 It differs from pika's connection in three points. First, headers aren't decoded on receipt. So headers that take long
 delay nobody else, and headers that pika can't decode don't end the connection: pika would drop it, and the redelivered
-body would end each later connection too. Second, a delivery that arrives after a cancel is not rejected. Third, a read
-of few deliveries is followed by a pause.
+body would end each later connection too. Second, a delivery that arrives after a cancel is not rejected. Third, it can
+pause between two reads.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,6 @@ _RECEIVE_BYTES = 262_144
 # In one turn of the loop pika reads 100 KiB. A worker that is behind folds for a quarter of a second between two turns.
 # So an envelope behind a few MB of another publisher would wait for a minute before the worker knows its publisher.
 _TURN_BYTES = 2_097_152
-
-# A wake costs as much as ten deliveries, and a busy broker sends these one by one. So after a read of few bytes of
-# deliveries the next ones gather in the socket; what is sent, and the timers, don't wait.
-_FEW_BYTES = 65_536
-_PAUSE_SECONDS = 0.01
 
 _EOF = "Transport indicated EOF"
 
@@ -68,19 +63,12 @@ class ReadingConnection(PeelingConnection):
             return _decode_header(self._frame_buffer)
         return frame.decode_frame(self._frame_buffer)
 
-    def _peel_whole_deliveries(self) -> bool:
-        received, frames = len(self._frame_buffer), self.frames_received
-        waits = super()._peel_whole_deliveries()
-        if self.frames_received > frames and received < _FEW_BYTES:
-            self._pause()
-        return waits
-
-    def _pause(self) -> None:
-        """Read nothing for a while."""
+    def pause(self, seconds: float) -> None:
+        """Read nothing for so long, unless a pause has begun. What is sent, and the timers, don't wait."""
         transport: Any = self._transport
         if not self._is_paused and _reads(transport):
             self._is_paused = transport._nbio.remove_reader(transport._sock.fileno())  # noqa: SLF001 - pika has no pause
-            self._nbio.call_later(_PAUSE_SECONDS, self._resume)
+            self._nbio.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         self._is_paused = False

@@ -59,7 +59,7 @@ cdef class Target:
 
 
 def fold(envelopes, times, Py_ssize_t place, room, folded):
-    """Fold scanned envelopes into the open batch, up to one that is parsed, or has more gauges than there is room for.
+    """Fold scanned envelopes into the open batch, up to one that is parsed, or may have too many gauges.
 
     Args:
         envelopes: in their order.
@@ -72,7 +72,7 @@ def fold(envelopes, times, Py_ssize_t place, room, folded):
         the place of the envelope that isn't folded, or the number of envelopes.
 
     Raises:
-        RejectedError: as of `Shares.set`.
+        ValueError: there isn't a time for each envelope.
     """
     cdef Counts counts
     cdef Cut cut
@@ -80,17 +80,19 @@ def fold(envelopes, times, Py_ssize_t place, room, folded):
     cdef double now, at
     cdef Py_ssize_t left = room.left
     cdef object agent = None
+    if len(envelopes) != len(times):
+        raise ValueError("a time for each envelope")
     memset(&counts, 0, sizeof(Counts))
     while place < len(envelopes):
         envelope = <tuple>envelopes[place]
         if type(envelope[_CUT]) is not Cut:
             break
         cut, now, at = <Cut>envelope[_CUT], times[place], envelope[_TS]
+        if envelope[_AGENT] is not agent:
+            agent = room.agent = envelope[_AGENT]
         left -= cut.samples
         if left < 0 and not room.is_wide(envelope[_SOURCE], cut.samples):
             break
-        if envelope[_AGENT] is not agent:
-            agent = room.agent = envelope[_AGENT]
         cut._fold(<str>envelope[_SOURCE], min(at, now), now, &counts)
         place += 1
     for type_, count in ((COUNTER, counts.counters), (GAUGE, counts.gauges), (HISTOGRAM, counts.histograms)):

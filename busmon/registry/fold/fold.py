@@ -94,9 +94,14 @@ class Fold:
             if place < len(envelopes):
                 self.envelope(envelopes[place], times[place], users[place])
                 place += 1
+        if times:
+            self.own.now = times[-1]
 
     def envelope(self, envelope: Envelope, now: float, user: str | None = None) -> None:
-        """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`."""
+        """Fold every sample of an envelope that arrived at `now`, in seconds since the epoch, published by `user`.
+
+        What was scanned of its body is parsed.
+        """
         source, agent, ts, samples, tables, final, parts, _, _, scanned, _ = envelope
         at = now if ts is None or ts > now else ts
         own = self.own

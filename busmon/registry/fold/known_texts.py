@@ -71,6 +71,8 @@ class KnownTexts:
 
     def _miss(self, learner: "Learner", body: bytes) -> None:
         """Learn from a body that couldn't be read, and decide whether to scan the next ones."""
+        if learner.passes_over(body):
+            return
         self._credit = min(self._credit + len(body), _MOST_CREDIT)
         if learner.is_full:
             self._unlearned += 1

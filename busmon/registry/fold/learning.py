@@ -14,7 +14,7 @@ from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM, Family
 from busmon.errors import RejectedError
 from busmon.registry.fold.cut import Change, Target
 from busmon.registry.fold.routes import Routes
-from busmon.registry.fold.scanning import END, MAX_TEXT_BYTES, START, Scanner
+from busmon.registry.fold.scanning import END, MAX_BODY_BYTES, MAX_TEXT_BYTES, START, Scanner
 from busmon.registry.series.columns import Column, SeriesGroup
 from busmon.wire import cuts
 from busmon.wire.cuts import AFTER_HEAD, Context, Header, Kind, Said
@@ -78,6 +78,11 @@ class Learner:
         """Return whether no further text is learned."""
         is_stated = max(self._heads, len(self._contexts)) >= MAX_STATED
         return is_stated or len(self.scanner) >= MAX_TEXTS or self.scanner.text_bytes >= MAX_BYTES
+
+    @staticmethod
+    def passes_over(body: bytes) -> bool:
+        """Return whether a body is too long to be scanned or learned from."""
+        return len(body) > MAX_BODY_BYTES
 
     def learn(self, body: bytes) -> bool:
         """Learn the texts of the body that was read last, from the unknown one to one that states no known series.

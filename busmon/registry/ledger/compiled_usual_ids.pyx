@@ -42,6 +42,8 @@ def admit(
     cdef str source
     cdef tuple seen
     cdef PyObject *found
+    if not len(sources) == len(message_ids) == len(users):
+        raise ValueError("an id and a user for each source")
     at = now
     for place in range(len(verdicts), len(sources)):
         source, message_id, user = sources[place], message_ids[place], users[place]

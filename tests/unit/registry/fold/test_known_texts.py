@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from busmon.registry.fold import known_texts
 from busmon.registry.fold.known_texts import IS_SCANNING, KnownTexts
 from busmon.registry.series import shares
 from busmon.wire.envelope import Envelope
@@ -32,6 +33,7 @@ from tests.unit.registry.fold.known_bodies import (
 from tests.unit.registry.registries import NOW, Registry, fresh_directory
 
 if IS_SCANNING:
+    from busmon.registry.fold import learning
     from busmon.registry.fold.scanning import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.skipif(not IS_SCANNING, reason="the scanner isn't compiled, or isn't to be used")
@@ -420,6 +422,36 @@ def test_a_gauge_without_room_for_another_source_is_rejected_scanned_or_parsed(m
         registry.commit()
         assert registry.rejected() == {"share_budget": 1}
         assert registry.text("tasks_processed_total").endswith(" 3.0\n")
+
+
+def test_each_agent_has_its_own_room_for_gauges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "MAX_SHARES_OF_AGENT", 3)
+    with fresh_directory() as directory, Registry(directory) as registry:
+        fold = registry.shard.fold
+        said = [("a", "greedy"), ("b", "greedy"), ("c", "greedy"), ("d", "modest"), ("e", "greedy"), ("f", "modest")]
+        contents = [body(GAUGE, COUNTER, source=source, agent=agent) for source, agent in said]
+        fold_together(fold, of_document(orjson.loads(body(GAUGE, COUNTER, source="a", agent="greedy"))))
+        registry.commit()
+        scanned = [envelope for content in contents if (envelope := read_often(fold.texts, content))]
+        assert len(scanned) == len(contents)
+        fold_together(fold, *scanned)
+        fold_together(fold, *scanned[::-1])
+        registry.commit()
+        assert registry.rejected() == {"share_budget": 2}
+        assert registry.text("tasks_processed_total").endswith(" 13.0\n")
+
+
+@pytest.mark.parametrize("most_texts", [1, 250_000])
+def test_bodies_that_are_never_scanned_cost_the_others_no_scan(
+    taught: Registry, most_texts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, content = taught.shard.fold.texts, body(COUNTER)
+    assert read_often(texts, content)
+    monkeypatch.setattr(learning, "MAX_TEXTS", most_texts)
+    monkeypatch.setattr(known_texts, "_FORGET_AFTER", 100)
+    large = body(COUNTER) + b" " * MAX_BODY_BYTES
+    assert texts.read([large] * 600) == [None] * 600
+    assert read(texts, content)
 
 
 def nest(levels: int) -> bytes:

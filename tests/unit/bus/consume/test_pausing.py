@@ -4,6 +4,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import trustme
@@ -12,15 +13,18 @@ from pika.adapters.select_connection import IOLoop
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport, _AsyncSSLTransport
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
-from busmon.bus.frames import reading
+from busmon.bus.consume import pausing as pauses
+from busmon.bus.consume.pausing import pausing
 from busmon.bus.frames.delivery import Delivery
 from busmon.bus.frames.peeler import CONSUMER_TAG
-from busmon.bus.frames.peeling import _Peeler
-
-from .stated import PLAIN
-from .test_peeling import CONSUMED, Socketless
+from busmon.bus.frames.peeling import Entrance, _Peeler
+from tests.unit.bus.frames.stated import PLAIN
+from tests.unit.bus.frames.test_peeling import CONSUMED, Socketless
 
 FOREVER_SECONDS = 1e6
+PREFETCH = 1000
+TURNS = 100_000
+NOTHING: dict[str, Any] = dict.fromkeys({*Delivery._fields[3:]} - {"size"})
 
 
 class Connected(Socketless):
@@ -37,12 +41,15 @@ class Connected(Socketless):
         self.loop.activate_poller()
         self._nbio = SelectorIOServicesAdapter(self.loop)
         self._peeler = _Peeler()
-        self.peel(CONSUMED, 0, self._enter)
+        self.peel(CONSUMED, 0, pausing(self._enter, PREFETCH, self.pause))
         kind = _AsyncSSLTransport if isinstance(mine, ssl.SSLSocket) else _AsyncPlaintextTransport
         self._transport = kind(mine, self, self._nbio)
 
     def _enter(self, deliveries: Sequence[Delivery]) -> None:
         self.reads.append(len(deliveries))
+
+    def enter_with_pauses(self, seconds: float) -> Entrance:
+        return pausing(self._enter, PREFETCH, lambda _: self.pause(seconds))
 
     def data_received(self, data: bytes) -> None:
         self._proto_data_received(data)
@@ -58,8 +65,11 @@ class Connected(Socketless):
 
     def read(self, reads: int) -> None:
         """Turn the loop until so many reads had deliveries."""
-        while len(self.reads) < reads:
+        for _ in range(TURNS):
+            if len(self.reads) >= reads:
+                return
             self.turn()
+        raise AssertionError(f"{self.reads} instead of {reads} reads")
 
 
 def delivered(tag: int, size: int = 10) -> bytes:
@@ -82,7 +92,8 @@ def secure(theirs: socket.socket, mine: socket.socket) -> tuple[ssl.SSLSocket, s
 @pytest.fixture(params=["plain", "TLS"])
 def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, Connected]]:
     """The broker's socket, and a connection on the other one."""
-    monkeypatch.setattr(reading, "_PAUSE_SECONDS", FOREVER_SECONDS)
+    monkeypatch.setattr(pauses, "MOST_SECONDS", FOREVER_SECONDS)
+    monkeypatch.setattr(pauses, "SECONDS_OF_PREFETCHED", FOREVER_SECONDS)
     theirs, mine = socket.socketpair()
     if request.param == "TLS":
         theirs, mine = secure(theirs, mine)
@@ -110,9 +121,9 @@ def test_what_arrives_in_a_pause_is_read_together(pair: tuple[socket.socket, Con
     assert sum(connected.reads) == 4
 
 
-def test_a_pause_ends_by_itself(pair: tuple[socket.socket, Connected], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_PAUSE_SECONDS", 0.001)
+def test_a_pause_ends_by_itself(pair: tuple[socket.socket, Connected]) -> None:
     broker, connected = pair
+    connected.peel(CONSUMED, 0, connected.enter_with_pauses(0.001))
     for tag in (1, 2, 3):
         broker.sendall(delivered(tag))
         connected.read(tag)
@@ -162,3 +173,21 @@ def test_a_connection_that_is_lost_in_a_pause_stays_lost(pair: tuple[socket.sock
         connected.turn()
     connected._resume()
     assert connected.reads == [1]
+
+
+@pytest.mark.parametrize(("prefetch", "seconds"), [(1, None), (99, None), (100, 0.001), (500, 0.005), (9999, 0.01)])
+def test_a_pause_is_as_long_as_its_prefetch_lasts(prefetch: int, seconds: float | None) -> None:
+    paused: list[float] = []
+    delivery = Delivery(b"", 1, redelivered=False, **NOTHING, size=300)
+    pausing(lambda _: None, prefetch, paused.append)([delivery])
+    assert paused == ([] if seconds is None else [pytest.approx(seconds)])
+
+
+def test_many_bytes_of_deliveries_are_followed_by_no_pause() -> None:
+    paused: list[float] = []
+    delivery = Delivery(b"", 1, redelivered=False, **NOTHING, size=pauses.FEW_BYTES // 2)
+    enter = pausing(lambda _: None, PREFETCH, paused.append)
+    enter([delivery, delivery])
+    assert not paused
+    enter([delivery])
+    assert paused
