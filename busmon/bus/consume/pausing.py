@@ -1,10 +1,11 @@
 """The pauses between a consumer's reads: a busy broker sends deliveries one by one, and each wake costs as much as ten.
 
-So after few deliveries the next ones gather in the socket. A pause is so short that a full prefetch in each of them
-makes 100,000 deliveries a second. Pure.
+So after few deliveries the next ones gather in the socket, for as long as a tenth of the prefetch takes to arrive at
+the present rate. A longer pause would use up the prefetch, and limit the rate. On the thread of the loop.
 """
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from busmon.bus.frames.delivery import Delivery, sizes_of
 from busmon.bus.frames.peeling import Entrance
@@ -12,10 +13,10 @@ from busmon.bus.frames.peeling import Entrance
 FEW_BYTES = 65_536
 """Of deliveries that arrived together; no pause follows more of them."""
 
+SHARE_OF_PREFETCH = 0.1
 MOST_SECONDS = 0.01
-SECONDS_OF_PREFETCHED = 1e-5
-LEAST_SECONDS = 0.001
-"""The loop's timers are no finer, so with a prefetch below 100 there is no pause."""
+LEAST_SECONDS = 0.002
+"""Where deliveries arrive quicker than that, they arrive many at a time, and no pause follows."""
 
 
 def pausing(entrance: Entrance, prefetch: int, pause: Callable[[float], None]) -> Entrance:
@@ -26,13 +27,17 @@ def pausing(entrance: Entrance, prefetch: int, pause: Callable[[float], None]) -
         prefetch: of its channel.
         pause: stops the connection's reads for so many seconds.
     """
-    seconds = min(prefetch * SECONDS_OF_PREFETCHED, MOST_SECONDS)
-    if seconds < LEAST_SECONDS:
-        return entrance
+    wanted, since, arrived = prefetch * SHARE_OF_PREFETCH, monotonic(), 0
 
     def enter(deliveries: Sequence[Delivery]) -> None:
+        nonlocal since, arrived
+        arrived += len(deliveries)
+        now = monotonic()
         entrance(deliveries)
         if sum(sizes_of(deliveries)) < FEW_BYTES:
-            pause(seconds)
+            seconds = min((now - since) * wanted / arrived, MOST_SECONDS)
+            since, arrived = now, 0
+            if seconds >= LEAST_SECONDS:
+                pause(seconds)
 
     return enter

@@ -93,7 +93,7 @@ def secure(theirs: socket.socket, mine: socket.socket) -> tuple[ssl.SSLSocket, s
 def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, Connected]]:
     """The broker's socket, and a connection on the other one."""
     monkeypatch.setattr(pauses, "MOST_SECONDS", FOREVER_SECONDS)
-    monkeypatch.setattr(pauses, "SECONDS_OF_PREFETCHED", FOREVER_SECONDS)
+    monkeypatch.setattr(pauses, "SHARE_OF_PREFETCH", FOREVER_SECONDS * FOREVER_SECONDS)
     theirs, mine = socket.socketpair()
     if request.param == "TLS":
         theirs, mine = secure(theirs, mine)
@@ -175,19 +175,26 @@ def test_a_connection_that_is_lost_in_a_pause_stays_lost(pair: tuple[socket.sock
     assert connected.reads == [1]
 
 
-@pytest.mark.parametrize(("prefetch", "seconds"), [(1, None), (99, None), (100, 0.001), (500, 0.005), (9999, 0.01)])
-def test_a_pause_is_as_long_as_its_prefetch_lasts(prefetch: int, seconds: float | None) -> None:
-    paused: list[float] = []
-    delivery = Delivery(b"", 1, redelivered=False, **NOTHING, size=300)
-    pausing(lambda _: None, prefetch, paused.append)([delivery])
+@pytest.mark.parametrize(
+    ("per_second", "prefetch", "seconds"),
+    [
+        (1, 1000, 0.01),
+        (9000, 1000, 0.01),
+        (20_000, 1000, 0.005),
+        (60_000, 1000, None),
+        (60_000, 5000, 500 / 60_000),
+        (6000, 100, None),
+        (600, 10, None),
+        (100, 1, None),
+    ],
+)
+def test_a_pause_lasts_until_a_tenth_of_the_prefetch_is_there(
+    per_second: float, prefetch: int, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, paused = [0.0], list[float]()
+    monkeypatch.setattr(pauses, "monotonic", lambda: now[0])
+    enter = pausing(lambda _: None, prefetch, paused.append)
+    for size in (pauses.FEW_BYTES, 300):  # many bytes are followed by no pause, and counted for the next one
+        now[0] += 1 / per_second
+        enter([Delivery(b"", 1, redelivered=False, **NOTHING, size=size)])
     assert paused == ([] if seconds is None else [pytest.approx(seconds)])
-
-
-def test_many_bytes_of_deliveries_are_followed_by_no_pause() -> None:
-    paused: list[float] = []
-    delivery = Delivery(b"", 1, redelivered=False, **NOTHING, size=pauses.FEW_BYTES // 2)
-    enter = pausing(lambda _: None, PREFETCH, paused.append)
-    enter([delivery, delivery])
-    assert not paused
-    enter([delivery])
-    assert paused
