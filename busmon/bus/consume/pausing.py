@@ -37,7 +37,8 @@ def pausing(entrance: Entrance, prefetch: int, pause: Callable[[float], None]) -
         if sum(sizes_of(deliveries)) < FEW_BYTES:
             seconds = min((now - since) * wanted / arrived, MOST_SECONDS)
             since, arrived = now, 0
-            if seconds >= LEAST_SECONDS:
-                pause(seconds)
+            left = now + seconds - monotonic()  # deliveries gather while others are handled, too
+            if seconds >= LEAST_SECONDS and left > 0.0:
+                pause(left)
 
     return enter

@@ -198,3 +198,17 @@ def test_a_pause_lasts_until_a_tenth_of_the_prefetch_is_there(
         now[0] += 1 / per_second
         enter([Delivery(b"", 1, redelivered=False, **NOTHING, size=size)])
     assert paused == ([] if seconds is None else [pytest.approx(seconds)])
+
+
+def test_the_time_of_handling_is_a_part_of_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, handling, paused = [0.0], [0.004, 20.0], list[float]()
+
+    def handle(_: Sequence[Delivery]) -> None:
+        now[0] += handling.pop(0)
+
+    monkeypatch.setattr(pauses, "monotonic", lambda: now[0])
+    enter = pausing(handle, PREFETCH, paused.append)
+    for _ in range(2):
+        now[0] += 1.0
+        enter([Delivery(b"", 1, redelivered=False, **NOTHING, size=300)])
+    assert paused == [pytest.approx(0.006)]
