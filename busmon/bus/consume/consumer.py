@@ -30,6 +30,7 @@ from busmon.bus.consume.listener import Listener
 from busmon.bus.consume.queue_channel import QueueChannel
 from busmon.bus.consume.ringing import RingBreaker
 from busmon.bus.frames.delivery import Delivery
+from busmon.bus.frames.reading import ReadingConnection
 from busmon.bus.republish.outgoing import Outgoing
 from busmon.bus.republish.properties import quarantine_properties
 from busmon.bus.republish.relayed import Relays
@@ -323,6 +324,8 @@ class Consumer:
         if self._draining:
             return
         self._ioloop.call_later(WATCH_SECONDS, self._watch)
+        if isinstance(connection := self._link.connection, ReadingConnection):
+            connection.end_pause()  # an answer may have arrived in it
         now = monotonic()
         elapsed_seconds, self._watched_at = now - self._watched_at, now
         self._outgoing.watch(elapsed_seconds)

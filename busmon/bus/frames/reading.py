@@ -68,13 +68,15 @@ class ReadingConnection(PeelingConnection):
         transport: Any = self._transport
         if not self._is_paused and _reads(transport):
             self._is_paused = transport._nbio.remove_reader(transport._sock.fileno())  # noqa: SLF001 - pika has no pause
-            self._nbio.call_later(seconds, self._resume)
+            self._nbio.call_later(seconds, self.end_pause)
 
-    def _resume(self) -> None:
-        self._is_paused = False
+    def end_pause(self) -> None:
+        """Read what has arrived in a pause, if there is one, and go on reading."""
         transport: Any = self._transport
-        if _reads(transport):
+        is_paused, self._is_paused = self._is_paused, False
+        if is_paused and _reads(transport):
             transport._nbio.set_reader(transport._sock.fileno(), transport._on_socket_readable)  # noqa: SLF001 - as above
+            transport._on_socket_readable()  # noqa: SLF001 - as above
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = _RECEIVE_BYTES  # noqa: SLF001 - pika has no setting for it

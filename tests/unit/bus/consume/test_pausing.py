@@ -116,7 +116,7 @@ def test_what_arrives_in_a_pause_is_read_together(pair: tuple[socket.socket, Con
         broker.sendall(delivered(tag))
         connected.turn()
     assert connected.reads == [1]
-    connected._resume()
+    connected.end_pause()
     connected.read(2)
     assert sum(connected.reads) == 4
 
@@ -140,7 +140,7 @@ def test_a_connection_sends_in_a_pause(pair: tuple[socket.socket, Connected]) ->
     broker.sendall(delivered(2))
     connected.turn()
     assert connected.reads == [1]
-    connected._resume()
+    connected.end_pause()
     connected.read(2)
 
 
@@ -168,10 +168,10 @@ def test_a_connection_that_is_lost_in_a_pause_stays_lost(pair: tuple[socket.sock
     broker.sendall(delivered(1))
     connected.read(1)
     connected._transport.abort()
-    connected._resume()
+    connected.end_pause()
     while connected._transport is not None:
         connected.turn()
-    connected._resume()
+    connected.end_pause()
     assert connected.reads == [1]
 
 
