@@ -274,7 +274,7 @@ def test_the_order_of_the_ring_holds_whoever_deletes_and_declares_while_it_is_ma
                 running.ioloop.call_later(random.random() / 100, forwarder.maker._make)
                 running.ioloop.call_later(random.random() / 100, lambda: breaker.lose(FOLDS[1]))
                 running.until(partial(has_passed, time.monotonic() + 0.02))
-        running.until(lambda: forwarder.maker._channel is None and not breaker._broken)
+        running.until(lambda: forwarder.maker._channel is None and not breaker.is_broken)
         forwarder.maker._make()
         running.until(partial(is_made, forwarder.maker))
     assert dealt(place) == first

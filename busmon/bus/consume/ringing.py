@@ -8,6 +8,7 @@ thread of the loop.
 """
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -136,32 +137,37 @@ class RingBreaker:
     def __init__(self, ring: Ring) -> None:
         self._exchange = ring.exchange
         self._queues = {binding.destination for binding in ring.deals}
-        self._broken = False
+        self._losses = self._answered = 0
         self._connection: Connection | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Return whether no deletion since the last loss of a queue is confirmed."""
+        return self._answered < self._losses
 
     def on_connected(self, connection: Connection) -> None:
         """Use this connection for deletions from now on."""
         self._connection = connection
-        if self._broken:
+        if self.is_broken:
             self._delete()
 
     def lose(self, queue: str) -> None:
         """Note that this queue is missing."""
         if queue in self._queues:
-            self._broken = True
+            self._losses += 1
             self._delete()
 
     def _delete(self) -> None:
         if self._connection is not None and self._connection.is_open:
-            self._connection.channel(on_open_callback=self._send)
+            self._connection.channel(on_open_callback=partial(self._send, self._losses))
 
-    def _send(self, channel: Channel) -> None:
+    def _send(self, losses: int, channel: Channel) -> None:
         # A race of declaration and deletion can leave a remnant of the exchange in RabbitMQ 4.3.6. Each deletion of the
         # remnant fails in the broker, which closes the connection. A declaration makes an exchange of the remnant.
         _declare(channel, self._exchange)
-        channel.exchange_delete(self._exchange.name, callback=lambda _: self._on_deleted(channel))
+        channel.exchange_delete(self._exchange.name, callback=lambda _: self._on_deleted(losses, channel))
 
-    def _on_deleted(self, channel: Channel) -> None:
-        self._broken = False
+    def _on_deleted(self, losses: int, channel: Channel) -> None:
+        self._answered = losses
         _log.info("ringing.deleted", exchange=self._exchange.name)
         channel.close()
