@@ -1,5 +1,6 @@
 """Expositions of prometheus_client are read as by its parsers: names, labels, values, times and families."""
 
+import re
 from collections.abc import Iterable, Mapping
 from math import inf
 
@@ -33,7 +34,8 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 # -- one line ----------------------------------------------------------------------------------------------------------
 
 NAMES = st.from_regex(r"\A[a-zA-Z_:][a-zA-Z0-9_:]{0,8}\Z")
-LABEL_NAMES = st.from_regex(r"\A[a-z][a-zA-Z0-9_]{0,6}\Z")
+PLAIN = re.compile(r"[a-z][a-zA-Z0-9_]{0,6}")
+LABEL_NAMES = st.from_regex(PLAIN, fullmatch=True)
 ODD = st.text(alphabet=st.sampled_from('abé" \\\n{}#,=\t/.:'), max_size=10)
 TEXTS = ODD | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x1c\x1d\x1e\x85\u2028\u2029\v\f"))
 QUOTABLE = st.text(alphabet=st.sampled_from('abé" \\{}#,=./'), min_size=1, max_size=6).filter(str.strip)
@@ -49,8 +51,9 @@ def quoted(text: str) -> str:
 @st.composite
 def lines(draw: st.DrawFn) -> str:
     """A sample of the text format, with blanks wherever it may have some."""
-    labels = draw(st.dictionaries(LABEL_NAMES | QUOTABLE.map(quoted), TEXTS, max_size=3))
-    pairs = [f"{name}{draw(BLANKS)}={draw(BLANKS)}{quoted(text)}{draw(BLANKS)}" for name, text in labels.items()]
+    labels = draw(st.dictionaries(LABEL_NAMES | QUOTABLE, TEXTS, max_size=3))
+    spelt = {name if PLAIN.fullmatch(name) and draw(st.booleans()) else quoted(name): labels[name] for name in labels}
+    pairs = [f"{name}{draw(BLANKS)}={draw(BLANKS)}{quoted(text)}{draw(BLANKS)}" for name, text in spelt.items()]
     name = draw(NAMES)
     if draw(st.booleans()):
         name, pairs = "", [quoted(draw(QUOTABLE)), *pairs]
