@@ -4,7 +4,7 @@ A rejected sample leaves no trace. Pure.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import inf, isfinite
 from typing import Any
@@ -119,6 +119,18 @@ def read_time(ts: Any, at: float, now: float) -> float:
     except ValueError:
         raise RejectedError(SampleReason.INVALID_TIMESTAMP, _NO_TIME) from None
     return at if stated is None else min(stated, now)
+
+
+def read_labels(read: Callable[[Any], Any], labels: Any) -> Any:
+    """Return labels that aren't of their usual type.
+
+    Raises:
+        RejectedError: `invalid_label`: nothing that they are means none.
+    """
+    try:
+        return read(labels)
+    except ValueError as error:
+        raise RejectedError(SampleReason.INVALID_LABEL, str(error)) from None
 
 
 def label_texts(

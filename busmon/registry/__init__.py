@@ -1,1 +1,4 @@
-"""The registry: `series` and `storage` below, then `admission` → `fold` → `shard` → `scrape`; `operator` for people."""
+"""The registry, from below: `series`, `storage`, `admission`, `ledger` and `celery`, `fold`, `shard`, `scrape`.
+
+`operator` is for people.
+"""

@@ -8,10 +8,10 @@ the thread of the loop.
 
 from struct import pack
 
-from cpython.object cimport PyObject, PyTypeObject, newfunc
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from busmon.bare cimport bare
 from busmon.bus.frames.encoding cimport BODY, FRAME_END, HEADER, METHOD
 from busmon.bus.frames.encoding cimport CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DELIVERY_MODE, EXPIRATION
 from busmon.bus.frames.encoding cimport HEADERS, MESSAGE_ID, PRIORITY, REPLY_TO, TIMESTAMP, TYPE, USER_ID
@@ -66,7 +66,6 @@ cdef uint64_t SPREAD = 0x9E3779B97F4A7C15  # a factor that spreads any differenc
 cdef object NOT_READ = UNREAD
 cdef type DELIVERY = Delivery
 cdef type UNREAD_DELIVERY = UnreadDelivery
-cdef newfunc new_tuple = (<PyTypeObject *>tuple).tp_new
 
 
 cdef class Peeler:
@@ -151,8 +150,7 @@ cdef class Peeler:
             received_at,
             parts.body.length + parts.properties.length,
         )
-        arguments = (fields,)  # of `bare(Delivery, fields)`
-        return new_tuple(UNREAD_DELIVERY if properties.is_unread else DELIVERY, <PyObject *>arguments, NULL)
+        return bare(UNREAD_DELIVERY if properties.is_unread else DELIVERY, fields)
 
     cdef str _find_text(self, Bytes encoded):
         """Return a text that is often the same; decode it if it isn't the last one of its place."""

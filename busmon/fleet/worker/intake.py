@@ -197,9 +197,10 @@ class Intake:
         times = self._tell_apart(run, now)
         if any(map(_parts_of, envelopes)):
             for delivery, envelope, at, user in zip(run, envelopes, times, users, strict=True):
-                told = self._recognize(delivery, envelope)
+                told = self._recognize(delivery, envelope) if envelope.parts else envelope
                 fold.envelope(told, at, user)
-                self._note_parts(delivery, told, user, now)
+                if told.parts:
+                    self._note_parts(delivery, told, user, now)
         else:
             fold.envelopes(envelopes, times, users)
         self._batch.measured.take(run, envelopes, users, now)
@@ -221,7 +222,7 @@ class Intake:
 
     def _recognize(self, delivery: Delivery, envelope: Envelope) -> Envelope:
         """Say of a redelivered body without an id how often its bytes were counted."""
-        if not envelope.parts or not delivery.redelivered or _has_id(delivery, envelope):
+        if not delivery.redelivered or _has_id(delivery, envelope):
             return envelope
         times = self._shard.ledger.count_body(envelope.source, delivery.body)
         return envelope._replace(parts=[part._replace(times_counted=times) for part in envelope.parts])
@@ -231,8 +232,6 @@ class Intake:
 
         Bytes that were counted are noted already.
         """
-        if not envelope.parts:
-            return
         ledger = self._shard.ledger
         for part in envelope.parts:
             ledger.hear(part.source, now, user, part.agent)

@@ -9,11 +9,12 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.string cimport memset
 
-from busmon.bare import bare
+from busmon.bare cimport bare
 from busmon.catalogue.family import COUNTER, GAUGE, HISTOGRAM
 from busmon.registry.series.latest import Share
 from busmon.wire.envelope import Envelope
 
+cdef type _SHARE = Share
 cdef Py_ssize_t _SOURCE, _AGENT, _TS, _CUT
 _SOURCE, _AGENT, _TS, _CUT = map(Envelope._fields.index, ("source", "agent", "ts", "cut"))
 
@@ -184,7 +185,7 @@ cdef int _set(shares, dict opened, dict held, object cell, str source, double va
     if known is NULL or <object>known is None:
         known = PyDict_GetItemWithError(held, cell)
     if known is not NULL and not (<tuple>known)[2] and at > <double>(<tuple>known)[0]:
-        PyDict_SetItem(opened, cell, bare(Share, (at, value, False)))
+        PyDict_SetItem(opened, cell, bare(_SHARE, (at, value, False)))
     else:
         shares.set(cell, source, value, at)
     return 0

@@ -6,7 +6,7 @@ is the same however envelopes are cut into batches. One thread.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -31,7 +31,7 @@ from busmon.registry.fold.sketches import Sketches
 from busmon.registry.fold.streams import Streams
 from busmon.registry.series.columns import SKETCH, Column, SeriesGroup
 from busmon.registry.series.shares import NOBODY, Room
-from busmon.sample_checks import check_trace_id, check_value, label_texts, read_time, value_of
+from busmon.sample_checks import check_trace_id, check_value, label_texts, read_labels, read_time, value_of
 from busmon.wire.envelope import MOVE, Envelope, Part, Point
 from busmon.wire.json_v1 import of_document
 from busmon.wire.members import label_names, labels_of, word
@@ -215,7 +215,7 @@ class Fold:
             rows, table = [], {**table, "rows": []}  # as Go writes a list that nobody made
         labels = table.get("labels")
         if type(labels) is not list:
-            labels = _read_labels(label_names, labels)
+            labels = read_labels(label_names, labels)
         if (ts := table.get("ts")) is not None:
             at = read_time(ts, at, now)
         route = self._routes.find(table, tuple(labels), of_table)
@@ -262,7 +262,7 @@ class Fold:
             raise RejectedError(SampleReason.INVALID_SAMPLE, "a sample is an object")
         labels = sample.get("labels")
         if type(labels) is not dict:
-            labels = _read_labels(labels_of, labels)
+            labels = read_labels(labels_of, labels)
         value = value_of(sample)
         if (ts := sample.get("ts")) is not None:
             at = read_time(ts, at, now)
@@ -387,15 +387,3 @@ class Fold:
         self._left_out.clear()
         for counter in self._admission.counted.values():
             counter.clear()
-
-
-def _read_labels(read: Callable[[Any], Any], labels: Any) -> Any:
-    """Return labels that aren't of their usual type.
-
-    Raises:
-        RejectedError: `invalid_label`: nothing that they are means none.
-    """
-    try:
-        return read(labels)
-    except ValueError as error:
-        raise RejectedError(SampleReason.INVALID_LABEL, str(error)) from None

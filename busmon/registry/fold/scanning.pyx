@@ -8,11 +8,12 @@ isn't counted. Each loop ends at a NUL, so no read is behind it. One thread.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from cpython.object cimport PyObject, PyTypeObject, newfunc
+from cpython.object cimport PyObject
 from libc.math cimport floor, isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from busmon.bare cimport bare
 from busmon.registry.fold.cut cimport ADD_BUCKET, ADD_SUM, COUNT, LIST, OBSERVE, SET, SET_SINCE, SINCE
 from busmon.registry.fold.cut cimport Change, Cut, Number
 from busmon.wire.json_tokens cimport find_text_end, is_number, read_number
@@ -46,7 +47,6 @@ cdef Py_ssize_t _MOST_BODY_BYTES = MAX_BODY_BYTES
 cdef type _ENVELOPE = Envelope
 cdef str _FORMAT = FORMAT
 cdef list _NOTHING = []  # the samples and tables of an envelope with a cut
-cdef newfunc _new_tuple = (<PyTypeObject *>tuple).tp_new
 
 cdef double _MOST_OBSERVED = 1e300  # so that no list of observations has an infinite sum
 cdef uint64_t[_MOST_FACTORS] _FACTORS  # of a hash, and random, so that nobody chooses texts whose hashes collide
@@ -228,8 +228,7 @@ cdef class Scanner:
             state = edge.next
         source, agent = <tuple>head.meaning
         fields = (source, agent, at, _NOTHING, _NOTHING, False, (), None, _FORMAT, self._cut(body, count, samples), False)
-        arguments = (fields,)  # of `bare(Envelope, fields)`
-        return _new_tuple(_ENVELOPE, <PyObject *>arguments, NULL)
+        return bare(_ENVELOPE, fields)
 
     cdef Cut _cut(self, bytes body, Py_ssize_t count, Py_ssize_t samples):
         cdef Cut cut = Cut.__new__(Cut)

@@ -3,10 +3,12 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_Contains, PyDict_GetItemWithError, PyDict_SetItem
-from cpython.object cimport PyObject, PyTypeObject, newfunc
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_Tailmatch
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+
+from busmon.bare cimport bare
 
 from busmon.registry.ledger.source_record import SourceRecord, Verdict
 from busmon.registry.ledger.usual_ids import NO_DIGEST
@@ -21,7 +23,6 @@ cdef object _NEW = Verdict.NEW
 cdef object _DUPLICATE = Verdict.DUPLICATE
 cdef type _RECORD = SourceRecord
 cdef object _begin_digest = NO_DIGEST.copy
-cdef newfunc _new_tuple = (<PyTypeObject *>tuple).tp_new
 
 
 def admit(
@@ -67,8 +68,7 @@ def admit(
         else:
             return
         fields = (high, seen[1], seen[2], at, owner, seen[5])
-        arguments = (fields,)  # of `bare(SourceRecord, fields)`
-        PyDict_SetItem(opened, source, _new_tuple(_RECORD, <PyObject *>arguments, NULL))
+        PyDict_SetItem(opened, source, bare(_RECORD, fields))
         verdicts.append(_NEW)
 
 
